@@ -1,0 +1,142 @@
+//! Everything that crosses between Python and the engine: commands down, events up, values in both.
+//!
+//! This file and `_engine.pyi` are one contract written twice. Nothing here has behaviour; the meaning of each
+//! command is in `router.rs`. Times are not part of a command: the router applies it at the `now` it is given.
+
+#[cfg(feature = "python")]
+use pyo3::prelude::*;
+
+pub type TransportId = u32;
+pub type PublicationId = u32;
+pub type SubscriptionId = u32;
+
+/// SRTP protection profile, as negotiated by `use_srtp` (RFC 5764 §4.1.2, RFC 7714 §14.2).
+#[cfg_attr(feature = "python", pyclass(frozen, eq, eq_int, hash, from_py_object))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Profile {
+    AeadAes128Gcm,
+    Aes128CmHmacSha1_80,
+}
+
+#[cfg_attr(feature = "python", pyclass(frozen, eq, eq_int, hash, from_py_object))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Codec {
+    Opus,
+    Vp8,
+    H264,
+}
+
+/// RTP header extensions that the engine reads or writes, each by its URI (RFC 8285).
+/// One mapping of ids holds for a whole transport, because its sections are bundled.
+#[cfg_attr(feature = "python", pyclass(frozen, eq, eq_int, hash, from_py_object))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Extension {
+    /// urn:ietf:params:rtp-hdrext:sdes:mid
+    Mid,
+    /// urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id
+    Rid,
+    /// urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id
+    RepairedRid,
+    /// urn:ietf:params:rtp-hdrext:ssrc-audio-level (RFC 6464)
+    AudioLevel,
+    /// http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01
+    TransportWideCc,
+    /// http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time
+    AbsSendTime,
+    /// http://www.webrtc.org/experiments/rtp-hdrext/abs-capture-time
+    AbsCaptureTime,
+    /// urn:3gpp:video-orientation
+    VideoOrientation,
+    /// http://www.webrtc.org/experiments/rtp-hdrext/playout-delay
+    PlayoutDelay,
+}
+
+/// One encoding of a publication (RFC 8853): bound by rid, or by SSRC where the client signals `a=ssrc`.
+/// An encoding without either is bound by the publication's MID or payload type.
+#[cfg_attr(feature = "python", pyclass(frozen, get_all, from_py_object))]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Encoding {
+    pub rid: Option<String>,
+    pub ssrc: Option<u32>,
+    pub rtx_ssrc: Option<u32>,
+}
+
+/// What a publisher offered and we accepted: the facts of one m-section that the router needs.
+#[cfg_attr(feature = "python", pyclass(frozen, get_all, from_py_object))]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PublicationSpec {
+    pub codec: Codec,
+    pub mid: String,
+    pub payload_type: u8,
+    pub rtx_payload_type: Option<u8>,
+    /// Lowest first (`q`, `h`, `f`); one for audio and for video without simulcast; at most 3.
+    pub encodings: Vec<Encoding>,
+    /// bits per second of RTP over all encodings (retransmissions included); above it packets drop as `OverBitrate`.
+    pub max_bitrate: u32,
+    /// `a=rtcp-fb … nack` was negotiated.
+    pub nack: bool,
+}
+
+/// How one subscriber receives one publication: the facts of its m-section.
+#[cfg_attr(feature = "python", pyclass(frozen, get_all, from_py_object))]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SubscriptionSpec {
+    pub mid: String,
+    pub payload_type: u8,
+    pub rtx_payload_type: Option<u8>,
+    pub ssrc: u32,
+    pub rtx_ssrc: Option<u32>,
+    /// RTCP SDES CNAME; one per publishing participant, so that voice and picture are synchronised.
+    pub cname: String,
+    /// Highest spatial layer (index of the encoding) to forward, `None` = paused (also for audio).
+    pub spatial: Option<u8>,
+    /// Highest temporal layer to forward; 255 = all.
+    pub temporal: u8,
+}
+
+#[cfg_attr(feature = "python", pyclass(frozen, from_py_object))]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// A participant's ICE + DTLS + SRTP association. Until its first valid check it costs a table row and nothing else.
+    /// `may_publish`: without it every RTP packet from this transport drops as `NotPermitted`.
+    AddTransport { transport: TransportId, local_ufrag: String, local_pwd: String, remote_ufrag: String, may_publish: bool },
+    /// Ids of header extensions on this transport, replaced whole; ids 1–14 (one-byte form) are sent, 1–255 understood.
+    SetExtensions { transport: TransportId, extensions: Vec<(Extension, u8)> },
+    SetMayPublish { transport: TransportId, may_publish: bool },
+    /// Master key followed by master salt, as exported from DTLS (RFC 5764 §4.2). Given once.
+    SetKeys { transport: TransportId, profile: Profile, receive: Vec<u8>, send: Vec<u8> },
+    /// A DTLS datagram to the client, on the validated path; silently dropped where there is none.
+    SendDtls { transport: TransportId, datagram: Vec<u8> },
+    /// The client's signalling socket is lost (or back): consent then expires after 15 s instead of 30 s.
+    SetSignalLost { transport: TransportId, lost: bool },
+    /// Removes its publications and subscriptions as well.
+    RemoveTransport { transport: TransportId },
+    AddPublication { publication: PublicationId, transport: TransportId, spec: PublicationSpec },
+    /// 0 = blocked: everything drops as `OverBitrate`.
+    SetMaxBitrate { publication: PublicationId, max_bitrate: u32 },
+    RemovePublication { publication: PublicationId },
+    AddSubscription { subscription: SubscriptionId, publication: PublicationId, transport: TransportId, spec: SubscriptionSpec },
+    /// Wanted layer; the switch happens at the next keyframe of that encoding. `spatial` None = paused.
+    SetLayer { subscription: SubscriptionId, spatial: Option<u8>, temporal: u8 },
+    RemoveSubscription { subscription: SubscriptionId },
+    /// Answered by `Event::Debug` with the same token and the router's `debug_state()` as JSON.
+    Debug { token: u32 },
+}
+
+#[cfg_attr(feature = "python", pyclass(frozen))]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A DTLS datagram from a validated address. Dropped (counted) when the queue is full.
+    Dtls { transport: TransportId, datagram: Vec<u8> },
+    /// First nominated pair, or a move of the path: `local` and `remote` as `ip:port`.
+    PathChanged { transport: TransportId, local: String, remote: String },
+    /// Consent expired: no authenticated check for 30 s (15 s when the signalling is lost). The router has removed it.
+    TransportGone { transport: TransportId },
+    /// The first packet of an encoding arrived (`active`), or none for 1 s although it was active.
+    EncodingActive { publication: PublicationId, encoding: u8, active: bool },
+    /// The layer that is really forwarded changed; `None` = nothing yet, or paused.
+    LayerChanged { subscription: SubscriptionId, spatial: Option<u8> },
+    Debug { token: u32, state: String },
+    /// The worker's thread has panicked or lost its sockets; every transport on it is gone.
+    WorkerDied { reason: String },
+}
