@@ -1,0 +1,75 @@
+"""Where measured figures go: `benchmarks/results/*.json`, written by benchmarks and by nothing else.
+
+A file holds rows `{name, value, unit, target, met, runs, spread, machine, commit, at, why?}`. A row is replaced by name,
+so one benchmark can be repeated without the others; its machine and commit are its own. `make acceptance` and the
+README's tables read these files.
+"""
+
+from __future__ import annotations
+
+import json
+import operator
+import os
+import platform
+import statistics
+import subprocess
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+FOLDER = Path(__file__).parent / "results"
+_COMPARE = {"<=": operator.le, ">=": operator.ge, "==": operator.eq}
+
+
+def record(file: str, name: str, runs: Sequence[float], unit: str, target: str, *, why: str = "") -> dict[str, Any]:
+    """Write one row: the median of `runs`, compared with `target` (`"<= 2.5"`); returns and prints it.
+
+    `why` explains a target that is missed; it is kept in the row and shown by `make acceptance`.
+    """
+    value = round(statistics.median(runs), 4)
+    sign, bound = target.split()
+    row: dict[str, Any] = {
+        "name": name,
+        "value": value,
+        "unit": unit,
+        "target": target,
+        "met": bool(_COMPARE[sign](value, float(bound))),
+        "runs": [round(run, 4) for run in runs],
+        "spread": [round(min(runs), 4), round(max(runs), 4)],
+        "machine": machine(),
+        "commit": commit(),
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    if why:
+        row["why"] = why
+    path = FOLDER / file
+    rows = json.loads(path.read_text()) if path.exists() else []
+    rows = [other for other in rows if other["name"] != name] + [row]
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(sorted(rows, key=lambda r: str(r["name"])), indent=1) + "\n")
+    verdict = "met" if row["met"] else "MISSED"
+    print(f"{name}: {value} {unit} [{row['spread'][0]}, {row['spread'][1]}] target {target}: {verdict}", flush=True)
+    return row
+
+
+def machine() -> str:
+    """CPU model, cores and kernel: enough to know whether two figures may be compared."""
+    model = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                model = line.split(":", 1)[1].strip()
+                break
+    return f"{model}, {os.cpu_count()} cores, Linux {platform.release()}"
+
+
+def commit() -> str:
+    """The commit that was measured; `+` marks a tree with changes under `d4e_sfu/` that are not in it."""
+    top = Path(__file__).parent.parent
+    head = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], cwd=top, capture_output=True, text=True, check=False)
+    if head.returncode:
+        return "unknown"
+    dirty = subprocess.run(["git", "status", "--porcelain", "--", "d4e_sfu"], cwd=top, capture_output=True, text=True, check=False)
+    return head.stdout.strip() + ("+" if dirty.stdout.strip() else "")
