@@ -1,0 +1,1 @@
+"""What decides. Plain synchronous Python: no sockets, no files, no clock, no `async`."""

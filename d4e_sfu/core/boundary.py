@@ -1,0 +1,103 @@
+"""What the core needs from outside, as Protocols, and what it offers to the outside in return.
+
+Nothing here has behaviour. `drivers/` implements the first half, tests pass doubles; `core/sfu.py` implements
+the second half (`AssociationEvents`). Everything is synchronous and returns at once: an implementation queues.
+A worker is one `Engine` with its `Associations`; a room lives on one worker, and workers share nothing.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping, Sequence
+from typing import Literal, NewType, Protocol
+
+from livekit.protocol import rtc
+
+from d4e_sfu._engine import Command
+
+# Ids on the engine's side of the boundary: made by the core, unique for the life of the process.
+TransportId = NewType("TransportId", int)
+PublicationId = NewType("PublicationId", int)
+SubscriptionId = NewType("SubscriptionId", int)
+
+DtlsRole = Literal["server", "client"]
+
+
+class DataKind(enum.Enum):
+    """The two channels on which clients exchange data, by their label."""
+
+    RELIABLE = "_reliable"  # ordered
+    LOSSY = "_lossy"  # unordered, no retransmission
+
+
+class Engine(Protocol):
+    """One worker of the packet engine: its thread, its UDP port, its table of transports."""
+
+    @property
+    def candidates(self) -> Sequence[tuple[str, int]]:
+        """Announced (address, UDP port) pairs, best first; every answer lists all of them."""
+
+    def submit(self, commands: Sequence[Command]) -> None:
+        """Queue commands in order. Never blocks, never raises; a dead worker swallows them."""
+
+
+class Associations(Protocol):
+    """DTLS and SCTP of all transports of one worker.
+
+    It takes `Event.Dtls` datagrams from its driver, emits `Command.SendDtls` and `Command.SetKeys` itself, and
+    calls up through `AssociationEvents`, never from inside `open`, `close` or `send`.
+    """
+
+    @property
+    def fingerprint(self) -> tuple[str, str]:
+        """Of our certificate, as in `a=fingerprint`: ("sha-256", "AB:CD:…")."""
+
+    def open(
+        self,
+        transport: TransportId,
+        *,
+        fingerprints: Sequence[tuple[str, str]],
+        role: DtlsRole,
+        sctp_port: int | None,
+        max_message_size: int,
+    ) -> None:
+        """Expect a handshake. `role` is ours; `max_message_size` is what the client accepts."""
+
+    def close(self, transport: TransportId) -> None:
+        """End it: close_notify, all state dropped. Unknown or already closed: nothing happens."""
+
+    def send(self, transport: TransportId, kind: DataKind, payload: bytes) -> bool:
+        """Queue one message. False = the channel is not open, or the client reads too slowly: not queued."""
+
+
+class AssociationEvents(Protocol):
+    """What associations report; `core.sfu.Sfu` is one."""
+
+    def transport_connected(self, transport: TransportId, *, now: float) -> None:
+        """DTLS is up, the fingerprint matched, keys are on their way to the engine."""
+
+    def transport_failed(self, transport: TransportId, reason: str, *, now: float) -> None:
+        """DTLS failed, timed out or was closed by the client. The association no longer exists."""
+
+    def data_ready(self, transport: TransportId, kind: DataKind, *, now: float) -> None:
+        """The client has opened this channel."""
+
+    def data_received(self, transport: TransportId, kind: DataKind, payload: bytes, *, now: float) -> None:
+        """One whole message from the client, at most 64 KiB."""
+
+
+class Client(Protocol):
+    """The signalling connection of one participant."""
+
+    def send(self, response: rtc.SignalResponse) -> None:
+        """Queue one message. A client that reads too slowly is closed by its driver; nothing is raised."""
+
+    def close(self, code: int, reason: str) -> None:
+        """Close after what is queued. Closing twice is harmless; `Sfu.client_lost` is not called for it."""
+
+
+class Announcer(Protocol):
+    """Observers (metrics, audit) hear of what happened. Never a decision, never on the media path."""
+
+    def announce(self, event: str, facts: Mapping[str, str | int | float]) -> None:
+        """`event` is from a closed set: see the calls in core/."""
