@@ -1,0 +1,382 @@
+"""The contract of the Rust module: commands down, events up, values in both. The other half is `engine/src/api.rs`.
+
+What each command does is told once, in `api.rs`; here are the names, the types and the errors. Nothing in this module
+reads a clock but `Worker`; a wrong argument raises `ValueError` or `TypeError` and changes nothing.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, final
+
+@final
+class Profile:
+    """SRTP protection profile (RFC 5764 §4.1.2, RFC 7714 §14.2)."""
+
+    AeadAes128Gcm: ClassVar[Profile]
+    Aes128CmHmacSha1_80: ClassVar[Profile]
+    def __eq__(self, other: object) -> bool: ...
+    def __hash__(self) -> int: ...
+    def __int__(self) -> int: ...
+
+@final
+class Codec:
+    Opus: ClassVar[Codec]
+    Vp8: ClassVar[Codec]
+    H264: ClassVar[Codec]
+    def __eq__(self, other: object) -> bool: ...
+    def __hash__(self) -> int: ...
+    def __int__(self) -> int: ...
+
+@final
+class Extension:
+    """RTP header extensions that the engine reads or writes (RFC 8285)."""
+
+    Mid: ClassVar[Extension]
+    Rid: ClassVar[Extension]
+    RepairedRid: ClassVar[Extension]
+    AudioLevel: ClassVar[Extension]
+    TransportWideCc: ClassVar[Extension]
+    AbsSendTime: ClassVar[Extension]
+    AbsCaptureTime: ClassVar[Extension]
+    VideoOrientation: ClassVar[Extension]
+    PlayoutDelay: ClassVar[Extension]
+    def __eq__(self, other: object) -> bool: ...
+    def __hash__(self) -> int: ...
+    def __int__(self) -> int: ...
+
+@final
+class Encoding:
+    """One encoding of a publication: bound by rid or by SSRC, else by the publication's MID or payload type."""
+
+    def __new__(cls, *, rid: str | None = None, ssrc: int | None = None, rtx_ssrc: int | None = None) -> Encoding: ...
+    @property
+    def rid(self) -> str | None: ...
+    @property
+    def ssrc(self) -> int | None: ...
+    @property
+    def rtx_ssrc(self) -> int | None: ...
+    def __eq__(self, other: object) -> bool: ...
+
+@final
+class PublicationSpec:
+    """The facts of one published m-section. `encodings`: lowest first, 1 to 3. `max_bitrate`: bits per second."""
+
+    def __new__(
+        cls,
+        *,
+        codec: Codec,
+        mid: str,
+        payload_type: int,
+        rtx_payload_type: int | None = None,
+        encodings: Sequence[Encoding],
+        max_bitrate: int,
+        nack: bool,
+    ) -> PublicationSpec: ...
+    @property
+    def codec(self) -> Codec: ...
+    @property
+    def mid(self) -> str: ...
+    @property
+    def payload_type(self) -> int: ...
+    @property
+    def rtx_payload_type(self) -> int | None: ...
+    @property
+    def encodings(self) -> list[Encoding]: ...
+    @property
+    def max_bitrate(self) -> int: ...
+    @property
+    def nack(self) -> bool: ...
+    def __eq__(self, other: object) -> bool: ...
+
+@final
+class SubscriptionSpec:
+    """How one subscriber receives one publication. `spatial` None = paused; `temporal` 255 = all."""
+
+    def __new__(
+        cls,
+        *,
+        mid: str,
+        payload_type: int,
+        rtx_payload_type: int | None = None,
+        ssrc: int,
+        rtx_ssrc: int | None = None,
+        cname: str,
+        spatial: int | None,
+        temporal: int = 255,
+    ) -> SubscriptionSpec: ...
+    @property
+    def mid(self) -> str: ...
+    @property
+    def payload_type(self) -> int: ...
+    @property
+    def rtx_payload_type(self) -> int | None: ...
+    @property
+    def ssrc(self) -> int: ...
+    @property
+    def rtx_ssrc(self) -> int | None: ...
+    @property
+    def cname(self) -> str: ...
+    @property
+    def spatial(self) -> int | None: ...
+    @property
+    def temporal(self) -> int: ...
+    def __eq__(self, other: object) -> bool: ...
+
+class Command:
+    """Python → engine. Build one of the nested classes; each is a `Command`, immutable and comparable."""
+
+    def __eq__(self, other: object) -> bool: ...
+
+    @final
+    class AddTransport(Command):
+        __match_args__ = ("transport", "local_ufrag", "local_pwd", "remote_ufrag", "may_publish")
+        def __new__(
+            cls, transport: int, local_ufrag: str, local_pwd: str, remote_ufrag: str, may_publish: bool
+        ) -> Command.AddTransport: ...
+        @property
+        def transport(self) -> int: ...
+        @property
+        def local_ufrag(self) -> str: ...
+        @property
+        def local_pwd(self) -> str: ...
+        @property
+        def remote_ufrag(self) -> str: ...
+        @property
+        def may_publish(self) -> bool: ...
+
+    @final
+    class SetExtensions(Command):
+        __match_args__ = ("transport", "extensions")
+        def __new__(cls, transport: int, extensions: Sequence[tuple[Extension, int]]) -> Command.SetExtensions: ...
+        @property
+        def transport(self) -> int: ...
+        @property
+        def extensions(self) -> list[tuple[Extension, int]]: ...
+
+    @final
+    class SetMayPublish(Command):
+        __match_args__ = ("transport", "may_publish")
+        def __new__(cls, transport: int, may_publish: bool) -> Command.SetMayPublish: ...
+        @property
+        def transport(self) -> int: ...
+        @property
+        def may_publish(self) -> bool: ...
+
+    @final
+    class SetKeys(Command):
+        """`receive` and `send`: master key then master salt, 28 bytes (GCM) or 30 bytes (CM)."""
+
+        __match_args__ = ("transport", "profile", "receive", "send")
+        def __new__(cls, transport: int, profile: Profile, receive: bytes, send: bytes) -> Command.SetKeys: ...
+        @property
+        def transport(self) -> int: ...
+        @property
+        def profile(self) -> Profile: ...
+        @property
+        def receive(self) -> bytes: ...
+        @property
+        def send(self) -> bytes: ...
+
+    @final
+    class SendDtls(Command):
+        __match_args__ = ("transport", "datagram")
+        def __new__(cls, transport: int, datagram: bytes) -> Command.SendDtls: ...
+        @property
+        def transport(self) -> int: ...
+        @property
+        def datagram(self) -> bytes: ...
+
+    @final
+    class SetSignalLost(Command):
+        __match_args__ = ("transport", "lost")
+        def __new__(cls, transport: int, lost: bool) -> Command.SetSignalLost: ...
+        @property
+        def transport(self) -> int: ...
+        @property
+        def lost(self) -> bool: ...
+
+    @final
+    class RemoveTransport(Command):
+        __match_args__ = ("transport",)
+        def __new__(cls, transport: int) -> Command.RemoveTransport: ...
+        @property
+        def transport(self) -> int: ...
+
+    @final
+    class AddPublication(Command):
+        __match_args__ = ("publication", "transport", "spec")
+        def __new__(cls, publication: int, transport: int, spec: PublicationSpec) -> Command.AddPublication: ...
+        @property
+        def publication(self) -> int: ...
+        @property
+        def transport(self) -> int: ...
+        @property
+        def spec(self) -> PublicationSpec: ...
+
+    @final
+    class SetMaxBitrate(Command):
+        __match_args__ = ("publication", "max_bitrate")
+        def __new__(cls, publication: int, max_bitrate: int) -> Command.SetMaxBitrate: ...
+        @property
+        def publication(self) -> int: ...
+        @property
+        def max_bitrate(self) -> int: ...
+
+    @final
+    class RemovePublication(Command):
+        __match_args__ = ("publication",)
+        def __new__(cls, publication: int) -> Command.RemovePublication: ...
+        @property
+        def publication(self) -> int: ...
+
+    @final
+    class AddSubscription(Command):
+        __match_args__ = ("subscription", "publication", "transport", "spec")
+        def __new__(
+            cls, subscription: int, publication: int, transport: int, spec: SubscriptionSpec
+        ) -> Command.AddSubscription: ...
+        @property
+        def subscription(self) -> int: ...
+        @property
+        def publication(self) -> int: ...
+        @property
+        def transport(self) -> int: ...
+        @property
+        def spec(self) -> SubscriptionSpec: ...
+
+    @final
+    class SetLayer(Command):
+        __match_args__ = ("subscription", "spatial", "temporal")
+        def __new__(cls, subscription: int, spatial: int | None, temporal: int) -> Command.SetLayer: ...
+        @property
+        def subscription(self) -> int: ...
+        @property
+        def spatial(self) -> int | None: ...
+        @property
+        def temporal(self) -> int: ...
+
+    @final
+    class RemoveSubscription(Command):
+        __match_args__ = ("subscription",)
+        def __new__(cls, subscription: int) -> Command.RemoveSubscription: ...
+        @property
+        def subscription(self) -> int: ...
+
+    @final
+    class Debug(Command):
+        __match_args__ = ("token",)
+        def __new__(cls, token: int) -> Command.Debug: ...
+        @property
+        def token(self) -> int: ...
+
+class Event:
+    """Engine → Python. `match event: case Event.Dtls(transport=t, datagram=d): …`"""
+
+    def __eq__(self, other: object) -> bool: ...
+
+    @final
+    class Dtls(Event):
+        __match_args__ = ("transport", "datagram")
+        def __new__(cls, transport: int, datagram: bytes) -> Event.Dtls: ...
+        @property
+        def transport(self) -> int: ...
+        @property
+        def datagram(self) -> bytes: ...
+
+    @final
+    class PathChanged(Event):
+        __match_args__ = ("transport", "local", "remote")
+        def __new__(cls, transport: int, local: str, remote: str) -> Event.PathChanged: ...
+        @property
+        def transport(self) -> int: ...
+        @property
+        def local(self) -> str: ...
+        @property
+        def remote(self) -> str: ...
+
+    @final
+    class TransportGone(Event):
+        __match_args__ = ("transport",)
+        def __new__(cls, transport: int) -> Event.TransportGone: ...
+        @property
+        def transport(self) -> int: ...
+
+    @final
+    class EncodingActive(Event):
+        __match_args__ = ("publication", "encoding", "active")
+        def __new__(cls, publication: int, encoding: int, active: bool) -> Event.EncodingActive: ...
+        @property
+        def publication(self) -> int: ...
+        @property
+        def encoding(self) -> int: ...
+        @property
+        def active(self) -> bool: ...
+
+    @final
+    class LayerChanged(Event):
+        __match_args__ = ("subscription", "spatial")
+        def __new__(cls, subscription: int, spatial: int | None) -> Event.LayerChanged: ...
+        @property
+        def subscription(self) -> int: ...
+        @property
+        def spatial(self) -> int | None: ...
+
+    @final
+    class Debug(Event):
+        __match_args__ = ("token", "state")
+        def __new__(cls, token: int, state: str) -> Event.Debug: ...
+        @property
+        def token(self) -> int: ...
+        @property
+        def state(self) -> str: ...
+
+    @final
+    class WorkerDied(Event):
+        __match_args__ = ("reason",)
+        def __new__(cls, reason: str) -> Event.WorkerDied: ...
+        @property
+        def reason(self) -> str: ...
+
+@final
+class Worker:
+    """One router on its own thread, on the bound UDP sockets given (one per listening address, the same port).
+
+    The descriptors are duplicated: the caller closes its own. Commands are applied in order. Everything here is safe
+    to call from any thread; nothing blocks but `stop`.
+    """
+
+    def __new__(cls, sockets: Sequence[int], *, name: str) -> Worker: ...
+    def submit(self, commands: Sequence[Command]) -> None: ...
+    def fileno(self) -> int:
+        """An eventfd, readable while events wait. Belongs to the worker: never close it, never read it."""
+    def events(self) -> list[Event]:
+        """All waiting events, oldest first; clears `fileno`."""
+    def snapshot(self) -> Mapping[str, object]:
+        """Counters, at most 250 ms old. See `Router.snapshot`, and `busy_ratio` of the last interval (0–1)."""
+    def alive(self) -> bool: ...
+    def stop(self) -> None:
+        """Ends the thread and waits for it. Again is harmless."""
+
+@final
+class Router:
+    """The same router in virtual time: no thread, no socket, no clock. `now` is in seconds and never goes back."""
+
+    def __new__(cls) -> Router: ...
+    def submit(self, commands: Sequence[Command], *, now: float) -> None: ...
+    def receive(self, datagram: bytes, *, local: str, remote: str, now: float) -> None: ...
+    def advance(self, *, now: float) -> None: ...
+    def transmits(self) -> list[tuple[str, str, bytes]]:
+        """(local, remote, datagram), in order of sending; each is returned once."""
+    def events(self) -> list[Event]: ...
+    def next_timeout(self) -> float | None: ...
+    def snapshot(self) -> Mapping[str, object]:
+        """Counters under `counters` (flat name → int), `drops` (reason → int), and gauges.
+
+        Closed set of keys: never a room, a person or an address.
+        """
+
+def certificate_verify_callback() -> int:
+    """Address of a C function `int (*)(int, X509_STORE_CTX *)` that returns 1, for `SSL_CTX_set_verify`.
+
+    A WebRTC certificate is self-signed; what counts is its fingerprint, compared after the handshake (RFC 8827 §6.5).
+    A C function, so that no executable memory must be made for a Python callback.
+    """
