@@ -1,0 +1,98 @@
+//! Why a packet or datagram was not used: the closed set of reasons, and an array that counts them.
+
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $variant:ident => $name:literal,)*) => {
+        /// Every packet that is not forwarded has one; its name is a metric label.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[repr(u8)]
+        pub enum DropReason { $($(#[$doc])* $variant,)* }
+
+        impl DropReason {
+            pub const ALL: &[Self] = &[$(Self::$variant,)*];
+            pub const COUNT: usize = Self::ALL.len();
+            #[must_use]
+            pub const fn name(self) -> &'static str { match self { $(Self::$variant => $name,)* } }
+        }
+    };
+}
+
+reasons! {
+    /// First byte outside RFC 7983's ranges, or an empty datagram.
+    UnknownProtocol => "unknown_protocol",
+    /// Framing, cookie, fingerprint or attribute lengths of a STUN message are wrong.
+    BadStun => "bad_stun",
+    /// A STUN request whose USERNAME names no transport.
+    UnknownUfrag => "unknown_ufrag",
+    /// MESSAGE-INTEGRITY missing or wrong.
+    BadIntegrity => "bad_integrity",
+    /// Media, RTCP or DTLS from an address that no transport has validated.
+    UnknownAddress => "unknown_address",
+    /// A DTLS datagram over the size or rate allowed before and during a handshake.
+    DtlsLimit => "dtls_limit",
+    /// SRTP before keys were set.
+    NoKeys => "no_keys",
+    BadRtp => "bad_rtp",
+    BadRtcp => "bad_rtcp",
+    /// Seen before (RFC 3711 §3.3.2).
+    Replayed => "replayed",
+    /// Left of the replay window.
+    TooOld => "too_old",
+    /// The SRTP or SRTCP tag is wrong.
+    BadAuthentication => "bad_authentication",
+    /// The transport already has as many streams as it may.
+    TooManyStreams => "too_many_streams",
+    /// Authentic, but bound to no publication.
+    UnknownStream => "unknown_stream",
+    NotPermitted => "not_permitted",
+    OverBitrate => "over_bitrate",
+    /// A payload type that the stream was not negotiated for, or a payload its codec does not allow.
+    BadPayload => "bad_payload",
+    /// Padding only: ends at the server by design.
+    Padding => "padding",
+    /// Already received, by RTX or twice on the wire.
+    Duplicate => "duplicate",
+    /// Repaired too late to be forwarded or cached.
+    Late => "late",
+    /// Forwarding gate: subscription paused, or another layer.
+    Paused => "paused",
+    OtherLayer => "other_layer",
+    /// Waiting for a keyframe of the wanted layer.
+    AwaitingKeyframe => "awaiting_keyframe",
+    /// The subscriber has no validated path or no keys yet.
+    NotConnected => "not_connected",
+    /// The subscriber's pacer is past its limit.
+    QueueFull => "queue_full",
+    /// Asked for again, and no longer (or never) in the cache.
+    NotCached => "not_cached",
+    /// Asked for again within a round trip.
+    RepeatedNack => "repeated_nack",
+    /// The kernel did not take it.
+    SendFailed => "send_failed",
+    /// The queue of events to Python was full.
+    EventQueueFull => "event_queue_full",
+    /// Larger than any slot.
+    Oversized => "oversized",
+}
+
+/// One counter for each reason.
+#[derive(Clone, Debug)]
+pub struct DropCounts([u64; DropReason::COUNT]);
+
+impl Default for DropCounts {
+    fn default() -> Self {
+        Self([0; DropReason::COUNT])
+    }
+}
+
+impl DropCounts {
+    pub fn count(&mut self, reason: DropReason) {
+        self.0[reason as usize] = self.0[reason as usize].wrapping_add(1);
+    }
+    #[must_use]
+    pub fn get(&self, reason: DropReason) -> u64 {
+        self.0[reason as usize]
+    }
+    pub fn iter(&self) -> impl Iterator<Item = (DropReason, u64)> + '_ {
+        DropReason::ALL.iter().map(|&r| (r, self.get(r)))
+    }
+}
