@@ -1,0 +1,342 @@
+"""YAML → one frozen, validated `Config`, or every mistake in it at once with file, line and column.
+
+The models are the one place where a setting is defined: its meaning, unit, default, bounds, and whether it can change
+while the server runs (`live`) or needs a restart. It is the only door to PyYAML and pydantic. Nothing here decides about
+people (`core/policy.py`) or applies a change (`server.py`). On the path of a config change: `load` → `changes` →
+`sfu.reconfigure`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+import ipaddress
+import math
+import os
+import re
+import stat
+import urllib.parse
+from collections.abc import Iterator, Mapping
+from enum import StrEnum
+from pathlib import Path
+from types import MappingProxyType
+from typing import Annotated, Any, Final, Literal, NamedTuple, NoReturn, Self
+
+import yaml
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    PrivateAttr,
+    StrictBool,
+    StrictInt,
+    StrictStr,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
+
+from d4e_sfu.errors import ConfigError, Problem
+
+MAX_FILE_BYTES: Final = 256 * 1024
+MAX_DEPTH: Final = 12
+"""Levels of nesting in the file; the settings need five."""
+MIN_SECRET_BYTES: Final = 32
+"""RFC 7518 §3.2: an HS256 key has at least the size of the hash."""
+MAX_SECRET_BYTES: Final = 4096
+
+Reload = Literal["live", "restart"]
+
+
+def live(meaning: str, **bounds: Any) -> Any:
+    """A setting that a reload applies: to whoever joins next, where its meaning does not say more."""
+    return Field(description=meaning, json_schema_extra={"reload": "live"}, **bounds)
+
+
+def restart(meaning: str, **bounds: Any) -> Any:
+    """A setting that a reload names as changed, and keeps as it was."""
+    return Field(description=meaning, json_schema_extra={"reload": "restart"}, **bounds)
+
+
+# --- units and small values ------------------------------------------------------------------------------------------
+
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_BYTES = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+_BITS = {"k": 1_000, "M": 1_000_000, "G": 1_000_000_000}
+
+
+def _quantity(value: object, units: Mapping[str, float], example: str, *, bare: str | None) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise ValueError(f"expected a number with its unit, such as {example}")
+    if isinstance(value, int | float):
+        if bare is None and value != 0:
+            raise ValueError(f"{value} of what? Write the unit ({', '.join(units)}), such as {example}")
+        number, factor = float(value), 1.0
+    else:
+        match = re.fullmatch(r"([0-9]{1,12}(?:\.[0-9]{1,6})?) ?([A-Za-z]{1,4})", value, flags=re.ASCII)
+        if match is None or match[2] not in units:
+            raise ValueError(f"expected a number with its unit ({', '.join(units)}), such as {example}, not {_show(value)}")
+        number, factor = float(match[1]), units[match[2]]
+    if not math.isfinite(number) or number < 0:
+        raise ValueError(f"expected a positive number, not {_show(value)}")
+    return number * factor
+
+
+def _seconds(value: object) -> float:
+    return _quantity(value, _SECONDS, "30s or 5m", bare=None)
+
+
+def _size(value: object) -> int:
+    return round(_quantity(value, _BYTES, "1MiB", bare="bytes"))
+
+
+def _bitrate(value: object) -> int:
+    return round(_quantity(value, _BITS, "128k or 3M", bare="bits per second"))
+
+
+def _ip_address(value: str) -> str:
+    try:
+        return str(ipaddress.ip_address(value))
+    except ValueError:
+        raise ValueError(f"{_show(value)} is not an IP address such as 10.0.0.5 or fd00::5") from None
+
+
+def _origin(value: str) -> str:
+    # RFC 6454 §6.2: scheme "://" host [ ":" port ]; browsers send it in lower case, without a default port.
+    parts = urllib.parse.urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.netloc or value != f"{parts.scheme}://{parts.netloc}":
+        raise ValueError(f"{_show(value)} is not an origin such as https://portal.example.vn (no path, no final slash)")
+    return value.lower()
+
+
+def _show(value: object) -> str:
+    """What the operator wrote, bounded and on one line."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}…"
+
+
+Seconds = Annotated[float, BeforeValidator(_seconds)]
+Size = Annotated[int, BeforeValidator(_size)]
+Bitrate = Annotated[int, BeforeValidator(_bitrate)]
+Port = Annotated[StrictInt, Field(ge=0, le=65535)]
+IpAddress = Annotated[StrictStr, AfterValidator(_ip_address)]
+Origin = Annotated[StrictStr, AfterValidator(_origin)]
+RoleName = Annotated[StrictStr, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,31}$")]
+KeyId = Annotated[StrictStr, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+
+
+class Source(StrEnum):
+    """What a publication shows, as in `TrackSource` of the room protocol."""
+
+    CAMERA = "camera"
+    MICROPHONE = "microphone"
+    SCREEN_SHARE = "screen_share"
+    SCREEN_SHARE_AUDIO = "screen_share_audio"
+
+
+class CodecName(StrEnum):
+    OPUS = "opus"
+    VP8 = "vp8"
+    H264 = "h264"
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+# --- the settings ----------------------------------------------------------------------------------------------------
+
+
+class Listener(_Settings):
+    """One TCP socket for the page and for signalling."""
+
+    address: Annotated[IpAddress, restart("Address to listen on; 0.0.0.0 or :: for all.")] = "127.0.0.1"
+    port: Annotated[Port, restart("TCP port; 0 takes any free one.")]
+    tls: Annotated[StrictBool, restart("Serve HTTPS with http.tls; browsers need it anywhere but on localhost.")] = False
+
+
+class Tls(_Settings):
+    certificate: Annotated[
+        Path | None, restart("PEM file: certificate, then its chain. Relative to the folder of this file.")
+    ] = None
+    key: Annotated[Path | None, restart("PEM file: private key. Relative to the folder of this file.")] = None
+
+
+class Http(_Settings):
+    listeners: Annotated[
+        tuple[Listener, ...], restart("Where the page and the signalling are served.", min_length=1, max_length=16)
+    ] = (Listener(port=7880),)
+    tls: Annotated[Tls, restart("Certificate of the listeners with tls: true.")] = Tls()
+    allowed_origins: Annotated[
+        tuple[Origin, ...],
+        live("Other web sites whose pages may join, as https://host. Our own, and apps that send none, may.", max_length=64),
+    ] = ()
+
+
+class Admin(_Settings):
+    """Health, metrics and room state. No passwords: keep it on loopback or behind something that has them."""
+
+    address: Annotated[IpAddress, restart("Address to listen on.")] = "127.0.0.1"
+    port: Annotated[Port, restart("TCP port; 0 takes any free one.")] = 7881
+
+
+class MediaAddress(_Settings):
+    listen: Annotated[IpAddress, restart("Address of this machine to receive media on; not a wildcard.")]
+    announce: Annotated[
+        tuple[IpAddress, ...],
+        restart("Addresses under which clients reach it, the best first: several for LAN and WAN.", max_length=8),
+    ] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_form(cls, value: object) -> object:
+        return {"listen": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _specific(self) -> Self:
+        for address in (self.listen, *self.announce):
+            # RFC 8445 §5.1.1.1: a candidate is one address; a socket bound to all would answer from the wrong one.
+            if ipaddress.ip_address(address).is_unspecified:
+                raise ValueError(f"{address} stands for all addresses: name each one")
+            if ipaddress.ip_address(address).is_multicast:
+                raise ValueError(f"{address} is a multicast address")
+        return self
+
+    @property
+    def announced(self) -> tuple[str, ...]:
+        """What goes into candidates."""
+        return self.announce or (self.listen,)
+
+
+def _addresses(value: object) -> object:
+    if value == "auto":
+        return ()
+    if isinstance(value, str):
+        raise ValueError(f"expected auto or a list of addresses, not {_show(value)}")
+    if isinstance(value, list) and not value:
+        raise ValueError("an empty list would receive no media; write auto for every address of this machine")
+    return value
+
+
+class Media(_Settings):
+    workers: Annotated[StrictInt, restart("Threads that forward packets; a room lives on one.", ge=1, le=64)] = 1
+    port: Annotated[Port, restart("UDP port of the first worker, the next uses the next; 0 takes any free ones.")] = 7882
+    addresses: Annotated[
+        tuple[MediaAddress, ...],
+        BeforeValidator(_addresses),
+        PlainSerializer(lambda value: value or "auto"),
+        restart('"auto" (every address of this machine), or a list of addresses.', max_length=16),
+    ] = ()
+    """Empty means auto."""
+
+
+class Key(_Settings):
+    """Whoever holds the secret can sign tokens for any room."""
+
+    id: Annotated[KeyId, live("Name of the key: the `iss` of its tokens.")]
+    secret_file: Annotated[
+        Path | None, live("File that holds the secret, at least 32 bytes. Relative to the folder of this file.")
+    ] = None
+    secret_env: Annotated[
+        StrictStr | None, live("Environment variable that holds the secret, instead of a file.", pattern=r"^[A-Za-z_]\w*$")
+    ] = None
+    default_role: Annotated[RoleName | None, live("Role of tokens that name none, where the room has none either.")] = None
+
+    _secret: bytes = PrivateAttr(b"")
+
+    @property
+    def secret(self) -> bytes:
+        """At least 32 bytes. Never in `repr`, `model_dump` or an error."""
+        return self._secret
+
+
+class Role(_Settings):
+    """What a participant may do at most; a right is the token's grant AND this."""
+
+    publish: Annotated[frozenset[Source], live("Sources that may be sent.")] = frozenset()
+    subscribe: Annotated[StrictBool, live("May receive what others publish.")] = True
+    data: Annotated[StrictBool, live("May send chat and data.")] = False
+    moderate: Annotated[StrictBool, live("May mute and remove others.")] = False
+    hidden: Annotated[StrictBool, live("May be in the room without being shown.")] = False
+    update_own_metadata: Annotated[StrictBool, live("May change the own name, metadata and attributes.")] = False
+
+
+class MaxBitrate(_Settings):
+    """Bits per second of RTP, all encodings of one publication together; above it packets are dropped."""
+
+    microphone: Annotated[Bitrate, live("Voice.", ge=6_000, le=2_000_000)] = 128_000
+    camera: Annotated[Bitrate, live("Camera.", ge=30_000, le=100_000_000)] = 3_000_000
+    screen_share: Annotated[Bitrate, live("Shared screen.", ge=30_000, le=100_000_000)] = 4_000_000
+    screen_share_audio: Annotated[Bitrate, live("Sound of a shared screen.", ge=6_000, le=2_000_000)] = 256_000
+
+    def of(self, source: Source) -> int:
+        return int(getattr(self, source.value))
+
+
+ALL_CODECS: Final = (CodecName.OPUS, CodecName.VP8, CodecName.H264)
+
+
+class RoomRule(_Settings):
+    """What holds in every room whose name it matches; the first rule that matches a name counts."""
+
+    name: Annotated[
+        StrictStr, live("Name of a room, or a pattern: * any text, ? one character, [ab] one of these.", min_length=1, max_length=128)
+    ]
+    capacity: Annotated[StrictInt, live("Participants at the same time, in each such room.", ge=1, le=10_000)] = 50
+    default_role: Annotated[RoleName | None, live("Role of tokens that name none.")] = None
+    idle_timeout: Annotated[Seconds, live("An empty room is forgotten after this time.", ge=1, le=86_400)] = 300.0
+    codecs: Annotated[
+        tuple[CodecName, ...], live("Codecs that may be published, the preferred first.", min_length=1)
+    ] = ALL_CODECS
+    max_bitrate: Annotated[MaxBitrate, live("Caps for each publication, by its source.")] = MaxBitrate()
+
+    def matches(self, room: str) -> bool:
+        return fnmatch.fnmatchcase(room, self.name)
+
+
+class Limits(_Settings):
+    """Bounds for what comes from outside."""
+
+    message: Annotated[Size, live("Bytes of one signalling message.", ge=65_536, le=16 << 20)] = 1 << 20
+    join_request: Annotated[Size, live("Bytes of an inflated join request.", ge=65_536, le=16 << 20)] = 1 << 20
+    sections: Annotated[StrictInt, live("Media sections in one session description.", ge=8, le=4096)] = 512
+    participants: Annotated[StrictInt, live("Participants on this server at the same time.", ge=1, le=100_000)] = 500
+
+
+_STAFF = frozenset(Source)
+DEFAULT_ROLES: Final[Mapping[str, Role]] = MappingProxyType(
+    {
+        "doctor": Role(publish=_STAFF, data=True, update_own_metadata=True),
+        "health-worker": Role(publish=_STAFF, data=True, update_own_metadata=True),
+        "patient": Role(publish=frozenset({Source.CAMERA, Source.MICROPHONE}), data=True),
+        "observer": Role(),
+        "moderator": Role(publish=_STAFF, data=True, moderate=True, update_own_metadata=True),
+    }
+)
+
+
+class Config(_Settings):
+    """Everything an operator can set."""
+
+    http: Annotated[Http, restart("The page and the signalling.")] = Http()
+    admin: Annotated[Admin, restart("Health, metrics and room state.")] = Admin()
+    media: Annotated[Media, restart("Audio and video: UDP.")] = Media()
+    keys: Annotated[tuple[Key, ...], live("Keys that may sign tokens; without one nobody can join.", max_length=64)] = ()
+    roles: Annotated[
+        Mapping[RoleName, Role],
+        AfterValidator(MappingProxyType),
+        PlainSerializer(dict),
+        live("Roles by name, replaced whole: a role that is not listed does not exist.", min_length=1, max_length=32),
+    ] = DEFAULT_ROLES
+    rooms: Annotated[
+        tuple[RoomRule, ...], live("Rules for rooms, the first match counts; a name without a match does not exist.", max_length=1000)
+    ] = (RoomRule(name="*"),)
+    limits: Annotated[Limits, live("Bounds for what comes from outside.")] = Limits()
+
+    def key(self, key_id: str) -> Key | None:
+        return next((key for key in self.keys if key.id == key_id), None)
