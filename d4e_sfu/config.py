@@ -332,7 +332,7 @@ class Config(_Settings):
         AfterValidator(MappingProxyType),
         PlainSerializer(dict),
         live("Roles by name, replaced whole: a role that is not listed does not exist.", min_length=1, max_length=32),
-    ] = DEFAULT_ROLES
+    ] = Field(default_factory=lambda: DEFAULT_ROLES)
     rooms: Annotated[
         tuple[RoomRule, ...], live("Rules for rooms, the first match counts; a name without a match does not exist.", max_length=1000)
     ] = (RoomRule(name="*"),)
