@@ -1,0 +1,163 @@
+# One command each: `make help`. Every target sets up what it needs on a fresh Debian 12 with Python 3.11, Rust and
+# Node 20, and does nothing twice: what was built is a file (or a stamp), older sources leave it alone.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules
+
+PYTHON  ?= python3.11
+VENV    := .venv
+PY      := $(VENV)/bin/python
+ENGINE  := d4e_sfu/engine
+WEB     := d4e_sfu/web
+PROOFS  := build/proofs
+# The engine in the tree also carries the laboratory peer, which tests drive from Python; the wheel has none of it.
+FEATURES := python,peer
+CARGO   := cargo --locked --quiet
+MANIFEST := --manifest-path $(ENGINE)/Cargo.toml
+# Everything below is quiet about what went well and keeps pip away from a newer pip's advertisement.
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PYTHONDONTWRITEBYTECODE := 1
+
+RUST_SOURCES := $(shell find $(ENGINE)/src -name '*.rs') $(wildcard $(ENGINE)/build.rs) $(ENGINE)/Cargo.toml $(ENGINE)/Cargo.lock
+PAGE_SOURCES := $(shell find $(WEB) \( -name node_modules -o -name dist \) -prune -o -type f -print)
+
+##@ Use
+
+.PHONY: help
+help:  ## show this list
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: run
+run: $(VENV)/.runtime engine page  ## build everything, start a server and print links to join it
+	$(PY) -m config.development
+
+.PHONY: wheel
+wheel: $(VENV)/.runtime page  ## dist/*.whl: Python, the compiled engine and the built page
+	rm -rf dist
+	$(VENV)/bin/maturin build --release --locked --out dist
+
+##@ Prove
+
+.PHONY: test
+test: $(VENV)/.dev engine page peer chromium  ## the short form of every test: Rust, page, Python, browsers
+	@mkdir -p $(PROOFS) && rm -f $(PROOFS)/*
+	$(MAKE) --no-print-directory test-rust test-page test-python
+
+.PHONY: test-long
+test-long: $(VENV)/.dev engine page peer chromium  ## what takes longer; its outcome is kept in benchmarks/results/
+	@mkdir -p $(PROOFS)
+	$(PY) -m pytest -m long --junitxml=$(PROOFS)/pytest-long.xml --durations=10; outcome=$$?; \
+	  $(PY) -m benchmarks.long_tests $(PROOFS)/pytest-long.xml; exit $$outcome
+
+.PHONY: bench
+bench: $(VENV)/.dev engine page peer chromium  ## measure every figure; rows go to benchmarks/results/
+	$(PY) -m benchmarks
+
+.PHONY: acceptance
+acceptance: $(VENV)/.dev  ## what is promised, what is proved and by what; fails on a promise without its proof
+	$(PY) -m tests.acceptance
+
+.PHONY: lint
+lint: $(VENV)/.dev $(WEB)/node_modules/.ready $(ENGINE)/Cargo.lock  ## formats and static checks of all three languages
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+	cargo fmt --check $(MANIFEST)
+	$(CARGO) clippy $(MANIFEST) --all-targets --features python -- -D warnings
+	$(CARGO) clippy $(MANIFEST) --all-targets --features peer -- -D warnings
+	cd $(WEB) && npm run --silent check
+
+##@ Parts
+
+.PHONY: test-rust
+test-rust:  ## the engine's own tests, without and with the laboratory peer
+	@mkdir -p $(PROOFS)
+	$(CARGO) test $(MANIFEST) 2>&1 | tee $(PROOFS)/cargo-engine.txt
+	$(CARGO) test $(MANIFEST) --features peer 2>&1 | tee $(PROOFS)/cargo-peer.txt
+
+.PHONY: test-page
+test-page: $(WEB)/node_modules/.ready  ## types and unit tests of the page
+	@mkdir -p $(PROOFS)
+	cd $(WEB) && npm run --silent check && npm test --silent -- --reporter=default --reporter=junit --outputFile.junit=$(CURDIR)/$(PROOFS)/page.xml
+
+.PHONY: test-python
+test-python: $(VENV)/.dev engine page peer  ## the Python tests that are not long, browsers included
+	@mkdir -p $(PROOFS)
+	$(PY) -m pytest -m "not long" --junitxml=$(PROOFS)/pytest.xml --durations=15
+
+.PHONY: engine
+engine: d4e_sfu/_engine.abi3.so  ## compile the engine into the tree, in release mode
+
+.PHONY: peer
+peer: $(ENGINE)/target/release/d4e-peer  ## compile the laboratory peer: load generator, probe, hostile client
+
+.PHONY: page
+page: $(WEB)/dist/index.html  ## build the room page
+
+.PHONY: format
+format: $(VENV)/.dev  ## let ruff and rustfmt lay out the code
+	$(VENV)/bin/ruff format .
+	$(VENV)/bin/ruff check --fix .
+	cargo fmt $(MANIFEST)
+
+.PHONY: lock
+lock: $(VENV)/.dev  ## pin newer versions: requirements/*.txt, Cargo.lock, package-lock.json, THIRD_PARTY.md
+	cd requirements && for name in runtime:../pyproject.toml build:build.in dev:dev.in; do \
+	  ../$(VENV)/bin/pip-compile --quiet --upgrade --generate-hashes --strip-extras --no-header \
+	    --no-emit-index-url --no-emit-find-links --no-emit-trusted-host -o $${name%%:*}.txt $${name#*:}; done
+	cargo update --quiet $(MANIFEST)
+	cd $(WEB) && npm update --silent --no-audit --no-fund
+	$(MAKE) --no-print-directory notices
+
+.PHONY: notices
+notices: $(VENV)/.dev  ## write THIRD_PARTY.md: the licences of what is compiled into the engine
+	$(PY) -m config.notices > THIRD_PARTY.md.new && mv THIRD_PARTY.md.new THIRD_PARTY.md
+
+.PHONY: clean
+clean:  ## remove what was built (not certs/)
+	rm -rf build dist $(WEB)/dist $(WEB)/node_modules $(ENGINE)/target d4e_sfu/_engine.abi3.so $(VENV)
+
+# What the targets above lean on.
+
+$(PY):
+	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 is missing: apt-get install python3.11 python3.11-venv"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  if [ "$$(id -u)" = 0 ]; then apt-get update -qq && apt-get install -y -qq python3.11-venv; \
+	  else echo "Python's venv module is missing: sudo apt-get install python3.11-venv"; exit 1; fi; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.runtime: requirements/runtime.txt requirements/build.txt | $(PY)
+	$(PY) -m pip install --quiet --require-hashes -r requirements/runtime.txt -r requirements/build.txt
+	@touch $@
+
+$(VENV)/.dev: requirements/dev.txt $(VENV)/.runtime
+	$(PY) -m pip install --quiet --require-hashes -r requirements/dev.txt
+	@touch $@
+
+d4e_sfu/_engine.abi3.so: $(RUST_SOURCES) pyproject.toml $(VENV)/.runtime
+	@command -v cargo >/dev/null || { echo "Rust is missing: install a stable toolchain, 1.85 or newer, with rustup"; exit 1; }
+	@command -v cc >/dev/null || { echo "A C compiler is missing: apt-get install build-essential cmake"; exit 1; }
+	$(VENV)/bin/maturin develop --quiet --release --locked --features $(FEATURES)
+	@touch $@
+
+$(ENGINE)/target/release/d4e-peer: $(RUST_SOURCES)
+	$(CARGO) build $(MANIFEST) --release --features peer --bin d4e-peer
+	@touch $@
+
+$(WEB)/node_modules/.ready: $(WEB)/package-lock.json
+	@node -e 'process.exit(process.versions.node.split(".")[0] < 20)' 2>/dev/null || { echo "Node 20 or newer is missing"; exit 1; }
+	cd $(WEB) && npm ci --silent --no-audit --no-fund
+	@touch $@
+
+$(WEB)/dist/index.html: $(PAGE_SOURCES) $(WEB)/node_modules/.ready
+	cd $(WEB) && npm run --silent build
+	@touch $@
+
+.PHONY: chromium
+chromium:
+	@command -v chromium >/dev/null || { \
+	  if [ "$$(id -u)" = 0 ]; then apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium fonts-dejavu-core; \
+	  else echo "Chromium is missing, and browser tests need it: sudo apt-get install chromium"; exit 1; fi; }
