@@ -50,7 +50,7 @@ test: $(VENV)/.dev engine page peer chromium  ## the short form of every test: R
 test-long: $(VENV)/.dev engine page peer chromium  ## what takes longer; its outcome is kept in benchmarks/results/
 	@mkdir -p $(PROOFS)
 	$(PY) -m pytest -m long --junitxml=$(PROOFS)/pytest-long.xml --durations=10; outcome=$$?; \
-	  $(PY) -m benchmarks.long_tests $(PROOFS)/pytest-long.xml; exit $$outcome
+	  $(PY) -m tests.long_results $(PROOFS)/pytest-long.xml; exit $$outcome
 
 .PHONY: bench
 bench: $(VENV)/.dev engine page peer chromium  ## measure every figure; rows go to benchmarks/results/
@@ -105,6 +105,7 @@ format: $(VENV)/.dev  ## let ruff and rustfmt lay out the code
 
 .PHONY: lock
 lock: $(VENV)/.dev  ## pin newer versions: requirements/*.txt, Cargo.lock, package-lock.json, THIRD_PARTY.md
+	$(PY) -m pip install --quiet pip-tools
 	cd requirements && for name in runtime:../pyproject.toml build:build.in dev:dev.in; do \
 	  ../$(VENV)/bin/pip-compile --quiet --upgrade --generate-hashes --strip-extras --no-header \
 	    --no-emit-index-url --no-emit-find-links --no-emit-trusted-host -o $${name%%:*}.txt $${name#*:}; done

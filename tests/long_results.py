@@ -1,0 +1,27 @@
+"""Keeps what `make test-long` came to, beside the measured figures: `benchmarks/results/test-long.json`, one row per
+test, with machine and commit, so that the ledger can rest on a run that is too long to repeat for every change."""
+
+from __future__ import annotations
+
+import json
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+from benchmarks.results import FOLDER, commit, machine
+from tests.acceptance import junit, python_id
+
+
+def main(path: str) -> None:
+    kept = FOLDER / "test-long.json"
+    rows = {row["name"]: row for row in json.loads(kept.read_text())} if kept.exists() else {}
+    facts = {"machine": machine(), "commit": commit(), "at": datetime.now(UTC).isoformat(timespec="seconds")}
+    for name, outcome in junit(Path(path), python_id).items():
+        rows[name] = {"name": name, "outcome": outcome.value, **facts}
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    kept.write_text(json.dumps([rows[name] for name in sorted(rows)], indent=1) + "\n")
+    print(f"{kept}: {len(rows)} long tests")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
