@@ -1,14 +1,14 @@
-"""YAML → one frozen, validated `Config`, or every mistake in it at once with file, line and column.
+"""The settings: YAML → one frozen, validated `Config`, or every mistake in it at once with file, line and column.
 
 The models are the one place where a setting is defined: its meaning, unit, default, bounds, and whether it can change
-while the server runs (`live`) or needs a restart. It is the only door to PyYAML and pydantic. Nothing here decides about
-people (`core/policy.py`) or applies a change (`server.py`). On the path of a config change: `load` → `changes` →
-`sfu.reconfigure`.
+while the server runs (`live`) or needs a restart. It is the only door to pydantic; YAML itself is `document.py`, and
+what only shows when settings are seen together is `consistency.py`. Nothing here decides about people
+(`core/policy.py`) or applies a change (`server.py`). On the path of a config change:
+`load` → `changes` → `sfu.reconfigure`.
 """
 
 from __future__ import annotations
 
-import difflib
 import fnmatch
 import ipaddress
 import math
@@ -16,13 +16,12 @@ import os
 import re
 import stat
 import urllib.parse
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from enum import StrEnum
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, Final, Literal, NamedTuple, NoReturn, Self
+from typing import Annotated, Any, Final, Literal, NamedTuple, Self, get_args, get_origin
 
-import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -34,18 +33,16 @@ from pydantic import (
     StrictBool,
     StrictInt,
     StrictStr,
-    StringConstraints,
     ValidationError,
+    ValidationInfo,
     model_validator,
 )
-from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
+from d4e_sfu.consistency import did_you_mean, findings
+from d4e_sfu.document import MAX_BYTES, Document, DocumentError, Location
 from d4e_sfu.errors import ConfigError, Problem
 
-MAX_FILE_BYTES: Final = 256 * 1024
-MAX_DEPTH: Final = 12
-"""Levels of nesting in the file; the settings need five."""
 MIN_SECRET_BYTES: Final = 32
 """RFC 7518 §3.2: an HS256 key has at least the size of the hash."""
 MAX_SECRET_BYTES: Final = 4096
@@ -80,7 +77,9 @@ def _quantity(value: object, units: Mapping[str, float], example: str, *, bare: 
     else:
         match = re.fullmatch(r"([0-9]{1,12}(?:\.[0-9]{1,6})?) ?([A-Za-z]{1,4})", value, flags=re.ASCII)
         if match is None or match[2] not in units:
-            raise ValueError(f"expected a number with its unit ({', '.join(units)}), such as {example}, not {_show(value)}")
+            raise ValueError(
+                f"expected a number with its unit ({', '.join(units)}), such as {example}, not {_show(value)}"
+            )
         number, factor = float(match[1]), units[match[2]]
     if not math.isfinite(number) or number < 0:
         raise ValueError(f"expected a positive number, not {_show(value)}")
@@ -99,6 +98,32 @@ def _bitrate(value: object) -> int:
     return round(_quantity(value, _BITS, "128k or 3M", bare="bits per second"))
 
 
+def _show(value: object) -> str:
+    """What the operator wrote, bounded and on one line."""
+    text = (
+        {True: "true", False: "false", None: "nothing"}[value]
+        if value is None or value is True or value is False
+        else repr(value)
+    )
+    return text if len(text) <= 60 else f"{text[:57]}…"
+
+
+def _word(pattern: str, meaning: str) -> Callable[[str], str]:
+    def check(value: str) -> str:
+        if re.fullmatch(pattern, value, flags=re.ASCII) is None:
+            raise ValueError(f"expected {meaning}")  # without the value: it may be a secret in the wrong place
+        return value
+
+    return check
+
+
+def _resolved(value: Path, info: ValidationInfo) -> Path:
+    """Relative to the folder of the file, so that a configuration means the same wherever the server is started."""
+    if not value.name or "\0" in value.name:
+        raise ValueError("expected the name of a file")
+    return Path((info.context or {}).get("folder", "")) / value
+
+
 def _ip_address(value: str) -> str:
     try:
         return str(ipaddress.ip_address(value))
@@ -114,20 +139,21 @@ def _origin(value: str) -> str:
     return value.lower()
 
 
-def _show(value: object) -> str:
-    """What the operator wrote, bounded and on one line."""
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}…"
-
-
 Seconds = Annotated[float, BeforeValidator(_seconds)]
 Size = Annotated[int, BeforeValidator(_size)]
 Bitrate = Annotated[int, BeforeValidator(_bitrate)]
 Port = Annotated[StrictInt, Field(ge=0, le=65535)]
 IpAddress = Annotated[StrictStr, AfterValidator(_ip_address)]
 Origin = Annotated[StrictStr, AfterValidator(_origin)]
-RoleName = Annotated[StrictStr, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,31}$")]
-KeyId = Annotated[StrictStr, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+RoleName = Annotated[
+    StrictStr,
+    AfterValidator(_word(r"[a-z][a-z0-9-]{0,31}", "a name of lower-case letters, digits and hyphens, at most 32")),
+]
+KeyId = Annotated[StrictStr, AfterValidator(_word(r"[A-Za-z0-9_-]{1,64}", "1 to 64 letters, digits, _ or -"))]
+Variable = Annotated[
+    StrictStr, AfterValidator(_word(r"[A-Za-z_][A-Za-z0-9_]{0,127}", "the name of an environment variable"))
+]
+FilePath = Annotated[Path, AfterValidator(_resolved)]
 
 
 class Source(StrEnum):
@@ -157,14 +183,16 @@ class Listener(_Settings):
 
     address: Annotated[IpAddress, restart("Address to listen on; 0.0.0.0 or :: for all.")] = "127.0.0.1"
     port: Annotated[Port, restart("TCP port; 0 takes any free one.")]
-    tls: Annotated[StrictBool, restart("Serve HTTPS with http.tls; browsers need it anywhere but on localhost.")] = False
+    tls: Annotated[StrictBool, restart("Serve HTTPS with http.tls; browsers need it anywhere but on localhost.")] = (
+        False
+    )
 
 
 class Tls(_Settings):
     certificate: Annotated[
-        Path | None, restart("PEM file: certificate, then its chain. Relative to the folder of this file.")
+        FilePath | None, restart("PEM file: certificate, then its chain. Relative to the folder of this file.")
     ] = None
-    key: Annotated[Path | None, restart("PEM file: private key. Relative to the folder of this file.")] = None
+    key: Annotated[FilePath | None, restart("PEM file: private key. Relative to the folder of this file.")] = None
 
 
 class Http(_Settings):
@@ -174,7 +202,10 @@ class Http(_Settings):
     tls: Annotated[Tls, restart("Certificate of the listeners with tls: true.")] = Tls()
     allowed_origins: Annotated[
         tuple[Origin, ...],
-        live("Other web sites whose pages may join, as https://host. Our own, and apps that send none, may.", max_length=64),
+        live(
+            "Other web sites whose pages may join, as https://host. Our own, and apps that send none, may.",
+            max_length=64,
+        ),
     ] = ()
 
 
@@ -225,7 +256,9 @@ def _addresses(value: object) -> object:
 
 class Media(_Settings):
     workers: Annotated[StrictInt, restart("Threads that forward packets; a room lives on one.", ge=1, le=64)] = 1
-    port: Annotated[Port, restart("UDP port of the first worker, the next uses the next; 0 takes any free ones.")] = 7882
+    port: Annotated[Port, restart("UDP port of the first worker, the next uses the next; 0 takes any free ones.")] = (
+        7882
+    )
     addresses: Annotated[
         tuple[MediaAddress, ...],
         BeforeValidator(_addresses),
@@ -240,12 +273,14 @@ class Key(_Settings):
 
     id: Annotated[KeyId, live("Name of the key: the `iss` of its tokens.")]
     secret_file: Annotated[
-        Path | None, live("File that holds the secret, at least 32 bytes. Relative to the folder of this file.")
+        FilePath | None, live("File that holds the secret, at least 32 bytes. Relative to the folder of this file.")
     ] = None
-    secret_env: Annotated[
-        StrictStr | None, live("Environment variable that holds the secret, instead of a file.", pattern=r"^[A-Za-z_]\w*$")
-    ] = None
-    default_role: Annotated[RoleName | None, live("Role of tokens that name none, where the room has none either.")] = None
+    secret_env: Annotated[Variable | None, live("Environment variable that holds the secret, instead of a file.")] = (
+        None
+    )
+    default_role: Annotated[RoleName | None, live("Role of tokens that name none, where the room has none either.")] = (
+        None
+    )
 
     _secret: bytes = PrivateAttr(b"")
 
@@ -285,7 +320,12 @@ class RoomRule(_Settings):
     """What holds in every room whose name it matches; the first rule that matches a name counts."""
 
     name: Annotated[
-        StrictStr, live("Name of a room, or a pattern: * any text, ? one character, [ab] one of these.", min_length=1, max_length=128)
+        StrictStr,
+        live(
+            "Name of a room, or a pattern: * any text, ? one character, [ab] one of these.",
+            min_length=1,
+            max_length=128,
+        ),
     ]
     capacity: Annotated[StrictInt, live("Participants at the same time, in each such room.", ge=1, le=10_000)] = 50
     default_role: Annotated[RoleName | None, live("Role of tokens that name none.")] = None
@@ -326,7 +366,9 @@ class Config(_Settings):
     http: Annotated[Http, restart("The page and the signalling.")] = Http()
     admin: Annotated[Admin, restart("Health, metrics and room state.")] = Admin()
     media: Annotated[Media, restart("Audio and video: UDP.")] = Media()
-    keys: Annotated[tuple[Key, ...], live("Keys that may sign tokens; without one nobody can join.", max_length=64)] = ()
+    keys: Annotated[
+        tuple[Key, ...], live("Keys that may sign tokens; without one nobody can join.", max_length=64)
+    ] = ()
     roles: Annotated[
         Mapping[RoleName, Role],
         AfterValidator(MappingProxyType),
@@ -334,9 +376,219 @@ class Config(_Settings):
         live("Roles by name, replaced whole: a role that is not listed does not exist.", min_length=1, max_length=32),
     ] = Field(default_factory=lambda: DEFAULT_ROLES)
     rooms: Annotated[
-        tuple[RoomRule, ...], live("Rules for rooms, the first match counts; a name without a match does not exist.", max_length=1000)
+        tuple[RoomRule, ...],
+        live("Rules for rooms, the first match counts; a name without a match does not exist.", max_length=1000),
     ] = (RoomRule(name="*"),)
     limits: Annotated[Limits, live("Bounds for what comes from outside.")] = Limits()
 
     def key(self, key_id: str) -> Key | None:
         return next((key for key in self.keys if key.id == key_id), None)
+
+
+# --- from a file to a Config -----------------------------------------------------------------------------------------
+
+
+def load(path: str | os.PathLike[str], *, environ: Mapping[str, str] | None = None) -> Config:
+    """The configuration in this file, with its secrets read. Raises `ConfigError` with everything that is wrong."""
+    file = Path(path)
+    try:
+        data = _contents(file, MAX_BYTES)
+    except OSError as error:
+        raise ConfigError([Problem(str(file), 1, 1, "", f"cannot be read: {error.strerror or error}")]) from None
+    return parse(
+        data, file=str(file), folder=file.absolute().parent, environ=os.environ if environ is None else environ
+    )
+
+
+def parse(
+    text: bytes | str,
+    *,
+    file: str = "config.yaml",
+    folder: Path | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> Config:
+    """As `load`, from a text; files that it names are looked for in `folder`."""
+    try:
+        document = Document(text.encode() if isinstance(text, str) else text)
+    except DocumentError as error:
+        raise ConfigError([Problem(file, error.flaw.line, error.flaw.column, "", error.flaw.message)]) from None
+    problems = [Problem(file, flaw.line, flaw.column, "", flaw.message) for flaw in document.flaws]
+
+    def report(location: Location, message: str, *, at_key: bool = False) -> None:
+        line, column = document.position(_written(document, location), key=at_key) or (1, 1)
+        problems.append(Problem(file, line, column, document.dotted(location), message))
+
+    written_roles = document.keys(("roles",))
+    config = _validate(document, {"folder": folder or Path()}, report)
+    if config is not None:
+        known = {*config.roles, *written_roles}
+        for location, message in (
+            *findings(config, known_roles=known),
+            *_certificates(config),
+            *_secrets(config, environ or {}),
+        ):
+            report(location, message)
+    if problems or config is None:
+        raise ConfigError(problems)
+    return config
+
+
+def _validate(document: Document, context: dict[str, Path], report: Callable[..., None]) -> Config | None:
+    """A Config of all that is right, so that what is wrong elsewhere in the same file is found as well.
+
+    The first look reports; then whatever was wrong is dropped and the rest looked at again, until it holds.
+    """
+    for attempt in range(32):
+        try:
+            return Config.model_validate(document.plain(), context=context)
+        except ValidationError as error:
+            # Backwards, so that dropping an item of a list does not move those still to be dropped.
+            for details in reversed(error.errors(include_url=False)):
+                location = _written(document, details["loc"])
+                if attempt == 0:
+                    at_key = details["type"] in ("extra_forbidden", "missing") or details["loc"][-1:] == ("[key]",)
+                    missing = details["loc"][-1:] if details["type"] == "missing" else ()
+                    report((*location, *missing), _explain(details), at_key=at_key)
+                document.drop(location)
+    return None
+
+
+def _contents(path: Path, at_most: int) -> bytes:
+    """At most one byte more than that, so that the reader sees the excess. Never waits on a pipe or device."""
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError("not a regular file")
+        return file.read(at_most + 1)
+
+
+def _written(document: Document, location: Location) -> Location:
+    """The longest part of a location that is in the text: pydantic adds names of its own below it."""
+    location = tuple(location)
+    while location and document.position(location) is None:
+        location = location[:-1]
+    return location
+
+
+# --- what pydantic found, in our words -------------------------------------------------------------------------------
+
+
+def _explain(error: ErrorDetails) -> str:
+    given, context = error["input"], error.get("ctx", {})
+    match error["type"]:
+        case "extra_forbidden":
+            return _unknown_key(error["loc"])
+        case "missing":
+            return "is required"
+        case "enum":
+            names = re.findall(r"'([^']*)'", str(context["expected"]))
+            return f"{_show(given)} is not one of {', '.join(names)}{did_you_mean(str(given), names)}"
+        case "bool_type":
+            return f"expected true or false, not {_show(given)}"
+        case "int_type":
+            return f"expected a whole number, not {_show(given)}"
+        case "string_type":
+            return f"expected text, not {_show(given)}; text that looks like a number needs quotes"
+        case "path_type":
+            return "expected the name of a file"
+        case "tuple_type" | "frozen_set_type":
+            return f"expected a list, not {_show(given)}"
+        case "model_type" | "model_attributes_type" | "mapping_type":
+            return f"expected settings (key: value), not {_show(given)}"
+        case "greater_than_equal":
+            return f"{_show(given)} is too small: at least {context['ge']}"
+        case "less_than_equal":
+            return f"{_show(given)} is too large: at most {context['le']}"
+        case "too_short" | "string_too_short":
+            return f"too short: at least {context['min_length']}"
+        case "too_long" | "string_too_long":
+            return f"too long: at most {context['max_length']}"
+        case _:
+            return error["msg"].removeprefix("Value error, ")
+
+
+def _unknown_key(location: Location) -> str:
+    name, known = str(location[-1]), list(_settings_at(location[:-1]).model_fields)
+    if location[0] == "keys" and name in ("secret", "key", "value"):
+        return "a secret does not belong in this file: name a secret_file or a secret_env"
+    return f"unknown key{did_you_mean(name, known) or '; known here: ' + ', '.join(known)}"
+
+
+def _settings_at(location: Location) -> type[BaseModel]:
+    """The model that holds at this location."""
+    model: type[BaseModel] = Config
+    parts = iter(location)
+    for part in parts:
+        annotation = model.model_fields[str(part)].annotation
+        if get_origin(annotation) is not None:
+            next(parts, None)  # an index, or the name of a role
+        inner = (annotation, *get_args(annotation))
+        model = next(each for each in inner if isinstance(each, type) and issubclass(each, BaseModel))
+    return model
+
+
+# --- files that settings name ----------------------------------------------------------------------------------------
+
+
+def _certificates(config: Config) -> Iterator[tuple[Location, str]]:
+    for name, path in (("certificate", config.http.tls.certificate), ("key", config.http.tls.key)):
+        if path is not None:
+            try:
+                _contents(path, 0)
+            except OSError as error:
+                yield ("http", "tls", name), f"cannot be read: {error.strerror or error}"
+
+
+def _secrets(config: Config, environ: Mapping[str, str]) -> Iterator[tuple[Location, str]]:
+    """Reads the secrets into their keys. Says neither what was read nor which file: a secret may be pasted there."""
+    for index, key in enumerate(config.keys):
+        if any(key.id == other.id for other in config.keys[:index]):
+            yield ("keys", index, "id"), "is already the id of another key"
+        if (key.secret_file is None) == (key.secret_env is None):
+            yield ("keys", index), "needs one of secret_file and secret_env"
+            continue
+        name = "secret_file" if key.secret_file is not None else "secret_env"
+        try:
+            secret = _secret_in(key, environ)
+        except OSError as error:
+            yield ("keys", index, name), f"cannot be read: {error.strerror or error}"
+            continue
+        except ValueError as error:
+            yield ("keys", index, name), str(error)
+            continue
+        if len(secret) < MIN_SECRET_BYTES:
+            yield ("keys", index, name), f"{len(secret)} bytes are too few for a secret: at least {MIN_SECRET_BYTES}"
+        key._secret = secret
+
+
+def _secret_in(key: Key, environ: Mapping[str, str]) -> bytes:
+    if key.secret_file is not None:
+        secret = _contents(key.secret_file, MAX_SECRET_BYTES)
+        if key.secret_file.stat().st_mode & stat.S_IROTH:
+            raise ValueError("this file can be read by everyone on this machine: chmod o= it, and make a new secret")
+    else:
+        written = environ.get(key.secret_env or "")
+        if written is None:
+            raise ValueError("this environment variable is not set")
+        secret = os.fsencode(written)
+    if len(secret) > MAX_SECRET_BYTES:
+        raise ValueError(f"more than {MAX_SECRET_BYTES} bytes is not a secret")
+    return secret.strip()
+
+
+# --- reloading -------------------------------------------------------------------------------------------------------
+
+
+class Change(NamedTuple):
+    key: str
+    reload: Reload
+
+
+def changes(old: BaseModel, new: BaseModel, *, within: str = "") -> Iterator[Change]:
+    """The settings that differ, dotted, and whether each can change while the server runs."""
+    for name, field in type(new).model_fields.items():
+        before, after = getattr(old, name), getattr(new, name)
+        if isinstance(after, BaseModel):
+            yield from changes(before, after, within=f"{within}{name}.")
+        elif before != after:
+            assert isinstance(field.json_schema_extra, dict)
+            yield Change(within + name, "live" if field.json_schema_extra["reload"] == "live" else "restart")

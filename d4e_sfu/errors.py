@@ -6,6 +6,8 @@ Ours is any other exception: it becomes a stack trace in the log, a counter, and
 A media packet never raises any of these: there an error is a drop reason.
 """
 
+# ruff: noqa: N818 - each is named by what happened; that it is an error is seen where it is raised.
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -16,7 +18,7 @@ EX_OK: Final = 0
 EX_FAILURE: Final = 1
 EX_USAGE: Final = 2
 EX_CONFIG: Final = 78
-"""sysexits.h: "something was found in an unconfigured or misconfigured state"; systemd can be told not to restart on it."""
+"""sysexits.h, "configuration error": restarting does not help (systemd: RestartPreventExitStatus=78)."""
 
 OUR_FAULT: Final = "Something went wrong on the server. Please try again."
 """All that a client learns of our own faults."""
@@ -25,8 +27,8 @@ OUR_FAULT: Final = "Something went wrong on the server. Please try again."
 class ClientError(Exception):
     """Someone outside sent what we do not accept; `str(error)` is the sentence for him.
 
-    `rule` is for the log alone: short, made by us, never a token, a name or an address. Subclasses set what the sentence
-    travels in. Not raised for what is merely late or lost.
+    `rule` is for the log alone: short, made by us, never a token, a name or an address. Subclasses set what the
+    sentence travels in. Not raised for what is merely late or lost.
     """
 
     status: ClassVar[int] = 400
