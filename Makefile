@@ -32,7 +32,7 @@ help:  ## show this list
 
 .PHONY: run
 run: $(VENV)/.runtime engine page  ## build everything, start a server and print links to join it
-	$(PY) -m config.development
+	$(PY) config/development.py
 
 .PHONY: wheel
 wheel: $(VENV)/.runtime page  ## dist/*.whl: Python, the compiled engine and the built page
@@ -115,7 +115,7 @@ lock: $(VENV)/.dev  ## pin newer versions: requirements/*.txt, Cargo.lock, packa
 
 .PHONY: notices
 notices: $(VENV)/.dev  ## write THIRD_PARTY.md: the licences of what is compiled into the engine
-	$(PY) -m config.notices > THIRD_PARTY.md.new && mv THIRD_PARTY.md.new THIRD_PARTY.md
+	$(PY) .ci/notices.py > THIRD_PARTY.md.new && mv THIRD_PARTY.md.new THIRD_PARTY.md
 
 .PHONY: clean
 clean:  ## remove what was built (not certs/)

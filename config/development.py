@@ -1,0 +1,164 @@
+"""`make run`: a server for this machine and its network, with nothing to set up. Writes a certificate, a random token
+key and a configuration under `certs/` unless they are there, starts `d4e-sfu serve` on them and prints one join link per
+role. It is no way to run a server for others: the certificate is one that no browser trusts."""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import datetime
+import ipaddress
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+TOP = Path(__file__).parent.parent
+ROLES = ("doctor", "health-worker", "patient", "observer", "moderator")
+READY_SECONDS = 20
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = _options(arguments)
+    network = network_address()
+    folder: Path = options.folder
+    folder.mkdir(parents=True, exist_ok=True)
+    certificate(folder, network)
+    secret(folder / "development.secret")
+    config = folder / "development.yaml"
+    if not config.exists():
+        config.write_text(configuration(options))
+
+    command = [sys.executable, "-m", "d4e_sfu"]
+    server = subprocess.Popen([*command, "serve", "--config", str(config)], cwd=TOP)
+    # Ctrl-C reaches the server as well, through the terminal; SIGTERM is handed on.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def hand_on(number: int, _frame: FrameType | None) -> None:
+        server.send_signal(number)
+
+    signal.signal(signal.SIGTERM, hand_on)
+    if wait_until_ready(server, f"http://127.0.0.1:{options.admin_port}/readyz"):
+        show_links([*command, "token", "--config", str(config)], options, network)
+    return server.wait()
+
+
+def configuration(options: argparse.Namespace) -> str:
+    """Everything that differs from the defaults; `config/d4e-sfu.yaml` documents every key."""
+    return f"""# Written by `make run`, once: change it as you like, or delete it to get a new one.
+http:
+  listeners:
+    - {{address: 127.0.0.1, port: {options.port}}}
+    - {{address: 0.0.0.0, port: {options.tls_port}, tls: true}}
+  tls: {{certificate: development.crt, key: development.key}}
+admin: {{address: 127.0.0.1, port: {options.admin_port}}}
+media: {{port: {options.media_port}}}
+keys:
+  - {{id: development, secret_file: development.secret, default_role: patient}}
+"""
+
+
+def secret(path: Path) -> None:
+    """48 random bytes in base64, readable by the owner alone."""
+    if not path.exists():
+        _write_private(path, base64.b64encode(secrets.token_bytes(48)) + b"\n")
+
+
+def certificate(folder: Path, network: str | None) -> None:
+    """A self-signed P-256 certificate for localhost, this host's name and its address on the network."""
+    crt, key_file = folder / "development.crt", folder / "development.key"
+    if crt.exists() and key_file.exists():
+        return
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "d4e-sfu development")])
+    addresses = ["127.0.0.1", "::1", *([network] if network else [])]
+    names: list[x509.GeneralName] = [x509.DNSName("localhost"), x509.DNSName(socket.gethostname())]
+    names += [x509.IPAddress(ipaddress.ip_address(address)) for address in addresses]
+    now = datetime.datetime.now(datetime.UTC)
+    built = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(hours=1))
+        # Some browsers refuse leaf certificates that live for more than 398 days.
+        .not_valid_after(now + datetime.timedelta(days=365))
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    crt.write_bytes(built.public_bytes(serialization.Encoding.PEM))
+    pem = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    _write_private(key_file, key.private_bytes(*pem))
+
+
+def network_address() -> str | None:
+    """The address from which this machine reaches others; nothing is sent to find it."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # RFC 5737 TEST-NET-1: connect() only asks the routing table
+        except OSError:
+            return None
+        address = str(probe.getsockname()[0])
+    return None if ipaddress.ip_address(address).is_loopback else address
+
+
+def wait_until_ready(server: subprocess.Popen[bytes], url: str) -> bool:
+    deadline = time.monotonic() + READY_SECONDS
+    while server.poll() is None and time.monotonic() < deadline:
+        try:
+            with urllib.request.urlopen(url, timeout=1):
+                return True
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.1)
+    return False
+
+
+def show_links(token: Sequence[str], options: argparse.Namespace, network: str | None) -> None:
+    print(f"\nRoom {options.room!r}: open a link in a browser. Each is one person; the same link twice replaces him.")
+    for role in ROLES:
+        identity = f"{role}-{secrets.token_hex(2)}"
+        words = [*token, "--room", options.room, "--identity", identity, "--role", role]
+        made = subprocess.run(words, cwd=TOP, check=True, capture_output=True, text=True).stdout.strip()
+        print(f"\n{role}:\n  this machine  http://localhost:{options.port}/#room={options.room}&token={made}")
+        if network:
+            print(f"  the network   https://{network}:{options.tls_port}/#room={options.room}&token={made}")
+    if network:
+        print("\nOn the network the browser warns of the development certificate: accept it once.")
+    print("Ctrl-C stops the server.\n", flush=True)
+
+
+def _write_private(path: Path, content: bytes) -> None:
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        file.write(content)
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--folder", type=Path, default=TOP / "certs", help="where certificate, key and configuration go"
+    )
+    parser.add_argument("--room", default="demo")
+    parser.add_argument("--port", type=int, default=7880, help="http://localhost")
+    parser.add_argument("--tls-port", type=int, default=7443, help="https:// for the network")
+    parser.add_argument("--admin-port", type=int, default=7881)
+    parser.add_argument("--media-port", type=int, default=7882)
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
