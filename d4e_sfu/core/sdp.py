@@ -1,0 +1,650 @@
+"""SDP as typed, frozen values, and back: the subset of RFC 8866 that WebRTC endpoints write (RFC 8829 §5).
+
+Parsing is one pass per section over lines grouped by attribute name, linear in the size of the text and capped in
+every dimension, because an offer is hostile until proved otherwise; whatever is wrong with it is one `SdpError`.
+Attributes that nothing here needs are dropped. No meaning is attached to values: what is acceptable, and what an
+answer says, is in negotiation.py. `_section` depends on its own lines alone, so that a section's text can be the key
+of a cache.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Final, Literal, TypeVar
+
+from d4e_sfu.errors import BadRequest
+
+T = TypeVar("T")
+
+MAX_BYTES: Final = 1 << 20  # the cap of one signalling message
+MAX_LINES: Final = 65_536  # Chromium writes 140 lines for a video section, in 25 bytes on average
+MAX_LINE: Final = 8_192  # characters; a BUNDLE group of 512 sections takes about 2,000
+MAX_SECTIONS: Final = 512
+MAX_SECTION_LINES: Final = 1_024
+MAX_NUMBER_DIGITS: Final = 20  # of 2**64; keeps int() cheap
+
+# RFC 4566 §9, "token"; 64 is our cap. RFC 8851 §10 for rid. RFC 8839 §5.4 for ice-char.
+_TOKEN: Final = re.compile(r"[!#$%&'*+\-.0-9A-Z^_`a-z{|}~]{1,64}\Z")
+_RID: Final = re.compile(r"[0-9A-Za-z_-]{1,64}\Z")
+_ICE: Final = re.compile(r"[0-9A-Za-z+/]{4,256}\Z")
+_FINGERPRINT: Final = re.compile(r"([0-9A-Za-z-]{1,16}) ([0-9A-Fa-f]{2}(?::[0-9A-Fa-f]{2}){0,63})\Z")
+_CANDIDATE: Final = re.compile(
+    r"(\S{1,32}) (\d{1,3}) (\S{1,16}) (\d{1,10}) (\S{1,253}) (\d{1,5}) typ (\S{1,16})(?: (.*))?\Z"
+)
+
+
+class SdpError(BadRequest, ValueError):
+    """Text that is not SDP as WebRTC writes it, or is over a cap; `str(error)` tells the client what is wrong."""
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(sentence, rule="sdp")
+
+
+class Direction(enum.StrEnum):
+    """RFC 3264 §5.1."""
+
+    SENDRECV = "sendrecv"
+    SENDONLY = "sendonly"
+    RECVONLY = "recvonly"
+    INACTIVE = "inactive"
+
+
+class Setup(enum.StrEnum):
+    """DTLS role, RFC 8842 §5.2."""
+
+    ACTPASS = "actpass"
+    ACTIVE = "active"
+    PASSIVE = "passive"
+    HOLDCONN = "holdconn"
+
+
+_DIRECTIONS: Final = {direction.value: direction for direction in Direction}
+_SETUPS: Final = {setup.value: setup for setup in Setup}
+
+
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """One payload type of an RTP section: `a=rtpmap`, `a=fmtp` and `a=rtcp-fb` together."""
+
+    number: int
+    name: str = ""  # as written; "" where a static payload type has no rtpmap
+    clock_rate: int = 0
+    channels: int = 1
+    format: str = ""  # a=fmtp without the number, as written
+    feedback: tuple[str, ...] = ()  # "nack", "nack pli", …
+
+    def parameters(self) -> dict[str, str]:
+        """`format` as key → value; keys in lower case (RFC 6838 §4.3: names are case-insensitive)."""
+        pairs = (part.partition("=") for part in self.format.split(";"))
+        return {key.strip().lower(): value.strip() for key, _, value in pairs if key.strip()}
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderExtension:
+    """`a=extmap` (RFC 8285 §8). `direction` None = that of the section."""
+
+    id: int
+    uri: str
+    direction: Direction | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rid:
+    """`a=rid` (RFC 8851). `restrictions` as written, "pt=96;max-width=320"."""
+
+    id: str
+    direction: Literal["send", "recv"]
+    restrictions: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RidChoice:
+    """One alternative of one simulcast stream (RFC 8853 §5.1); `paused` = written with `~`."""
+
+    rid: str
+    paused: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Simulcast:
+    """`a=simulcast`: streams in order, each with its alternatives, the preferred one first."""
+
+    send: tuple[tuple[RidChoice, ...], ...] = ()
+    recv: tuple[tuple[RidChoice, ...], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The `a=ssrc` lines of one SSRC (RFC 5576 §4.1); of its attributes only the CNAME is kept."""
+
+    ssrc: int
+    cname: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceGroup:
+    """`a=ssrc-group` (RFC 5576 §4.2): "FID" = media, repair; "SIM" = simulcast, lowest first."""
+
+    semantics: str
+    ssrcs: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """`a=candidate` (RFC 8839 §5.1); `extensions` = what follows the type, as written."""
+
+    foundation: str
+    component: int
+    transport: str
+    priority: int
+    address: str
+    port: int
+    type: str
+    extensions: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Section:
+    """One m-section. `payloads` for RTP, `formats` for anything else; the order is that of the m-line."""
+
+    kind: str  # "audio", "video", "application", or whatever the client invented
+    port: int = 9  # 0 = rejected or stopped
+    protocol: str
+    payloads: tuple[Payload, ...] = ()
+    formats: tuple[str, ...] = ()
+    mid: str | None = None
+    direction: Direction | None = None  # None = not written; `Session.direction` then applies
+    address: str = "0.0.0.0"  # c=
+    bitrate: int | None = None  # b=TIAS, bits per second
+    ice_ufrag: str | None = None
+    ice_pwd: str | None = None
+    ice_options: tuple[str, ...] = ()
+    fingerprints: tuple[tuple[str, str], ...] = ()  # (hash in lower case, hex in upper case)
+    setup: Setup | None = None
+    rtcp_mux: bool = False
+    rtcp_rsize: bool = False
+    bundle_only: bool = False
+    extensions: tuple[HeaderExtension, ...] = ()
+    extmap_allow_mixed: bool = False
+    msids: tuple[tuple[str, str], ...] = ()  # (stream id, track id or "")
+    rids: tuple[Rid, ...] = ()
+    simulcast: Simulcast | None = None
+    sources: tuple[Source, ...] = ()
+    source_groups: tuple[SourceGroup, ...] = ()
+    sctp_port: int | None = None
+    max_message_size: int | None = None
+    candidates: tuple[Candidate, ...] = ()
+    end_of_candidates: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """A whole description. Session-level ICE, DTLS and direction attributes apply to sections without their own."""
+
+    id: int = 0
+    version: int = 0
+    bundles: tuple[tuple[str, ...], ...] = ()
+    ice_lite: bool = False
+    ice_ufrag: str | None = None
+    ice_pwd: str | None = None
+    ice_options: tuple[str, ...] = ()
+    fingerprints: tuple[tuple[str, str], ...] = ()
+    setup: Setup | None = None
+    direction: Direction | None = None
+    extmap_allow_mixed: bool = False
+    sections: tuple[Section, ...] = ()
+
+
+def parse(text: str, *, max_bytes: int = MAX_BYTES, max_sections: int = MAX_SECTIONS) -> Session:
+    """Read an offer or answer. Lines end in CRLF or LF (RFC 8866 §9). Raises SdpError, and nothing else."""
+    groups = iter(_split(text, max_bytes, max_sections))
+    head = next(groups)
+    attributes = _attributes(head[1:], _SESSION_TYPES)
+    session_id, version = _origin(head)
+    return Session(
+        id=session_id,
+        version=version,
+        bundles=tuple(_bundles(attributes["group"])),
+        ice_lite="ice-lite" in attributes,
+        ice_ufrag=_ice(attributes, "ice-ufrag", 4),
+        ice_pwd=_ice(attributes, "ice-pwd", 22),
+        ice_options=_ice_options(attributes),
+        fingerprints=_fingerprints(attributes),
+        setup=_setup(attributes),
+        direction=_direction(attributes),
+        extmap_allow_mixed="extmap-allow-mixed" in attributes,
+        sections=tuple(_section(lines) for lines in groups),
+    )
+
+
+def write(session: Session) -> str:
+    """The text of a description, CRLF after every line. Raises SdpError where a value would break out of its line."""
+    lines = [*_write_session(session), *chain.from_iterable(map(_write_section, session.sections))]
+    text = "\r\n".join(lines) + "\r\n"
+    # Invariant: as many line ends as lines, whatever the values hold.
+    if text.count("\n") != len(lines) or text.count("\r") != len(lines) or "\0" in text:
+        raise SdpError("A value holds a line end or a NUL.")
+    return text
+
+
+# --- reading -----------------------------------------------------------------------------------------------------
+
+
+def _split(text: str, max_bytes: int, max_sections: int) -> list[list[str]]:
+    """Lines of the session part and of each section, with every cap applied before any line is looked into."""
+    try:
+        size = len(text) if len(text) > max_bytes or text.isascii() else len(text.encode())
+    except UnicodeEncodeError:
+        raise SdpError("The SDP is not valid Unicode.")
+    if size > max_bytes:
+        raise SdpError(f"The SDP is longer than {max_bytes} bytes.")
+    if text.count("\n") > MAX_LINES:
+        raise SdpError(f"The SDP has more than {MAX_LINES} lines.")
+    if text.count("\nm=") > max_sections:
+        raise SdpError(f"The SDP has more than {max_sections} sections.")
+    text = text.replace("\r\n", "\n")
+    if "\r" in text or "\0" in text:
+        raise SdpError("The SDP holds a stray carriage return or a NUL.")
+    lines = text.split("\n")
+    while lines and not lines[-1]:
+        lines.pop()
+    if not lines or lines[0] != "v=0":
+        raise SdpError("The SDP does not begin with v=0.")
+    if max(map(len, lines)) > MAX_LINE:
+        raise SdpError(f"The SDP has a line of more than {MAX_LINE} characters.")
+    groups: list[list[str]] = [[]]
+    for line in lines:
+        if line.startswith("m="):
+            groups.append([])
+        groups[-1].append(line)
+    if max(map(len, groups)) > MAX_SECTION_LINES:
+        raise SdpError(f"The SDP has a section of more than {MAX_SECTION_LINES} lines.")
+    return groups
+
+
+# RFC 8866 §5: the types that may follow; of those only a few mean something here.
+_SESSION_TYPES: Final = frozenset("osiuepcbtrzka")
+_SECTION_TYPES: Final = frozenset("icbka")
+
+
+def _attributes(lines: Iterable[str], types: frozenset[str]) -> defaultdict[str, list[str]]:
+    """Values by attribute name, in order; flags have the value ""."""
+    found: defaultdict[str, list[str]] = defaultdict(list)
+    for line in lines:
+        if line.startswith("a="):
+            name, _, value = line[2:].partition(":")
+            found[name].append(value)
+        elif line[1:2] != "=" or line[0] not in types:
+            raise SdpError(f"This line is not SDP: {_quote(line)}.")
+    return found
+
+
+def _section(lines: Sequence[str]) -> Section:
+    """One section from its lines, m-line first; nothing else decides the result."""
+    words = lines[0][2:].split(" ")
+    if len(words) < 4 or "" in words:
+        raise SdpError(f"This m-line is incomplete: {_quote(lines[0])}.")
+    kind, port, protocol, *formats = words
+    if not _TOKEN.match(kind) or not all(map(_TOKEN.match, protocol.split("/"))):
+        raise SdpError(f"This m-line is malformed: {_quote(lines[0])}.")
+    attributes = _attributes(lines[1:], _SECTION_TYPES)
+    rtp = "RTP/" in protocol
+    return Section(
+        kind=kind,
+        port=_number(port.partition("/")[0], "port", 0xFFFF),
+        protocol=protocol,
+        payloads=tuple(_payloads(formats, attributes)) if rtp else (),
+        formats=() if rtp else tuple(_token(word, "format") for word in formats),
+        mid=_one(attributes, "mid", _token),
+        direction=_direction(attributes),
+        address=_address(lines),
+        bitrate=_bitrate(lines),
+        ice_ufrag=_ice(attributes, "ice-ufrag", 4),
+        ice_pwd=_ice(attributes, "ice-pwd", 22),
+        ice_options=_ice_options(attributes),
+        fingerprints=_fingerprints(attributes),
+        setup=_setup(attributes),
+        rtcp_mux="rtcp-mux" in attributes,
+        rtcp_rsize="rtcp-rsize" in attributes,
+        bundle_only="bundle-only" in attributes,
+        extensions=tuple(map(_extension, attributes["extmap"])),
+        extmap_allow_mixed="extmap-allow-mixed" in attributes,
+        msids=tuple(map(_msid, attributes["msid"])),
+        rids=tuple(map(_rid, attributes["rid"])),
+        simulcast=_one(attributes, "simulcast", _simulcast),
+        sources=_sources(attributes["ssrc"]),
+        source_groups=tuple(map(_source_group, attributes["ssrc-group"])),
+        sctp_port=_one(attributes, "sctp-port", lambda value, name: _number(value, name, 0xFFFF)),
+        max_message_size=_one(attributes, "max-message-size", lambda value, name: _number(value, name, 2**63 - 1)),
+        candidates=tuple(map(_candidate, attributes["candidate"])),
+        end_of_candidates="end-of-candidates" in attributes,
+    )
+
+
+def _payloads(formats: Sequence[str], attributes: Mapping[str, list[str]]) -> Iterator[Payload]:
+    if len(set(formats)) != len(formats):
+        raise SdpError("A payload type is twice in one m-line.")
+    maps: dict[str, tuple[str, int, int]] = {}
+    for value in attributes.get("rtpmap", ()):
+        number, _, encoding = value.partition(" ")
+        if number in maps:
+            raise SdpError(f"Payload type {_quote(number)} has two rtpmaps in one section.")
+        name, _, rest = encoding.partition("/")
+        rate, _, channels = rest.partition("/")
+        maps[number] = (
+            _token(name, "rtpmap"),
+            _number(rate, "clock rate", 2**32 - 1),
+            _number(channels, "channels", 255) if channels else 1,
+        )
+    parameters: dict[str, str] = {}
+    for value in attributes.get("fmtp", ()):
+        number, _, text = value.partition(" ")
+        parameters[number] = f"{parameters[number]};{text}" if number in parameters else text
+    feedback: defaultdict[str, list[str]] = defaultdict(list)
+    for value in attributes.get("rtcp-fb", ()):
+        number, _, text = value.partition(" ")
+        feedback[number].append(text)
+    everywhere = feedback.get("*", ())
+    for number in formats:
+        name, rate, count = maps.get(number, ("", 0, 1))
+        yield Payload(
+            _number(number, "payload type", 127),  # RFC 3551 §6: seven bits
+            name,
+            rate,
+            count,
+            parameters.get(number, ""),
+            (*feedback.get(number, ()), *everywhere),
+        )
+
+
+def _extension(value: str) -> HeaderExtension:
+    words = value.split(" ", 2)
+    number, _, direction = words[0].partition("/")
+    if len(words) < 2 or not words[1] or (direction and direction not in _DIRECTIONS):
+        raise SdpError(f"This extmap is malformed: {_quote(value)}.")
+    # RFC 8285 §8: 4096–4351 stand for ids still to be chosen.
+    return HeaderExtension(_number(number, "extmap", 4351), words[1], _DIRECTIONS.get(direction))
+
+
+def _msid(value: str) -> tuple[str, str]:
+    stream, _, track = value.partition(" ")
+    # RFC 8830 §2: one space between, token characters only; ids from the field also hold "|", a token character.
+    if not stream or " " in track or len(value) > 512:
+        raise SdpError(f"This msid is malformed: {_quote(value)}.")
+    return stream, track
+
+
+def _rid(value: str) -> Rid:
+    identifier, _, rest = value.partition(" ")
+    direction, _, restrictions = rest.partition(" ")
+    _rid_name(identifier)
+    if direction == "send":
+        return Rid(identifier, "send", restrictions)
+    if direction == "recv":
+        return Rid(identifier, "recv", restrictions)
+    raise SdpError(f"This rid is malformed: {_quote(value)}.")
+
+
+def _simulcast(value: str, _name: str) -> Simulcast:
+    words = value.split(" ")
+    lists: dict[str, tuple[tuple[RidChoice, ...], ...]] = {}
+    if len(words) not in (2, 4):
+        raise SdpError(f"This simulcast line is malformed: {_quote(value)}.")
+    for direction, streams in zip(words[::2], words[1::2], strict=True):
+        if direction not in ("send", "recv") or direction in lists:
+            raise SdpError(f"This simulcast line is malformed: {_quote(value)}.")
+        lists[direction] = tuple(
+            tuple(RidChoice(_rid_name(rid.removeprefix("~")), rid.startswith("~")) for rid in stream.split(","))
+            for stream in streams.split(";")
+        )
+    return Simulcast(lists.get("send", ()), lists.get("recv", ()))
+
+
+def _sources(values: Iterable[str]) -> tuple[Source, ...]:
+    cnames: dict[int, str] = {}
+    for value in values:
+        number, _, attribute = value.partition(" ")
+        ssrc = _number(number, "ssrc", 2**32 - 1)
+        name, _, text = attribute.partition(":")
+        if name == "cname" or ssrc not in cnames:
+            cnames[ssrc] = text if name == "cname" else ""
+    return tuple(Source(ssrc, cname) for ssrc, cname in cnames.items())
+
+
+def _source_group(value: str) -> SourceGroup:
+    semantics, *ssrcs = value.split(" ")
+    return SourceGroup(_token(semantics, "ssrc-group"), tuple(_number(ssrc, "ssrc", 2**32 - 1) for ssrc in ssrcs))
+
+
+def _candidate(value: str) -> Candidate:
+    found = _CANDIDATE.match(value)
+    if not found or not value.isascii():
+        raise SdpError(f"This candidate is malformed: {_quote(value)}.")
+    foundation, component, transport, priority, address, port, kind, extensions = found.groups()
+    return Candidate(
+        foundation,
+        _number(component, "component", 256),
+        transport,
+        _number(priority, "priority", 2**32 - 1),
+        address,
+        _number(port, "port", 0xFFFF),
+        kind,
+        extensions or "",
+    )
+
+
+def _origin(head: Sequence[str]) -> tuple[int, int]:
+    for line in head:
+        if line.startswith("o="):
+            words = line[2:].split(" ")
+            if len(words) != 6:
+                raise SdpError("The o-line is malformed.")
+            return _number(words[1], "session id", 2**64 - 1), _number(words[2], "session version", 2**64 - 1)
+    raise SdpError("The SDP has no o-line.")
+
+
+def _bundles(values: Iterable[str]) -> Iterator[tuple[str, ...]]:
+    for value in values:
+        semantics, *mids = value.split(" ")
+        if semantics == "BUNDLE":
+            yield tuple(_token(mid, "mid") for mid in mids)
+
+
+def _ice(attributes: Mapping[str, list[str]], name: str, least: int) -> str | None:
+    def check(value: str, name: str) -> str:
+        if not _ICE.match(value) or len(value) < least:
+            raise SdpError(f"The {name} is malformed.")
+        return value
+
+    return _one(attributes, name, check)
+
+
+def _ice_options(attributes: Mapping[str, list[str]]) -> tuple[str, ...]:
+    return tuple(word for value in attributes.get("ice-options", ()) for word in value.split(" ") if word)
+
+
+def _fingerprints(attributes: Mapping[str, list[str]]) -> tuple[tuple[str, str], ...]:
+    found = []
+    for value in attributes.get("fingerprint", ()):
+        match = _FINGERPRINT.match(value)
+        if not match:
+            raise SdpError(f"This fingerprint is malformed: {_quote(value)}.")
+        found.append((match[1].lower(), match[2].upper()))
+    return tuple(found)
+
+
+def _setup(attributes: Mapping[str, list[str]]) -> Setup | None:
+    def check(value: str, _name: str) -> Setup:
+        if value not in _SETUPS:
+            raise SdpError(f"This setup is malformed: {_quote(value)}.")
+        return _SETUPS[value]
+
+    return _one(attributes, "setup", check)
+
+
+def _direction(attributes: Mapping[str, list[str]]) -> Direction | None:
+    found = [direction for direction in Direction if direction in attributes]
+    if len(found) > 1:
+        raise SdpError("A section has two directions.")
+    return found[0] if found else None
+
+
+def _address(lines: Iterable[str]) -> str:
+    for line in lines:
+        if line.startswith("c="):
+            words = line[2:].split(" ")
+            if len(words) != 3 or not words[2]:
+                raise SdpError(f"This c-line is malformed: {_quote(line)}.")
+            return words[2]
+    return "0.0.0.0"
+
+
+def _bitrate(lines: Iterable[str]) -> int | None:
+    for line in lines:
+        if line.startswith("b=TIAS:"):
+            return _number(line[7:], "b=TIAS", 2**63 - 1)
+    return None
+
+
+def _one(attributes: Mapping[str, list[str]], name: str, read: Callable[[str, str], T]) -> T | None:
+    """An attribute that may be there once. The same value again is tolerated, another one is not."""
+    values = attributes.get(name)
+    if not values:
+        return None
+    if len(values) > 1 and any(value != values[0] for value in values):
+        raise SdpError(f"A section has two different values of {name}.")
+    return read(values[0], name)
+
+
+def _number(text: str, name: str, top: int) -> int:
+    """Digits only: int() alone would take signs, spaces, underscores and the digits of any script."""
+    if text.isdigit() and text.isascii() and len(text) <= MAX_NUMBER_DIGITS:
+        number = int(text)
+        if number <= top:
+            return number
+    raise SdpError(f"The {name} is not a number up to {top}: {_quote(text)}.")
+
+
+def _token(text: str, name: str) -> str:
+    if not _TOKEN.match(text):
+        raise SdpError(f"The {name} is malformed: {_quote(text)}.")
+    return text
+
+
+def _rid_name(text: str) -> str:
+    if not _RID.match(text):
+        raise SdpError(f"This rid is malformed: {_quote(text)}.")
+    return text
+
+
+def _quote(text: str) -> str:
+    """What the client wrote, short and harmless enough to send back and to log."""
+    return ascii(text[:60])
+
+
+# --- writing -----------------------------------------------------------------------------------------------------
+
+
+def _write_session(session: Session) -> Iterator[str]:
+    yield "v=0"
+    yield f"o=- {session.id} {session.version} IN IP4 127.0.0.1"
+    yield "s=-"
+    yield "t=0 0"
+    for mids in session.bundles:
+        yield " ".join(("a=group:BUNDLE", *mids))
+    if session.ice_lite:
+        yield "a=ice-lite"
+    if session.extmap_allow_mixed:
+        yield "a=extmap-allow-mixed"
+    yield from _write_transport(session)
+    if session.direction is not None:
+        yield f"a={session.direction.value}"
+
+
+def _write_transport(part: Session | Section) -> Iterator[str]:
+    if part.ice_ufrag is not None:
+        yield f"a=ice-ufrag:{part.ice_ufrag}"
+    if part.ice_pwd is not None:
+        yield f"a=ice-pwd:{part.ice_pwd}"
+    if part.ice_options:
+        yield f"a=ice-options:{' '.join(part.ice_options)}"
+    for name, digest in part.fingerprints:
+        yield f"a=fingerprint:{name} {digest}"
+    if part.setup is not None:
+        yield f"a=setup:{part.setup.value}"
+
+
+def _write_section(section: Section) -> Iterator[str]:
+    formats = [str(payload.number) for payload in section.payloads] if section.payloads else section.formats
+    yield f"m={section.kind} {section.port} {section.protocol} {' '.join(formats)}"
+    yield f"c=IN {'IP6' if ':' in section.address else 'IP4'} {section.address}"
+    if section.bitrate is not None:
+        yield f"b=TIAS:{section.bitrate}"
+    if section.mid is not None:
+        yield f"a=mid:{section.mid}"
+    yield from _write_transport(section)
+    for extension in section.extensions:
+        direction = f"/{extension.direction.value}" if extension.direction else ""
+        yield f"a=extmap:{extension.id}{direction} {extension.uri}"
+    if section.extmap_allow_mixed:
+        yield "a=extmap-allow-mixed"
+    if section.direction is not None:
+        yield f"a={section.direction.value}"
+    for stream, track in section.msids:
+        yield f"a=msid:{stream} {track}" if track else f"a=msid:{stream}"
+    for flag, name in ((section.rtcp_mux, "rtcp-mux"), (section.rtcp_rsize, "rtcp-rsize")):
+        if flag:
+            yield f"a={name}"
+    if section.bundle_only:
+        yield "a=bundle-only"
+    for payload in section.payloads:
+        yield from _write_payload(payload)
+    yield from _write_streams(section)
+    if section.sctp_port is not None:
+        yield f"a=sctp-port:{section.sctp_port}"
+    if section.max_message_size is not None:
+        yield f"a=max-message-size:{section.max_message_size}"
+    for c in section.candidates:
+        tail = f" {c.extensions}" if c.extensions else ""
+        yield (
+            f"a=candidate:{c.foundation} {c.component} {c.transport} {c.priority} {c.address} {c.port}"
+            f" typ {c.type}{tail}"
+        )
+    if section.end_of_candidates:
+        yield "a=end-of-candidates"
+
+
+def _write_payload(payload: Payload) -> Iterator[str]:
+    if payload.name:
+        channels = f"/{payload.channels}" if payload.channels != 1 else ""
+        yield f"a=rtpmap:{payload.number} {payload.name}/{payload.clock_rate}{channels}"
+    for feedback in payload.feedback:
+        yield f"a=rtcp-fb:{payload.number} {feedback}"
+    if payload.format:
+        yield f"a=fmtp:{payload.number} {payload.format}"
+
+
+def _write_streams(section: Section) -> Iterator[str]:
+    for rid in section.rids:
+        restrictions = f" {rid.restrictions}" if rid.restrictions else ""
+        yield f"a=rid:{rid.id} {rid.direction}{restrictions}"
+    if section.simulcast is not None:
+        lists = (("send", section.simulcast.send), ("recv", section.simulcast.recv))
+        yield "a=simulcast:" + " ".join(
+            f"{direction} {';'.join(','.join(_write_choice(rid) for rid in stream) for stream in streams)}"
+            for direction, streams in lists
+            if streams
+        )
+    for group in section.source_groups:
+        yield " ".join(("a=ssrc-group:" + group.semantics, *map(str, group.ssrcs)))
+    for source in section.sources:
+        yield f"a=ssrc:{source.ssrc} cname:{source.cname}"
+
+
+def _write_choice(choice: RidChoice) -> str:
+    return f"~{choice.rid}" if choice.paused else choice.rid
