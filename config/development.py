@@ -1,6 +1,6 @@
 """`make run`: a server for this machine and its network, with nothing to set up. Writes a certificate, a random token
-key and a configuration under `certs/` unless they are there, starts `d4e-sfu serve` on them and prints one join link per
-role. It is no way to run a server for others: the certificate is one that no browser trusts."""
+key and a configuration under `certs/` unless they are there, starts `d4e-sfu serve` on them and prints one join link
+per role. It is no way to run a server for others: the certificate is one that no browser trusts."""
 
 from __future__ import annotations
 
@@ -53,6 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, hand_on)
     if wait_until_ready(server, f"http://127.0.0.1:{options.admin_port}/readyz"):
         show_links([*command, "token", "--config", str(config)], options, network)
+    elif server.poll() is None:
+        print(f"The server is not ready after {READY_SECONDS} s; what it says is above.", flush=True)
     return server.wait()
 
 
@@ -121,7 +123,7 @@ def wait_until_ready(server: subprocess.Popen[bytes], url: str) -> bool:
     deadline = time.monotonic() + READY_SECONDS
     while server.poll() is None and time.monotonic() < deadline:
         try:
-            with urllib.request.urlopen(url, timeout=1):
+            with urllib.request.urlopen(url, timeout=1):  # noqa: S310 - our own admin listener
                 return True
         except (urllib.error.URLError, OSError):
             time.sleep(0.1)

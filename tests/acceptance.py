@@ -206,7 +206,7 @@ def judge(entry: Entry, proofs: Proofs) -> Verdict:
 
 
 def python_id(classname: str, name: str) -> str:
-    """`tests.core.test_x.TestX`, `test_y`, as JUnit says it, in pytest's words: `tests/core/test_x.py::TestX::test_y`."""
+    """`tests.core.test_x.TestX`, `test_y`, of JUnit, in pytest's words: `tests/core/test_x.py::TestX::test_y`."""
     parts = classname.split(".")
     module = next((i for i, part in enumerate(parts) if part.startswith("test_")), len(parts) - 1)
     return "::".join(["/".join(parts[: module + 1]) + ".py", *parts[module + 1 :], name])
