@@ -1,0 +1,198 @@
+"""A real server for tests: `d4e-sfu serve` as a process of its own on free loopback ports, with a configuration and a
+key made for the occasion, its log collected. It knows nothing of rooms; what needs no sockets is tested in the core.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import re
+import secrets
+import socket
+import sys
+import time
+import urllib.request
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jwt  # comes with the stock SDK
+import yaml
+from livekit import api  # the stock server SDK: tokens are made by someone else's code
+
+TOP = Path(__file__).parent.parent.parent
+READY_SECONDS = 15.0
+STOP_SECONDS = 10.0
+KEY_ID = "test"
+
+
+@dataclass(slots=True)
+class Server:
+    """A running server; see `running`."""
+
+    process: asyncio.subprocess.Process
+    folder: Path
+    port: int
+    admin_port: int
+    media_port: int
+    secret: str
+    lines: list[str] = field(default_factory=list)
+
+    @property
+    def url(self) -> str:
+        return f"http://localhost:{self.port}"
+
+    @property
+    def ws(self) -> str:
+        return f"ws://127.0.0.1:{self.port}"
+
+    @property
+    def admin(self) -> str:
+        return f"http://127.0.0.1:{self.admin_port}"
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    @property
+    def config(self) -> Path:
+        return self.folder / "d4e-sfu.yaml"
+
+    @property
+    def log(self) -> str:
+        return "\n".join(self.lines)
+
+    def token(self, room: str, identity: str, role: str | None = None, **grants: Any) -> str:
+        """A token from the stock SDK; `role` goes in as our own claim, without it the configured default counts."""
+        grant = api.VideoGrants(room_join=True, room=room, **grants)
+        token = api.AccessToken(KEY_ID, self.secret).with_identity(identity).with_name(identity).with_grants(grant)
+        if role is None:
+            return token.to_jwt()
+        return _with_claims(token.to_jwt(), self.secret, {"d4e": {"role": role}})
+
+    def link(self, room: str, identity: str, role: str | None = "doctor") -> str:
+        """What a person is sent: the page, and after `#` the room and the token."""
+        return f"{self.url}/#room={room}&token={self.token(room, identity, role)}"
+
+    async def get(self, path: str) -> str:
+        """A document of the admin listener."""
+        return await asyncio.to_thread(_fetch, self.admin + path)
+
+    async def metric(self, name: str, **labels: str) -> float:
+        """The sum of a metric over all series that have these labels."""
+        total = 0.0
+        for line in (await self.get("/metrics")).splitlines():
+            match = re.fullmatch(rf"{re.escape(name)}(?:\{{(.*)\}})? (\S+)", line)
+            if match and all(f'{key}="{value}"' in (match[1] or "") for key, value in labels.items()):
+                total += float(match[2])
+        return total
+
+    async def room(self, name: str) -> Any:
+        """`debug_state()` of a room."""
+        return json.loads(await self.get(f"/debug/rooms/{name}"))
+
+    async def stop(self) -> int:
+        """SIGTERM; returns the exit code. Kills, and raises, if the server does not end in time."""
+        if self.process.returncode is None:
+            self.process.terminate()
+        try:
+            return await asyncio.wait_for(self.process.wait(), STOP_SECONDS)
+        except TimeoutError:
+            self.process.kill()
+            await self.process.wait()
+            raise AssertionError(f"the server did not end within {STOP_SECONDS} s:\n{self.log}") from None
+
+    def assert_quiet(self) -> None:
+        """No traceback, no panic: what clients do is never a fault of ours."""
+        loud = [line for line in self.lines if "Traceback" in line or "panicked at" in line or " ERROR " in line]
+        assert not loud, self.log
+
+
+@asynccontextmanager
+async def running(
+    folder: Path, *, config: Mapping[str, Any] | None = None, arguments: Sequence[str] = (), quiet: bool = True
+) -> AsyncIterator[Server]:
+    """A server until the end of the block. `config` is merged over the test configuration, top-level keys whole.
+
+    With `quiet`, a traceback in its log fails the test that caused it.
+    """
+    secret = secrets.token_urlsafe(48)
+    port, admin_port = free_ports(socket.SOCK_STREAM, 2)
+    (media_port,) = free_ports(socket.SOCK_DGRAM, 1)
+    settings: dict[str, Any] = {
+        "http": {"listeners": [{"address": "127.0.0.1", "port": port}]},
+        "admin": {"address": "127.0.0.1", "port": admin_port},
+        "media": {"port": media_port, "addresses": ["127.0.0.1"]},
+        "keys": [{"id": KEY_ID, "secret_file": "test.secret", "default_role": "doctor"}],
+        **(config or {}),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    key = folder / "test.secret"
+    key.touch(mode=0o600)
+    key.write_text(secret + "\n")
+    path = folder / "d4e-sfu.yaml"
+    path.write_text(yaml.safe_dump(settings))
+
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "d4e_sfu", "serve", "--config", str(path), *arguments),
+        cwd=TOP,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        limit=1 << 20,
+    )
+    server = Server(process, folder, port, admin_port, media_port, secret)
+    reading = asyncio.create_task(_collect(process, server.lines))
+    try:
+        await _until_ready(server)
+        yield server
+        await server.stop()
+        await reading
+        if quiet:
+            server.assert_quiet()
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+        await reading
+        (folder / "server.log").write_text(server.log)
+
+
+def free_ports(kind: socket.SocketKind, count: int) -> list[int]:
+    """Loopback ports that nobody had a moment ago."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket(socket.AF_INET, kind)) for _ in range(count)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [int(one.getsockname()[1]) for one in sockets]
+
+
+async def _collect(process: asyncio.subprocess.Process, lines: list[str]) -> None:
+    assert process.stdout is not None
+    while line := await process.stdout.readline():
+        lines.append(line.decode(errors="replace").rstrip("\n"))
+
+
+async def _until_ready(server: Server) -> None:
+    deadline = time.monotonic() + READY_SECONDS
+    while time.monotonic() < deadline:
+        if server.process.returncode is not None:
+            break
+        with contextlib.suppress(OSError):
+            await server.get("/readyz")
+            return
+        await asyncio.sleep(0.05)
+    raise AssertionError(f"the server is not ready:\n{server.log}")
+
+
+def _fetch(url: str) -> str:
+    with urllib.request.urlopen(url, timeout=5) as answer:
+        return str(answer.read().decode())
+
+
+def _with_claims(token: str, secret: str, claims: Mapping[str, Any]) -> str:
+    """The same token with more claims, signed again."""
+    payload = jwt.decode(token, secret, algorithms=["HS256"])
+    return jwt.encode({**payload, **claims}, secret, algorithm="HS256")
