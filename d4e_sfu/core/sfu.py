@@ -1,79 +1,303 @@
-"""The root of what decides: message | engine event | association event | tick -> the right room.
+"""The root of what decides: join | message | engine event | association event | tick -> the right room.
 
-It owns the tables (rooms by name, participants by transport) and chance; rules about people are in room.py.
-It is not a driver: every method is synchronous, takes `now` (monotonic seconds) and returns at once.
+It owns the tables (rooms by name, participants by transport) and the source of chance; what happens between people is
+in room.py. It is not a driver: every method is synchronous, takes `now` (monotonic seconds) and returns at once. The
+date (`wall`, Unix seconds) is only asked for where the outside world's calendar counts: tokens, and times that are shown.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
+
+from livekit.protocol import models, rtc
+
+from d4e_sfu._engine import Event
+from d4e_sfu.core import datapacket, policy, requests, tokens
+from d4e_sfu.core.ids import Ids
+from d4e_sfu.core.participant import PROTOCOL, Capabilities, Participant, State, clean_attributes, leave
+from d4e_sfu.core.publication import MIME_TYPES, CODECS
+from d4e_sfu.core.room import Room, Worker
+from d4e_sfu.errors import BadRequest, ClientError, Full, TooLarge
 
 if TYPE_CHECKING:
-    from livekit.protocol import rtc
-
-    from d4e_sfu._engine import Event
     from d4e_sfu.config import Config
     from d4e_sfu.core.boundary import Announcer, Associations, Client, DataKind, Engine, TransportId
-    from d4e_sfu.core.participant import Participant
+    from d4e_sfu.core.policy import Rights, RoomPolicy
+    from d4e_sfu.core.tokens import Grants
 
+Reason = models.DisconnectReason
+Action = rtc.LeaveRequest.Action
 
-class JoinRefused(Exception):
-    """A join that is refused before the upgrade: the HTTP status and a sentence for the client."""
+# Some clients switch features by this number: it says which generation of the protocol we are like.
+SERVER_VERSION: Final = "1.9.12"
+# The client pings each interval and gives up after the time-out; both must be above 0 or native clients fail.
+PING_INTERVAL: Final = 5  # s
+PING_TIMEOUT: Final = 15  # s
 
-    def __init__(self, status: int, text: str, *, rule: str) -> None:
-        super().__init__(text)
-        self.status = status
-        self.text = text
-        self.rule = rule  # for log and metric, from a closed set
+# A participant whose transport does not come up within this is removed; clients themselves give up after 15 s.
+CONNECT_SECONDS: Final = 60.0
+# Media may outlive the signalling this long. A client that lost it joins anew within some seconds and replaces
+# himself; until then the others keep his picture. Without media there is nothing to keep, and he goes at once.
+LOST_SECONDS: Final = 15.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Admission:
     """Proof that a token and a join request were checked; `Sfu.join` takes it after the upgrade."""
 
+    grants: Grants
+    rights: Rights
+    policy: RoomPolicy
+    request: rtc.JoinRequest
+    wall: float
+
 
 class Sfu:
-    """All rooms of this process."""
+    """All rooms of this process. Implements `boundary.AssociationEvents`."""
 
-    def __init__(self, config: Config, *, chance: random.Random, announcer: Announcer) -> None: ...
+    def __init__(self, config: Config, *, chance: random.Random, announcer: Announcer) -> None:
+        self.rooms: dict[str, Room] = {}
+        self.draining = False
+        self._config = config
+        self._ids = Ids(chance)
+        self._announcer = announcer
+        self._workers: list[Worker] = []
+        self._transports: dict[TransportId, Participant] = {}
 
     def add_worker(self, engine: Engine, associations: Associations) -> None:
-        """A worker that rooms can be placed on. The first room needs at least one."""
+        """A worker that rooms can be placed on. The first join needs at least one."""
+        self._workers.append(Worker(engine, associations))
 
-    def admit(self, token: str, request: rtc.JoinRequest, *, wall: float, now: float) -> Admission:
-        """Everything that can be refused before the upgrade. Changes nothing. Raises JoinRefused."""
-        raise NotImplementedError
+    # --- joining -----------------------------------------------------------------------------------------------------
+
+    def admit(self, token: str, request: rtc.JoinRequest, *, wall: float) -> Admission:
+        """Everything that can be refused before the upgrade. Changes nothing. Raises ClientError."""
+        if self.draining:
+            raise Full("The server is restarting. Please try again in a moment.", rule="draining")
+        grants = tokens.verify(token, self._config, now=wall)
+        rights = policy.rights(self._config, grants)
+        room_policy = policy.room_policy(self._config, grants.room)
+        room = self.rooms.get(grants.room)
+        if room is None or grants.identity not in room.participants:
+            if room is not None and len(room.participants) >= room_policy.capacity:
+                raise Full("The room is full.", rule="room_capacity")
+            if sum(len(each.participants) for each in self.rooms.values()) >= self._config.limits.participants:
+                raise Full("The server is full.", rule="server_capacity")
+        if rights.update_own_metadata:
+            attributes = clean_attributes({**grants.attributes, **request.participant_attributes})
+            grants = dataclasses.replace(grants, metadata=request.metadata or grants.metadata, attributes=attributes)
+        if not requests.fits(grants.name, grants.metadata, grants.attributes):
+            raise TooLarge("The metadata is too large.", rule="metadata_size")
+        return Admission(grants, rights, room_policy, request, wall)
 
     def join(self, client: Client, admission: Admission, *, now: float) -> Participant | None:
-        """After the upgrade: the join response, then the answer. None: refused with `leave`, client closed."""
-        raise NotImplementedError
+        """After the upgrade: the join response, then the answer. None: refused with `leave`, and closed."""
+        grants, request = admission.grants, admission.request
+        if request.reconnect:
+            # Resume is off: nothing is kept for him. A full join follows.
+            client.send(leave(Reason.STATE_MISMATCH, Action.RECONNECT))
+            client.close(1000, "resume is off")
+            return None
+        room = self.rooms.get(grants.room)
+        if room is None:
+            room = self._open_room(grants.room, admission, now=now)
+        room.policy = admission.policy
+        participant = Participant(
+            self._ids.sid("PA_"),
+            room,
+            client,
+            grants=grants,
+            rights=admission.rights,
+            client_can=Capabilities.from_join_request(request),
+            wall=admission.wall,
+            now=now,
+        )
+        room.enter(
+            participant, _join_response(admission.policy), max_sections=self._config.limits.sections, now=now
+        )
+        try:
+            for add_track in request.add_track_requests[: requests.MAX_PENDING]:
+                requests.add_track(participant, add_track, ids=self._ids, now=now)
+            if request.HasField("publisher_offer"):
+                requests.offer(participant, request.publisher_offer, ids=self._ids, now=now)
+        except ClientError as error:
+            self._expel(participant, error, Action.DISCONNECT, now=now)
+            return None
+        return participant
+
+    def _open_room(self, name: str, admission: Admission, *, now: float) -> Room:
+        loads = {id(worker): 0 for worker in self._workers}
+        for each in self.rooms.values():
+            loads[id(each.worker)] += len(each.participants)
+        room = Room(
+            name,
+            self._ids.sid("RM_"),
+            policy=admission.policy,
+            worker=min(self._workers, key=lambda worker: loads[id(worker)]),
+            ids=self._ids,
+            transports=self._transports,
+            announcer=self._announcer,
+            wall=admission.wall,
+            now=now,
+        )
+        self.rooms[name] = room
+        return room
+
+    # --- in the room -------------------------------------------------------------------------------------------------
 
     def message(self, participant: Participant, request: rtc.SignalRequest, *, now: float) -> None:
-        """One signalling message. Hostile input ends in a close, never in an exception."""
+        """One signalling message. What no correct client sends ends in `leave` and a close, never in an exception."""
+        if participant.state is State.DISCONNECTED:
+            return
+        try:
+            if not participant.messages.take(now=now):
+                raise TooLarge("Too many messages.", rule="message_rate")
+            requests.answer(participant, request, ids=self._ids, now=now)
+        except ClientError as error:
+            # A new join heals what went wrong between two descriptions; nothing heals a flood.
+            action = Action.RECONNECT if isinstance(error, BadRequest) else Action.DISCONNECT
+            self._expel(participant, error, action, now=now)
 
     def client_lost(self, participant: Participant, client: Client, *, now: float) -> None:
-        """The signalling connection ended without our closing it."""
+        """The signalling connection ended without our closing it. A connection already replaced changes nothing."""
+        if participant.client is not client or participant.state is State.DISCONNECTED:
+            return
+        participant.client = None
+        if participant.state is not State.ACTIVE:
+            participant.room.leave(participant, Reason.SIGNAL_CLOSE, now=now)
+            return
+        participant.lost_at = now
+        participant.room.signal_lost(participant)
+
+    def client_failed(self, participant: Participant, *, now: float) -> None:
+        """Our own fault while serving him: he is asked to join again."""
+        participant.room.leave(
+            participant, Reason.UNKNOWN_REASON, action=Action.RECONNECT, code=1011, sentence="internal error", now=now
+        )
+
+    def _expel(
+        self, participant: Participant, error: ClientError, action: rtc.LeaveRequest.Action, *, now: float
+    ) -> None:
+        self._announcer.announce(
+            "client_error", {"room": participant.room.sid, "participant": participant.sid, "rule": error.rule}
+        )
+        participant.room.leave(
+            participant,
+            Reason.STATE_MISMATCH if action == Action.RECONNECT else Reason.JOIN_FAILURE,
+            action=action,
+            code=error.close_code,
+            sentence=str(error),
+            now=now,
+        )
+
+    # --- what the worker reports -------------------------------------------------------------------------------------
 
     def engine_event(self, engine: Engine, event: Event, *, now: float) -> None:
-        """Every event of a worker but Dtls and Debug."""
+        """Every event of a worker but Dtls and Debug, which its driver hands to others."""
+        match event:
+            case Event.TransportGone(transport=transport):
+                self._media_lost(transport, Reason.CONNECTION_TIMEOUT, now=now)  # type: ignore[arg-type]
+            case Event.WorkerDied():
+                self._worker_died(engine, now=now)
+            case _:
+                pass  # EncodingActive, LayerChanged, PathChanged: the engine acts on them by itself
 
-    def transport_connected(self, transport: TransportId, *, now: float) -> None: ...
+    def transport_connected(self, transport: TransportId, *, now: float) -> None:
+        participant = self._transports.get(transport)
+        if participant is not None:
+            participant.room.connected(participant, now=now)
 
-    def transport_failed(self, transport: TransportId, reason: str, *, now: float) -> None: ...
+    def transport_failed(self, transport: TransportId, reason: str, *, now: float) -> None:
+        self._announcer.announce("transport_failed", {"reason": reason})
+        self._media_lost(transport, Reason.MEDIA_FAILURE, now=now)
 
-    def data_ready(self, transport: TransportId, kind: DataKind, *, now: float) -> None: ...
+    def data_ready(self, transport: TransportId, kind: DataKind, *, now: float) -> None:
+        participant = self._transports.get(transport)
+        if participant is not None:
+            datapacket.channel_open(participant, kind, now=now)
 
-    def data_received(self, transport: TransportId, kind: DataKind, payload: bytes, *, now: float) -> None: ...
+    def data_received(self, transport: TransportId, kind: DataKind, payload: bytes, *, now: float) -> None:
+        participant = self._transports.get(transport)
+        if participant is not None:
+            refused = datapacket.relay(participant, kind, payload, now=now)
+            if refused is not None:
+                self._announcer.announce("data_refused", {"reason": refused})
+
+    def _media_lost(self, transport: TransportId, reason: models.DisconnectReason, *, now: float) -> None:
+        """Without resume a lost transport is a lost participant; his client joins anew."""
+        participant = self._transports.get(transport)
+        if participant is not None:
+            participant.room.leave(participant, reason, action=Action.RECONNECT, now=now)
+
+    def _worker_died(self, engine: Engine, *, now: float) -> None:
+        """Its rooms are gone, and only they: everyone in them joins anew, on the worker that its driver has restarted."""
+        for name, room in list(self.rooms.items()):
+            if room.worker.engine is engine:
+                self._empty_room(room, Reason.MEDIA_FAILURE, now=now)
+                del self.rooms[name]
+        self._announcer.announce("worker_died", {})
+
+    # --- time --------------------------------------------------------------------------------------------------------
 
     def tick(self, *, now: float) -> None:
         """Time-outs; called a few times a second."""
+        for name, room in list(self.rooms.items()):
+            for participant in list(room.participants.values()):
+                if participant.state is State.JOINED and now - participant.joined_at >= CONNECT_SECONDS:
+                    room.leave(participant, Reason.CONNECTION_TIMEOUT, action=Action.RECONNECT, now=now)
+                elif participant.lost_at is not None and now - participant.lost_at >= LOST_SECONDS:
+                    room.leave(participant, Reason.SIGNAL_CLOSE, now=now)
+                else:
+                    room.require_sections(participant, now=now)
+            if room.empty_since is not None and now - room.empty_since >= room.policy.idle_timeout:
+                del self.rooms[name]
 
-    def reconfigure(self, config: Config, *, now: float) -> None:
-        """Live settings from a newly loaded configuration."""
+    def reconfigure(self, config: Config) -> None:
+        """Live settings from a newly loaded configuration: they hold for whoever joins next."""
+        self._config = config
 
     def drain(self, *, now: float) -> None:
-        """Ask everyone to join again elsewhere (or here, after a restart); joins are refused from now on."""
+        """Everyone is asked to join again; joins are refused from now on."""
+        self.draining = True
+        for room in list(self.rooms.values()):
+            self._empty_room(room, Reason.SERVER_SHUTDOWN, now=now)
 
-    def debug_state(self) -> dict[str, Any]: ...
+    def _empty_room(self, room: Room, reason: models.DisconnectReason, *, now: float) -> None:
+        # Those who go are not told of each other: all of them go.
+        for participant in list(room.participants.values()):
+            participant.hang_up(reason, Action.RECONNECT)
+        for participant in list(room.participants.values()):
+            room.leave(participant, reason, now=now)
+
+    def debug_state(self) -> dict[str, Any]:
+        return {
+            "draining": self.draining,
+            "rooms": len(self.rooms),
+            "participants": len(self._transports),
+            "workers": len(self._workers),
+        }
+
+    def debug_room(self, name: str) -> dict[str, Any] | None:
+        room = self.rooms.get(name)
+        return room.debug_state() if room is not None else None
+
+
+def _join_response(room_policy: RoomPolicy) -> rtc.JoinResponse:
+    """What does not depend on the room's people; `Room.enter` adds them."""
+    mime_types = [MIME_TYPES[CODECS[codec]] for codec in room_policy.codecs]
+    video_first = sorted(mime_types, key=lambda mime_type: mime_type.startswith("audio/"))
+    return rtc.JoinResponse(
+        server_version=SERVER_VERSION,
+        server_info=models.ServerInfo(
+            edition=models.ServerInfo.Edition.Standard, version=SERVER_VERSION, protocol=PROTOCOL
+        ),
+        subscriber_primary=False,  # one peer connection, and the client makes all offers
+        ping_interval=PING_INTERVAL,
+        ping_timeout=PING_TIMEOUT,
+        client_configuration=models.ClientConfiguration(
+            resume_connection=models.ClientConfigSetting.DISABLED,
+        ),
+        enabled_publish_codecs=[models.Codec(mime=mime_type) for mime_type in video_first],
+    )

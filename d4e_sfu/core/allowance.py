@@ -1,0 +1,24 @@
+"""A token bucket: how often someone may do something. It is not bandwidth; that is the engine's."""
+
+from __future__ import annotations
+
+
+class Allowance:
+    """`burst` at once, `rate` per second after that."""
+
+    __slots__ = ("_burst", "_level", "_rate", "_then")
+
+    def __init__(self, *, rate: float, burst: float, now: float) -> None:
+        self._rate = rate
+        self._burst = burst
+        self._level = burst
+        self._then = now
+
+    def take(self, *, now: float, amount: float = 1.0) -> bool:
+        """Use some of it; False = too much, and nothing is used."""
+        self._level = min(self._burst, self._level + max(0.0, now - self._then) * self._rate)
+        self._then = now
+        if self._level < amount:
+            return False
+        self._level -= amount
+        return True

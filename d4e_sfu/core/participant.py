@@ -1,0 +1,328 @@
+"""One person or device in a room: who he is, what he may do, how far his connection has come, what he sends and wants.
+
+State and the messages that tell of it; what happens between participants is in room.py.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import enum
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from livekit.protocol import models, rtc
+
+from d4e_sfu.config import Source
+from d4e_sfu.core.allowance import Allowance
+from d4e_sfu.core.boundary import DataKind
+from d4e_sfu.core.permission import Permission
+
+if TYPE_CHECKING:
+    from d4e_sfu.core.boundary import Client, TransportId
+    from d4e_sfu.core.negotiation import Negotiation, RemoteTransport
+    from d4e_sfu.core.policy import Rights
+    from d4e_sfu.core.publication import Publication
+    from d4e_sfu.core.room import Room
+    from d4e_sfu.core.subscription import Subscription
+    from d4e_sfu.core.tokens import Grants
+
+# The number that the client's messages may assume at most; the meaning of each is in the protocol's own list.
+PROTOCOL: Final = 16
+
+# A client sends a ping every 5 s, and 30 candidates in its first second; a publish is three messages.
+MESSAGES_PER_SECOND: Final = 100
+MESSAGE_BURST: Final = 500
+# An offer costs us milliseconds. A client makes one for each change, and one for each `media_sections_requirement`.
+OFFERS_PER_SECOND: Final = 10
+OFFER_BURST: Final = 40
+
+# Reliable data for someone whose channels are not open yet is kept this long, and not more than this.
+HELD_SECONDS: Final = 5.0
+HELD_BYTES: Final = 256 * 1024
+
+# A client may subscribe before it (or we) heard of the publication; such a wish lasts a minute.
+WISH_SECONDS: Final = 60.0
+MAX_WISHES: Final = 256
+
+_SOURCES: Final = {
+    Source.CAMERA: models.TrackSource.CAMERA,
+    Source.MICROPHONE: models.TrackSource.MICROPHONE,
+    Source.SCREEN_SHARE: models.TrackSource.SCREEN_SHARE,
+    Source.SCREEN_SHARE_AUDIO: models.TrackSource.SCREEN_SHARE_AUDIO,
+}
+
+
+class State(enum.Enum):
+    """JOINED → ACTIVE → DISCONNECTED, or JOINED → DISCONNECTED. JOINING is the client's own, before he is told."""
+
+    JOINED = models.ParticipantInfo.State.JOINED
+    ACTIVE = models.ParticipantInfo.State.ACTIVE  # the transport is up
+    DISCONNECTED = models.ParticipantInfo.State.DISCONNECTED
+
+
+_TRANSITIONS: Final = {
+    State.JOINED: {State.ACTIVE, State.DISCONNECTED},
+    State.ACTIVE: {State.DISCONNECTED},
+    State.DISCONNECTED: set[State](),
+}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What the client said of itself. `client_protocol` and `capabilities` are mirrored to the others."""
+
+    protocol: int
+    client_protocol: int
+    capabilities: tuple[models.ClientInfo.Capability, ...]
+    sdk: str
+    auto_subscribe: bool
+    adaptive_stream: bool
+
+    @classmethod
+    def from_join_request(cls, request: rtc.JoinRequest) -> Capabilities:
+        info = request.client_info
+        sdk = models.ClientInfo.SDK.Name(info.sdk) if info.sdk in models.ClientInfo.SDK.values() else "UNKNOWN"
+        return cls(
+            protocol=min(max(info.protocol, 0), PROTOCOL),
+            client_protocol=info.client_protocol,
+            capabilities=tuple(info.capabilities[:32]),
+            sdk=sdk.lower(),
+            auto_subscribe=request.connection_settings.auto_subscribe,
+            adaptive_stream=request.connection_settings.adaptive_stream,
+        )
+
+
+class Participant:
+    """Belongs to one room from `Room.enter` to `Room.leave`."""
+
+    __slots__ = (
+        "attributes",
+        "client",
+        "client_can",
+        "data_ready",
+        "forbidden",
+        "held",
+        "held_bytes",
+        "identity",
+        "joined_at",
+        "joined_wall",
+        "kind",
+        "last_sequence",
+        "lost_at",
+        "messages",
+        "metadata",
+        "name",
+        "negotiation",
+        "offers",
+        "permission",
+        "publications",
+        "remote",
+        "rights",
+        "room",
+        "sections",
+        "sid",
+        "state",
+        "subscriptions",
+        "transport",
+        "version",
+        "wishes",
+    )
+
+    def __init__(
+        self,
+        sid: str,
+        room: Room,
+        client: Client,
+        *,
+        grants: Grants,
+        rights: Rights,
+        client_can: Capabilities,
+        wall: float,
+        now: float,
+    ) -> None:
+        self.sid = sid
+        self.room = room
+        self.client: Client | None = client  # None: the signalling is lost
+        self.identity = grants.identity
+        self.name = grants.name
+        self.metadata = grants.metadata
+        self.attributes: dict[str, str] = dict(grants.attributes)
+        self.kind = _kind(grants.kind)
+        self.rights = rights
+        self.client_can = client_can
+        self.state = State.JOINED
+        self.version = 1
+        self.joined_at = now
+        self.joined_wall = wall
+        self.lost_at: float | None = None
+        self.transport: TransportId | None = None
+        self.negotiation: Negotiation | None = None
+        self.remote: RemoteTransport | None = None  # None until the first offer: the engine does not know him yet
+        self.permission = Permission()
+        self.forbidden: set[str] = set()  # sids of publications that their publishers keep from him, as he was told
+        self.wishes: dict[str, float] = {}  # sids subscribed to before they exist, with the time of it
+        self.publications: dict[str, Publication] = {}  # by sid, in order of add_track
+        self.subscriptions: dict[str, Subscription] = {}  # by the publication's sid, in order of subscribing
+        self.sections = SectionsRequirement()
+        self.messages = Allowance(rate=MESSAGES_PER_SECOND, burst=MESSAGE_BURST, now=now)
+        self.offers = Allowance(rate=OFFERS_PER_SECOND, burst=OFFER_BURST, now=now)
+        self.data_ready: set[DataKind] = set()
+        self.last_sequence = 0
+        self.held: collections.deque[tuple[float, bytes]] = collections.deque()
+        self.held_bytes = 0
+
+    def become(self, state: State) -> None:
+        assert state in _TRANSITIONS[self.state], f"{self.state} → {state}"
+        self.state = state
+
+    def changed(self) -> None:
+        """Clients ignore information that is not newer than what they have."""
+        self.version += 1
+
+    def send(self, response: rtc.SignalResponse) -> None:
+        if self.client is not None:
+            self.client.send(response)
+
+    def hang_up(
+        self,
+        reason: models.DisconnectReason,
+        action: rtc.LeaveRequest.Action,
+        *,
+        code: int = 1000,
+        sentence: str = "",
+    ) -> None:
+        """Tell the client that it is over, and what to do next; after that there is no client."""
+        client, self.client = self.client, None
+        if client is not None:
+            client.send(leave(reason, action))
+            client.close(code, sentence)
+
+    def wish(self, sid: str, *, now: float) -> None:
+        """Remember that he wants a publication that does not exist yet."""
+        self.wishes = {sid: then for sid, then in self.wishes.items() if now - then < WISH_SECONDS}
+        if len(self.wishes) < MAX_WISHES:
+            self.wishes[sid] = now
+
+    def hold(self, payload: bytes, *, now: float) -> None:
+        """Keep a reliable message until the channel opens; the oldest fall out."""
+        self.held.append((now, payload))
+        self.held_bytes += len(payload)
+        while self.held_bytes > HELD_BYTES:
+            _, oldest = self.held.popleft()
+            self.held_bytes -= len(oldest)
+
+    def release_held(self, *, now: float) -> list[bytes]:
+        held = [payload for then, payload in self.held if now - then <= HELD_SECONDS]
+        self.held.clear()
+        self.held_bytes = 0
+        return held
+
+    @property
+    def is_publisher(self) -> bool:
+        return any(publication.spec is not None for publication in self.publications.values())
+
+    def info(self, *, disconnect_reason: models.DisconnectReason | None = None) -> models.ParticipantInfo:
+        """What everyone may know. Publications appear once a section carries them."""
+        tracks = [publication.info for publication in self.publications.values() if publication.spec is not None]
+        return models.ParticipantInfo(
+            sid=self.sid,
+            identity=self.identity,
+            name=self.name,
+            metadata=self.metadata,
+            attributes=self.attributes,
+            state=self.state.value,
+            tracks=tracks,
+            joined_at=int(self.joined_wall),
+            joined_at_ms=int(self.joined_wall * 1000),
+            version=self.version,
+            permission=self._rights_message(),
+            is_publisher=bool(tracks),
+            kind=self.kind,
+            client_protocol=self.client_can.client_protocol,
+            capabilities=self.client_can.capabilities,
+            disconnect_reason=disconnect_reason,
+        )
+
+    def _rights_message(self) -> models.ParticipantPermission:
+        rights = self.rights
+        return models.ParticipantPermission(
+            can_subscribe=rights.subscribe,
+            can_publish=bool(rights.publish),
+            can_publish_data=rights.data,
+            # An empty list would mean every source.
+            can_publish_sources=sorted(_SOURCES[source] for source in rights.publish),
+            hidden=rights.hidden,
+            can_update_metadata=rights.update_own_metadata,
+        )
+
+    def debug_state(self) -> dict[str, Any]:
+        """No name, no metadata, no token: an operator sees ids and states."""
+        return {
+            "sid": self.sid,
+            "identity": self.identity,
+            "role": self.rights.role,
+            "state": self.state.name.lower(),
+            "signalling": "lost" if self.client is None else "up",
+            "sdk": self.client_can.sdk,
+            "protocol": self.client_can.protocol,
+            "version": self.version,
+            "transport": self.transport,
+            "data_ready": sorted(kind.value for kind in self.data_ready),
+            "held_bytes": self.held_bytes,
+            "publications": [publication.debug_state() for publication in self.publications.values()],
+            "subscriptions": [subscription.debug_state() for subscription in self.subscriptions.values()],
+        }
+
+
+class SectionsRequirement:
+    """When to ask a client for more sections (it alone makes offers), and when to stop asking.
+
+    At most one request is outstanding. It is repeated after `PATIENCE` without an offer that helped, `TRIES` times;
+    then only the next placement or a new want starts it again. Without this bound, a client that ignores us would be
+    asked for ever.
+    """
+
+    PATIENCE: Final = 2.0  # s; a client answers within two round trips and some tens of ms
+    TRIES: Final = 5
+
+    __slots__ = ("asked_at", "tries")
+
+    def __init__(self) -> None:
+        self.asked_at: float | None = None
+        self.tries = 0
+
+    def may_ask(self, *, now: float) -> bool:
+        return self.tries < self.TRIES and (self.asked_at is None or now - self.asked_at >= self.PATIENCE)
+
+    def asked(self, *, now: float) -> None:
+        self.asked_at = now
+        self.tries += 1
+
+    def helped(self) -> None:
+        """An offer placed something, or nothing is missing."""
+        self.asked_at = None
+        self.tries = 0
+
+    def wanted_anew(self) -> None:
+        """Something else is wanted than when we gave up."""
+        self.tries = min(self.tries, self.TRIES - 1)
+
+
+def leave(reason: models.DisconnectReason, action: rtc.LeaveRequest.Action) -> rtc.SignalResponse:
+    # Clients below protocol 13 read only can_reconnect.
+    return rtc.SignalResponse(
+        leave=rtc.LeaveRequest(
+            reason=reason, action=action, can_reconnect=action != rtc.LeaveRequest.Action.DISCONNECT
+        )
+    )
+
+
+def clean_attributes(attributes: Mapping[str, str]) -> dict[str, str]:
+    """An empty value is none."""
+    return {key: value for key, value in attributes.items() if value}
+
+
+def _kind(name: str) -> models.ParticipantInfo.Kind:
+    kinds = models.ParticipantInfo.Kind
+    return kinds.Value(name.upper()) if name.upper() in kinds.keys() else kinds.STANDARD  # noqa: SIM118

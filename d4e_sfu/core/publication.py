@@ -1,0 +1,181 @@
+"""One source offered to a room by one participant: camera, microphone, screen or its sound.
+
+It begins as a promise (`add_track`, state PENDING) and becomes media when an offer carries it (BOUND). What others
+see is its `TrackInfo`; what the engine knows is its `PublicationSpec`. Who may subscribe is the room's business.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from livekit.protocol import models, rtc
+
+from d4e_sfu._engine import Codec, PublicationSpec
+from d4e_sfu.config import CodecName
+
+if TYPE_CHECKING:
+    from d4e_sfu.core.boundary import PublicationId
+    from d4e_sfu.core.negotiation import Published
+    from d4e_sfu.core.participant import Participant
+
+CODECS: Final = {CodecName.OPUS: Codec.Opus, CodecName.VP8: Codec.Vp8, CodecName.H264: Codec.H264}
+MIME_TYPES: Final = {Codec.Opus: "audio/opus", Codec.Vp8: "video/VP8", Codec.H264: "video/H264"}
+
+# The last letters of a publication's sid tell its kind and source at a glance in a log.
+_SOURCE_LETTERS: Final = {
+    models.TrackSource.CAMERA: "C",
+    models.TrackSource.MICROPHONE: "M",
+    models.TrackSource.SCREEN_SHARE: "S",
+    models.TrackSource.SCREEN_SHARE_AUDIO: "s",
+}
+_SCREEN: Final = (models.TrackSource.SCREEN_SHARE, models.TrackSource.SCREEN_SHARE_AUDIO)
+
+# Heights of the three qualities where a publisher has not told: what a web client sends of a 720p camera.
+_DEFAULT_HEIGHTS: Final = (180, 360, 720)
+# A want of 100 pixels is served by 90: the eye does not see the difference, the link does.
+_TOLERANCE: Final = 0.9
+
+MAX_LAYERS: Final = 3
+MAX_NAME: Final = 256  # characters
+
+
+class PublicationState(enum.Enum):
+    PENDING = "pending"  # announced by add_track, no section yet
+    BOUND = "bound"  # a section carries it; the engine forwards it
+
+
+def sid_prefix(request: rtc.AddTrackRequest) -> str:
+    kind = "A" if request.type == models.TrackType.AUDIO else "V"
+    return f"TR_{kind}{_SOURCE_LETTERS.get(request.source, 'U')}"
+
+
+class Publication:
+    """`id` names it in the engine and is used once BOUND; `sid` names it for clients from the start."""
+
+    __slots__ = (
+        "cid", "codec_cids", "format", "heights", "id", "info", "max_bitrate", "publisher", "rids", "spec", "state",
+    )
+
+    def __init__(
+        self,
+        id: PublicationId,
+        sid: str,
+        publisher: Participant,
+        request: rtc.AddTrackRequest,
+        *,
+        codec: Codec,
+        max_bitrate: int,
+    ) -> None:
+        self.id = id
+        self.publisher = publisher
+        self.cid = request.cid
+        self.max_bitrate = max_bitrate
+        self.state = PublicationState.PENDING
+        self.spec: PublicationSpec | None = None
+        self.format = ""  # the codec's a=fmtp, once BOUND
+        self.codec_cids = tuple(codec.cid for codec in request.simulcast_codecs[:MAX_LAYERS])
+        self.info = _track_info(sid, request, MIME_TYPES[codec])
+        self.heights = _heights(self.info)
+        self.rids = tuple(layer.rid for layer in self.info.layers if layer.rid)
+
+    @property
+    def sid(self) -> str:
+        return self.info.sid
+
+    @property
+    def is_video(self) -> bool:
+        return self.info.type == models.TrackType.VIDEO
+
+    def bind(self, published: Published) -> None:
+        """An offer carries it: the facts of its section."""
+        spec = published.spec
+        self.state = PublicationState.BOUND
+        self.spec = spec
+        self.format = published.format
+        self.info.mid = spec.mid
+        self.info.mime_type = MIME_TYPES[spec.codec]
+        self.info.simulcast = len(spec.encodings) > 1
+        codec = self.info.codecs[0]
+        codec.mime_type, codec.mid, codec.sdp_cid = self.info.mime_type, spec.mid, published.sdp_cid
+
+    def resize(self, width: int, height: int) -> None:
+        """The publisher's own picture has changed size."""
+        self.info.width, self.info.height = width, height
+        self.heights = _heights(self.info)
+
+    @property
+    def encodings(self) -> int:
+        return len(self.spec.encodings) if self.spec else 1
+
+    def layer_for_quality(self, quality: models.VideoQuality) -> int:
+        """Index of the encoding for LOW, MEDIUM, HIGH; with fewer encodings, the highest there is."""
+        return min(max(int(quality), 0), self.encodings - 1)
+
+    def layer_for_size(self, width: int, height: int) -> int:
+        """Index of the smallest encoding that fills a view of this size, by its shorter side.
+
+        Portrait and landscape are the same picture turned, and a view crops: so the short side decides.
+        """
+        wanted = min(width, height) * _TOLERANCE
+        available = self.heights[: self.encodings]
+        for index, size in enumerate(available):
+            if size >= wanted:
+                return index
+        return self.encodings - 1
+
+    def debug_state(self) -> dict[str, Any]:
+        return {
+            "id": self.id,
+            "sid": self.sid,
+            "source": models.TrackSource.Name(self.info.source).lower(),
+            "state": self.state.value,
+            "muted": self.info.muted,
+            "mime_type": self.info.mime_type,
+            "encodings": self.encodings,
+            "heights": list(self.heights),
+            "max_bitrate": self.max_bitrate,
+        }
+
+
+def _track_info(sid: str, request: rtc.AddTrackRequest, mime_type: str) -> models.TrackInfo:
+    """What others see. Sizes and layers are the publisher's claims; nothing is decided by them but a choice of layer."""
+    video = request.type == models.TrackType.VIDEO
+    layers = request.layers[:MAX_LAYERS] if video else []
+    asked = request.simulcast_codecs[0] if request.simulcast_codecs else None
+    if video and not layers and asked is not None:
+        layers = asked.layers[:MAX_LAYERS]
+    info = models.TrackInfo(
+        sid=sid,
+        type=request.type,
+        source=request.source,
+        name=request.name[:MAX_NAME],
+        muted=request.muted,
+        width=request.width if video else 0,
+        height=request.height if video else 0,
+        layers=layers,
+        simulcast=len(layers) > 1,
+        mime_type=mime_type,
+        stream=request.stream[:MAX_NAME] or ("screen" if request.source in _SCREEN else "camera"),
+        disable_dtx=request.disable_dtx,
+        stereo=request.stereo,
+        disable_red=True,  # we do not negotiate RED (RFC 2198)
+        encryption=request.encryption,
+        audio_features=request.audio_features[:16],
+        backup_codec_policy=request.backup_codec_policy,
+    )
+    # One codec only, ours: a client publishes with codecs[0], whatever it asked for.
+    info.codecs.add(mime_type=mime_type, cid=request.cid, layers=layers)
+    return info
+
+
+def _heights(info: models.TrackInfo) -> Sequence[int]:
+    """Short side of each encoding, lowest first."""
+    known = sorted(min(layer.width, layer.height) for layer in info.layers if layer.width and layer.height)
+    if known:
+        return known + [known[-1]] * (MAX_LAYERS - len(known))
+    if info.width and info.height:
+        short = min(info.width, info.height)
+        return [short // 4, short // 2, short]
+    return _DEFAULT_HEIGHTS

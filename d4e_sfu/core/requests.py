@@ -1,0 +1,241 @@
+"""What a client may ask once it is in a room: a function for each member of `SignalRequest` that we answer.
+
+Each checks the right and the bounds, then calls the room. A request that is refused is answered
+(`request_response`); one that no correct client makes raises `ClientError`. What is unknown is ignored, in both
+directions, as the protocol demands. Pings are answered by the driver.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from livekit.protocol import models, rtc
+
+from d4e_sfu._engine import Codec
+from d4e_sfu.config import CodecName
+from d4e_sfu.core import policy
+from d4e_sfu.core.participant import Participant, clean_attributes
+from d4e_sfu.core.permission import Permission
+from d4e_sfu.core.publication import CODECS, MIME_TYPES, Publication, PublicationState, sid_prefix
+from d4e_sfu.core.subscription import Wanted
+from d4e_sfu.errors import BadRequest, TooLarge
+
+if TYPE_CHECKING:
+    from d4e_sfu.core.ids import Ids
+
+Reason = rtc.RequestResponse.Reason
+
+MAX_PENDING: Final = 20  # announced publications without a section; the reference server's number
+MAX_PUBLICATIONS: Final = 32  # of one participant
+MAX_METADATA: Final = 64 * 1024  # bytes of metadata, and of all attributes together
+MAX_NAME: Final = 256  # characters
+MAX_SIDS: Final = 1000  # in one message
+MAX_SIDE: Final = 16384  # pixels; no codec here goes further
+
+
+def answer(participant: Participant, request: rtc.SignalRequest, *, ids: Ids, now: float) -> None:
+    """Do what one message asks. Raises ClientError where the sender must go."""
+    kind = request.WhichOneof("message")
+    if kind is not None and kind in _REQUESTS:
+        _REQUESTS[kind](participant, getattr(request, kind), ids=ids, now=now)
+
+
+def offer(participant: Participant, description: rtc.SessionDescription, *, ids: Ids, now: float) -> None:
+    if description.type != "offer":
+        raise BadRequest("The offer is not of type offer.", rule="offer_type")
+    if not participant.offers.take(now=now):
+        raise TooLarge("Too many offers.", rule="offer_rate")
+    participant.room.answer(participant, description, now=now)
+
+
+def add_track(participant: Participant, request: rtc.AddTrackRequest, *, ids: Ids, now: float) -> None:
+    """Promise a publication; `track_published` tells its sid, the section comes with an offer."""
+    reason = _refusal(participant, request)
+    if reason is not None:
+        _respond(participant, reason, add_track=request)
+        return
+    audio = request.type == models.TrackType.AUDIO
+    source = policy.source_of(request.source, audio=audio)
+    room = participant.room
+    assert source is not None
+    codec = _codec(request, room.policy.codecs)
+    assert codec is not None
+    publication = Publication(
+        ids.publication(),
+        ids.sid(sid_prefix(request)),
+        participant,
+        request,
+        codec=codec,
+        max_bitrate=room.policy.max_bitrate[source],
+    )
+    room.promise(publication)
+    participant.send(
+        rtc.SignalResponse(track_published=rtc.TrackPublishedResponse(cid=request.cid, track=publication.info))
+    )
+
+
+def _refusal(participant: Participant, request: rtc.AddTrackRequest) -> rtc.RequestResponse.Reason | None:
+    if request.type not in (models.TrackType.AUDIO, models.TrackType.VIDEO):
+        return Reason.UNSUPPORTED_TYPE
+    source = policy.source_of(request.source, audio=request.type == models.TrackType.AUDIO)
+    if source is None or source not in participant.rights.publish or participant.rights.hidden:
+        return Reason.NOT_ALLOWED
+    if request.sid:
+        return Reason.NOT_FOUND  # a second codec for an existing publication: we list one codec only
+    if _codec(request, participant.room.policy.codecs) is None:
+        return Reason.UNSUPPORTED_TYPE
+    publications = participant.publications.values()
+    pending = [each for each in publications if each.state is PublicationState.PENDING]
+    if any(each.cid == request.cid for each in pending):
+        return Reason.QUEUED
+    if len(pending) >= MAX_PENDING or len(publications) >= MAX_PUBLICATIONS:
+        return Reason.LIMIT_EXCEEDED
+    return None
+
+
+def _codec(request: rtc.AddTrackRequest, allowed: tuple[CodecName, ...]) -> Codec | None:
+    """The codec that the client prefers, if the room allows it; else the room's first of that kind."""
+    prefix = "audio/" if request.type == models.TrackType.AUDIO else "video/"
+    codecs = [codec for codec in map(CODECS.__getitem__, allowed) if MIME_TYPES[codec].startswith(prefix)]
+    asked = request.simulcast_codecs[0].codec.lower() if request.simulcast_codecs else ""
+    for codec in codecs:
+        if MIME_TYPES[codec].lower() in (asked, prefix + asked):
+            return codec
+    return codecs[0] if codecs else None
+
+
+def mute(participant: Participant, request: rtc.MuteTrackRequest, *, ids: Ids, now: float) -> None:
+    publication = participant.publications.get(request.sid)
+    if publication is None:
+        _respond(participant, Reason.NOT_FOUND, mute=request)
+    elif publication.info.muted != request.muted:
+        publication.info.muted = request.muted
+        _tell_if_bound(publication)
+
+
+def subscription(participant: Participant, request: rtc.UpdateSubscription, *, ids: Ids, now: float) -> None:
+    sids = [*request.track_sids, *(sid for each in request.participant_tracks for sid in each.track_sids)]
+    if len(sids) > MAX_SIDS:
+        raise TooLarge("Too many publications in one message.", rule="subscription_size")
+    room = participant.room
+    change = room.subscribe if request.subscribe else room.unsubscribe
+    for sid in sids:
+        change(participant, sid, now=now)
+
+
+def track_setting(participant: Participant, request: rtc.UpdateTrackSettings, *, ids: Ids, now: float) -> None:
+    if len(request.track_sids) > MAX_SIDS:
+        raise TooLarge("Too many publications in one message.", rule="track_setting_size")
+    wanted = Wanted.from_settings(request)
+    for sid in request.track_sids:
+        found = participant.subscriptions.get(sid)
+        if found is not None:
+            participant.room.settle(found, wanted)
+
+
+def subscription_permission(
+    participant: Participant, request: rtc.SubscriptionPermission, *, ids: Ids, now: float
+) -> None:
+    participant.permission = Permission(request)
+    participant.room.apply_permissions(participant, now=now)
+
+
+def update_metadata(participant: Participant, request: rtc.UpdateParticipantMetadata, *, ids: Ids, now: float) -> None:
+    """Empty metadata or name: unchanged. An attribute with an empty value: deleted."""
+    attributes = clean_attributes({**participant.attributes, **request.attributes})
+    if not participant.rights.update_own_metadata:
+        _respond(participant, Reason.NOT_ALLOWED, request_id=request.request_id, update_metadata=request)
+        return
+    if not fits(request.name or participant.name, request.metadata or participant.metadata, attributes):
+        _respond(participant, Reason.LIMIT_EXCEEDED, request_id=request.request_id, update_metadata=request)
+        return
+    participant.name = request.name or participant.name
+    participant.metadata = request.metadata or participant.metadata
+    participant.attributes = attributes
+    participant.changed()
+    if participant.client_can.protocol >= 15:
+        _respond(participant, Reason.OK, request_id=request.request_id, update_metadata=request)
+    participant.room.tell_others(participant, himself=True)
+
+
+def fits(name: str, metadata: str, attributes: Mapping[str, str]) -> bool:
+    """Whether we keep, and tell everyone, this much about one participant."""
+    size = sum(len(key.encode()) + len(value.encode()) for key, value in attributes.items())
+    return len(name) <= MAX_NAME and len(metadata.encode()) <= MAX_METADATA and size <= MAX_METADATA
+
+
+def update_audio_track(participant: Participant, request: rtc.UpdateLocalAudioTrack, *, ids: Ids, now: float) -> None:
+    publication = participant.publications.get(request.track_sid)
+    if publication is None:
+        _respond(participant, Reason.NOT_FOUND, update_audio_track=request)
+        return
+    del publication.info.audio_features[:]
+    publication.info.audio_features.extend(request.features[:16])
+    _tell_if_bound(publication)
+
+
+def update_video_track(participant: Participant, request: rtc.UpdateLocalVideoTrack, *, ids: Ids, now: float) -> None:
+    publication = participant.publications.get(request.track_sid)
+    if publication is None or not publication.is_video:
+        _respond(participant, Reason.NOT_FOUND, update_video_track=request)
+    elif max(request.width, request.height) > MAX_SIDE:
+        _respond(participant, Reason.INVALID_REQUEST, update_video_track=request)
+    else:
+        publication.resize(request.width, request.height)
+        _tell_if_bound(publication)
+
+
+def leave(participant: Participant, request: rtc.LeaveRequest, *, ids: Ids, now: float) -> None:
+    participant.room.leave(participant, models.DisconnectReason.CLIENT_INITIATED, now=now)
+
+
+def publish_data_track(
+    participant: Participant, request: rtc.PublishDataTrackRequest, *, ids: Ids, now: float
+) -> None:
+    _respond(participant, Reason.UNSUPPORTED_TYPE, publish_data_track=request)
+
+
+def unpublish_data_track(
+    participant: Participant, request: rtc.UnpublishDataTrackRequest, *, ids: Ids, now: float
+) -> None:
+    _respond(participant, Reason.UNSUPPORTED_TYPE, unpublish_data_track=request)
+
+
+def data_blob(participant: Participant, request: Any, *, ids: Ids, now: float) -> None:
+    _respond(participant, Reason.INVALID_REQUEST, request_id=request.request_id)
+
+
+def _respond(
+    participant: Participant, reason: rtc.RequestResponse.Reason, *, request_id: int = 0, **request: Any
+) -> None:
+    """The answer to one request, with the request in it."""
+    participant.send(
+        rtc.SignalResponse(request_response=rtc.RequestResponse(request_id=request_id, reason=reason, **request))
+    )
+
+
+def _tell_if_bound(publication: Publication) -> None:
+    if publication.state is PublicationState.BOUND:
+        publication.publisher.changed()
+        publication.publisher.room.tell_others(publication.publisher)
+
+
+# Left out, and ignored: `answer` and `trickle` (we are ICE-lite and need no candidate of theirs), `update_layers`
+# (deprecated), `sync_state` (belongs to resume), `simulate` (a test hook), `update_data_subscription`.
+_REQUESTS: Final[Mapping[str, Callable[..., None]]] = {
+    "offer": offer,
+    "add_track": add_track,
+    "mute": mute,
+    "subscription": subscription,
+    "track_setting": track_setting,
+    "subscription_permission": subscription_permission,
+    "update_metadata": update_metadata,
+    "update_audio_track": update_audio_track,
+    "update_video_track": update_video_track,
+    "leave": leave,
+    "publish_data_track_request": publish_data_track,
+    "unpublish_data_track_request": unpublish_data_track,
+    "store_data_blob_request": data_blob,
+    "get_data_blob_request": data_blob,
+}

@@ -1,0 +1,463 @@
+"""One room: who is in, who publishes, who subscribes to what, and what each is told of the others.
+
+All publications and subscriptions are made and ended here, and all engine commands for them are given here. What a
+single client may ask for is in requests.py; his description (SDP) is read and written by negotiation.py.
+
+The one order that matters: everyone is told of a publication (`update`) before any answer carries it, else clients
+drop its media as that of a stranger.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, MutableMapping
+from typing import TYPE_CHECKING, Any, Final
+
+from livekit.protocol import models, rtc
+
+from d4e_sfu._engine import Command, SubscriptionSpec
+from d4e_sfu.core.negotiation import LocalTransport, Negotiation, Outgoing, PendingTrack
+from d4e_sfu.core.participant import Participant, State
+from d4e_sfu.core.publication import CODECS, Publication, PublicationState
+from d4e_sfu.core.subscription import ALL_TEMPORAL_LAYERS, Subscription, Wanted
+
+if TYPE_CHECKING:
+    from d4e_sfu.core.boundary import Announcer, Associations, Engine, TransportId
+    from d4e_sfu.core.ids import Ids
+    from d4e_sfu.core.negotiation import Answer, RemoteTransport
+    from d4e_sfu.core.policy import RoomPolicy
+
+Reason = models.DisconnectReason
+Action = rtc.LeaveRequest.Action
+
+# Clients from this protocol on understand a new sid for a known identity as a replacement (signalling §5).
+REPLACES_BY_IDENTITY: Final = 12
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Worker:
+    """Where a room lives: a packet engine and the associations of its transports."""
+
+    engine: Engine
+    associations: Associations
+
+
+class Room:
+    """From its first participant until it has been empty for `policy.idle_timeout`."""
+
+    def __init__(
+        self,
+        name: str,
+        sid: str,
+        *,
+        policy: RoomPolicy,
+        worker: Worker,
+        ids: Ids,
+        transports: MutableMapping[TransportId, Participant],
+        announcer: Announcer,
+        wall: float,
+        now: float,
+    ) -> None:
+        self.name = name
+        self.sid = sid
+        self.policy = policy
+        self.worker = worker
+        self.participants: dict[str, Participant] = {}  # by identity, in order of joining
+        self.empty_since: float | None = now
+        self._created_wall = wall
+        self._ids = ids
+        self._transports = transports  # the process's table; the room keeps its own rows in it
+        self._announcer = announcer
+
+    # --- who is in ---------------------------------------------------------------------------------------------------
+
+    def enter(
+        self, participant: Participant, join_response: rtc.JoinResponse, *, max_sections: int, now: float
+    ) -> None:
+        """Replaces whoever has the same identity; tells the client of the others and the others of him."""
+        existing = self.participants.get(participant.identity)
+        if existing is not None:
+            self._replace(existing, by=participant, now=now)
+        self.participants[participant.identity] = participant
+        self.empty_since = None
+        participant.transport = self._ids.transport()
+        self._transports[participant.transport] = participant
+        ufrag, password = self._ids.credentials()
+        participant.negotiation = Negotiation(
+            LocalTransport(
+                ufrag=ufrag,
+                pwd=password,
+                fingerprint=self.worker.associations.fingerprint,
+                candidates=tuple(self.worker.engine.candidates),
+            ),
+            codecs=[CODECS[codec] for codec in self.policy.codecs],
+            max_sections=max_sections,
+        )
+        join_response.room.CopyFrom(self.info())
+        join_response.participant.CopyFrom(participant.info())
+        join_response.other_participants.extend(
+            other.info() for other in self._others(participant) if not other.rights.hidden
+        )
+        participant.send(rtc.SignalResponse(join=join_response))
+        self.tell_others(participant)
+        self._announcer.announce("participant_joined", {"room": self.sid, "participant": participant.sid})
+        if participant.client_can.auto_subscribe:
+            for other in self._others(participant):
+                for publication in other.publications.values():
+                    self._subscribe(participant, publication)
+
+    def leave(
+        self,
+        participant: Participant,
+        reason: models.DisconnectReason,
+        *,
+        action: rtc.LeaveRequest.Action = Action.DISCONNECT,
+        code: int = 1000,
+        sentence: str = "",
+        now: float,
+    ) -> None:
+        """He is gone, whoever wanted it: his client is told if it is still there, and so are the others."""
+        if participant.state is State.DISCONNECTED:
+            return
+        self._end(participant)
+        del self.participants[participant.identity]
+        participant.hang_up(reason, action, code=code, sentence=sentence)
+        self._tell(self.participants.values(), self._departure(participant, reason), of=participant)
+        self._announcer.announce(
+            "participant_left",
+            {"room": self.sid, "participant": participant.sid, "reason": Reason.Name(reason).lower()},
+        )
+        if not self.participants:
+            self.empty_since = now
+
+    def connected(self, participant: Participant, *, now: float) -> None:
+        """His transport is up: media and data flow from here."""
+        if participant.state is State.JOINED:
+            participant.become(State.ACTIVE)
+            participant.changed()
+            self.tell_others(participant)
+            self._announcer.announce(
+                "participant_active",
+                {"room": self.sid, "participant": participant.sid, "seconds": now - participant.joined_at},
+            )
+
+    def signal_lost(self, participant: Participant) -> None:
+        """Only his media is left: the engine now waits less long for his consent checks."""
+        if participant.transport is not None:
+            self.worker.engine.submit([Command.SetSignalLost(participant.transport, True)])
+
+    def tell_others(self, participant: Participant, *, himself: bool = False) -> None:
+        """His current information to everyone else, and to himself where it changes what he knows of himself."""
+        update = rtc.SignalResponse(update=rtc.ParticipantUpdate(participants=[participant.info()]))
+        self._tell(self._others(participant), update, of=participant)
+        if himself:
+            participant.send(update)
+
+    def _replace(self, old: Participant, *, by: Participant, now: float) -> None:
+        """The same identity joins again. Nothing of the old one is taken over: new transport, new sids."""
+        self._end(old)
+        del self.participants[old.identity]
+        old.hang_up(Reason.DUPLICATE_IDENTITY, Action.DISCONNECT)
+        # To clients that know replacement, the new sid says it all; the others need to hear of the end first.
+        elders = [each for each in self._others(by) if each.client_can.protocol < REPLACES_BY_IDENTITY]
+        self._tell(elders, self._departure(old, Reason.DUPLICATE_IDENTITY), of=old)
+        self._announcer.announce(
+            "participant_left", {"room": self.sid, "participant": old.sid, "reason": "duplicate_identity"}
+        )
+
+    def _end(self, participant: Participant) -> None:
+        """Everything of his, in the tables and in the engine; nobody is told."""
+        participant.become(State.DISCONNECTED)
+        participant.changed()
+        for publication in list(participant.publications.values()):
+            self._remove_publication(publication)
+        participant.subscriptions.clear()
+        transport = participant.transport
+        assert transport is not None
+        del self._transports[transport]
+        if participant.remote is not None:
+            self.worker.associations.close(transport)
+            self.worker.engine.submit([Command.RemoveTransport(transport)])
+
+    def _departure(self, participant: Participant, reason: models.DisconnectReason) -> rtc.SignalResponse:
+        info = participant.info(disconnect_reason=reason)
+        del info.tracks[:]
+        return rtc.SignalResponse(update=rtc.ParticipantUpdate(participants=[info]))
+
+    def _others(self, participant: Participant) -> list[Participant]:
+        return [other for other in self.participants.values() if other is not participant]
+
+    def _tell(self, whom: Iterable[Participant], response: rtc.SignalResponse, *, of: Participant) -> None:
+        if of.rights.hidden:
+            return
+        for participant in whom:
+            participant.send(response)
+
+    # --- who publishes -----------------------------------------------------------------------------------------------
+
+    def promise(self, publication: Publication) -> None:
+        """`add_track`: the publisher has announced it, an offer will carry it."""
+        publication.publisher.publications[publication.sid] = publication
+
+    def unpublish(self, publication: Publication) -> None:
+        """The publisher has ended it."""
+        self._remove_publication(publication)
+        publication.publisher.changed()
+        self.tell_others(publication.publisher)
+
+    def _publish(self, publication: Publication, *, now: float) -> None:
+        """An offer has carried it: the engine takes its packets, the others hear of it and subscribe."""
+        publisher = publication.publisher
+        assert publisher.transport is not None and publication.spec is not None
+        self.worker.engine.submit([Command.AddPublication(publication.id, publisher.transport, publication.spec)])
+        publisher.changed()
+        self.tell_others(publisher)
+        for other in self._others(publisher):
+            wished = publication.sid in other.wishes
+            other.wishes.pop(publication.sid, None)
+            if (other.client_can.auto_subscribe or wished) and self._subscribe(other, publication):
+                self.require_sections(other, now=now)
+
+    def _remove_publication(self, publication: Publication) -> None:
+        for participant in self.participants.values():
+            subscription = participant.subscriptions.pop(publication.sid, None)
+            if subscription is not None:
+                self._stop_forwarding(subscription)
+        del publication.publisher.publications[publication.sid]
+        if publication.state is PublicationState.BOUND:
+            self.worker.engine.submit([Command.RemovePublication(publication.id)])
+
+    # --- who subscribes ----------------------------------------------------------------------------------------------
+
+    def find_publication(self, sid: str) -> Publication | None:
+        for participant in self.participants.values():
+            publication = participant.publications.get(sid)
+            if publication is not None and publication.state is PublicationState.BOUND:
+                return publication
+        return None
+
+    def subscribe(self, participant: Participant, sid: str, *, now: float) -> None:
+        """He asks for a publication by its sid; one that does not exist yet stays a wish."""
+        publication = self.find_publication(sid)
+        if publication is None:
+            participant.wish(sid, now=now)
+        elif self._subscribe(participant, publication):
+            participant.sections.wanted_anew()
+            self.require_sections(participant, now=now)
+
+    def unsubscribe(self, participant: Participant, sid: str, *, now: float) -> None:
+        participant.wishes.pop(sid, None)
+        subscription = participant.subscriptions.pop(sid, None)
+        if subscription is None:
+            return
+        carried = subscription.mid is not None
+        self._stop_forwarding(subscription)
+        if carried and participant.sections.may_ask(now=now):
+            # His browser takes the picture away when its section is answered `inactive`: ask for an offer as it is.
+            self._ask_for_sections(participant, (0, 0), now=now)
+
+    def settle(self, subscription: Subscription, wanted: Wanted) -> None:
+        """His view has changed: another layer, or none. Never a negotiation."""
+        before, subscription.wanted = subscription.layer(), wanted
+        after = subscription.layer()
+        if subscription.mid is not None and before != after:
+            self.worker.engine.submit([Command.SetLayer(subscription.id, after, ALL_TEMPORAL_LAYERS)])
+
+    def apply_permissions(self, publisher: Participant, *, now: float) -> None:
+        """The publisher has changed who may receive what: end what is no longer allowed, offer what is again."""
+        for other in self._others(publisher):
+            for publication in publisher.publications.values():
+                if publication.state is not PublicationState.BOUND:
+                    continue
+                allowed = publisher.permission.allows(other, publication.sid)
+                subscribed = publication.sid in other.subscriptions
+                if allowed == subscribed:
+                    continue
+                if not allowed:
+                    self._tell_permission(other, publication, allowed=False)
+                    self.unsubscribe(other, publication.sid, now=now)
+                elif publication.sid in other.forbidden:
+                    self._tell_permission(other, publication, allowed=True)
+                    if other.client_can.auto_subscribe and self._subscribe(other, publication):
+                        self.require_sections(other, now=now)
+
+    def _tell_permission(self, participant: Participant, publication: Publication, *, allowed: bool) -> None:
+        (participant.forbidden.discard if allowed else participant.forbidden.add)(publication.sid)
+        participant.send(
+            rtc.SignalResponse(
+                subscription_permission_update=rtc.SubscriptionPermissionUpdate(
+                    participant_sid=publication.publisher.sid, track_sid=publication.sid, allowed=allowed
+                )
+            )
+        )
+
+    def _subscribe(self, participant: Participant, publication: Publication) -> bool:
+        """False: he may not, or already does."""
+        publisher = publication.publisher
+        if (
+            publisher is participant
+            or publication.state is not PublicationState.BOUND
+            or publication.sid in participant.subscriptions
+            or not participant.rights.subscribe
+        ):
+            return False
+        if not publisher.permission.allows(participant, publication.sid):
+            self._tell_permission(participant, publication, allowed=False)
+            return False
+        taken = {ssrc for each in participant.subscriptions.values() for ssrc in (each.ssrc, each.rtx_ssrc)}
+        ssrc = self._ids.ssrc(taken)
+        rtx_ssrc = self._ids.ssrc({*taken, ssrc})
+        # With adaptive streams the client tells the size of each view soon; until then the smallest is enough.
+        quality = models.VideoQuality.LOW if participant.client_can.adaptive_stream else models.VideoQuality.HIGH
+        participant.subscriptions[publication.sid] = Subscription(
+            self._ids.subscription(),
+            publication,
+            participant,
+            ssrc=ssrc,
+            rtx_ssrc=rtx_ssrc,
+            wanted=Wanted(quality=quality),
+        )
+        return True
+
+    def _stop_forwarding(self, subscription: Subscription) -> None:
+        if subscription.mid is not None:
+            subscription.mid = None
+            self.worker.engine.submit([Command.RemoveSubscription(subscription.id)])
+
+    # --- descriptions ------------------------------------------------------------------------------------------------
+
+    def answer(self, participant: Participant, offer: rtc.SessionDescription, *, now: float) -> None:
+        """His offer: what it publishes, ends and has room for. Raises ClientError, and has then changed nothing."""
+        assert participant.negotiation is not None and participant.transport is not None
+        answer = participant.negotiation.answer(
+            offer.sdp,
+            pending=[_pending(each) for each in participant.publications.values() if each.spec is None],
+            outgoing=[self._outgoing(each) for each in participant.subscriptions.values()],
+        )
+        if participant.remote is None:
+            self._open_transport(participant, answer.remote)
+        self.worker.engine.submit([Command.SetExtensions(participant.transport, answer.extensions)])
+        self._apply(participant, answer, now=now)
+        participant.send(
+            rtc.SignalResponse(
+                answer=rtc.SessionDescription(
+                    type="answer", sdp=answer.sdp, id=offer.id, mid_to_track_id=answer.mid_to_track_id
+                )
+            )
+        )
+        if answer.placed or answer.missing == (0, 0):
+            participant.sections.helped()
+        self.require_sections(participant, now=now)
+
+    def require_sections(self, participant: Participant, *, now: float) -> None:
+        """Ask for what is missing; only the client makes offers. Nothing missing, or just asked: nothing is sent."""
+        if participant.remote is None or participant.negotiation is None:
+            return  # his first offer is on its way
+        waiting = [each for each in participant.subscriptions.values() if each.mid is None]
+        if waiting and participant.sections.may_ask(now=now):
+            outgoing = [self._outgoing(each) for each in participant.subscriptions.values()]
+            self._ask_for_sections(participant, participant.negotiation.missing(outgoing), now=now)
+
+    def _ask_for_sections(self, participant: Participant, missing: tuple[int, int], *, now: float) -> None:
+        audios, videos = missing
+        participant.sections.asked(now=now)
+        participant.send(
+            rtc.SignalResponse(
+                media_sections_requirement=rtc.MediaSectionsRequirement(num_audios=audios, num_videos=videos)
+            )
+        )
+
+    def _open_transport(self, participant: Participant, remote: RemoteTransport) -> None:
+        assert participant.transport is not None and participant.negotiation is not None
+        participant.remote = remote
+        local = participant.negotiation.local
+        self.worker.engine.submit(
+            [
+                Command.AddTransport(
+                    participant.transport, local.ufrag, local.pwd, remote.ufrag, bool(participant.rights.publish)
+                )
+            ]
+        )
+        self.worker.associations.open(
+            participant.transport,
+            fingerprints=remote.fingerprints,
+            role=remote.role,
+            sctp_port=remote.sctp_port,
+            max_message_size=remote.max_message_size,
+        )
+
+    def _apply(self, participant: Participant, answer: Answer, *, now: float) -> None:
+        for sid in answer.unpublished:
+            self.unpublish(participant.publications[sid])
+        for published in answer.published:
+            publication = participant.publications[published.track_sid]
+            publication.bind(published)
+            self._publish(publication, now=now)
+        by_id = {subscription.id: subscription for subscription in participant.subscriptions.values()}
+        for displaced in answer.displaced:
+            self._stop_forwarding(by_id[displaced])
+        for placed in answer.placed:
+            subscription = by_id[placed.subscription]
+            subscription.mid = placed.spec.mid
+            self._forward(subscription, placed.spec)
+
+    def _forward(self, subscription: Subscription, spec: SubscriptionSpec) -> None:
+        transport = subscription.subscriber.transport
+        assert transport is not None
+        self.worker.engine.submit(
+            [Command.AddSubscription(subscription.id, subscription.publication.id, transport, spec)]
+        )
+
+    def _outgoing(self, subscription: Subscription) -> Outgoing:
+        publication = subscription.publication
+        assert publication.spec is not None
+        return Outgoing(
+            subscription=subscription.id,
+            track_sid=publication.sid,
+            participant_sid=publication.publisher.sid,
+            kind="video" if publication.is_video else "audio",
+            codec=publication.spec.codec,
+            ssrc=subscription.ssrc,
+            rtx_ssrc=subscription.rtx_ssrc,
+            cname=publication.publisher.sid,
+            format=publication.format,
+            spatial=subscription.layer(),
+            temporal=ALL_TEMPORAL_LAYERS,
+        )
+
+    # --- what is said of the room ------------------------------------------------------------------------------------
+
+    def info(self) -> models.Room:
+        seen = [participant for participant in self.participants.values() if not participant.rights.hidden]
+        return models.Room(
+            sid=self.sid,
+            name=self.name,
+            creation_time=int(self._created_wall),
+            creation_time_ms=int(self._created_wall * 1000),
+            empty_timeout=int(self.policy.idle_timeout),
+            departure_timeout=int(self.policy.idle_timeout),
+            max_participants=self.policy.capacity,
+            num_participants=len(seen),
+            num_publishers=sum(participant.is_publisher for participant in seen),
+        )
+
+    def debug_state(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "sid": self.sid,
+            "capacity": self.policy.capacity,
+            "participants": [participant.debug_state() for participant in self.participants.values()],
+        }
+
+
+def _pending(publication: Publication) -> PendingTrack:
+    return PendingTrack(
+        sid=publication.sid,
+        cid=publication.cid,
+        kind="video" if publication.is_video else "audio",
+        mime_type=publication.info.mime_type,
+        max_bitrate=publication.max_bitrate,
+        codec_cids=publication.codec_cids,
+        rids=publication.rids,
+        dtx=not publication.info.disable_dtx,
+        stereo=publication.info.stereo,
+    )
