@@ -27,16 +27,18 @@ OUR_FAULT: Final = "Something went wrong on the server. Please try again."
 class ClientError(Exception):
     """Someone outside sent what we do not accept; `str(error)` is the sentence for him.
 
-    `rule` is for the log alone: short, made by us, never a token, a name or an address. Subclasses set what the
-    sentence travels in. Not raised for what is merely late or lost.
+    `rule` is for our log and metrics alone: snake_case words of our own, from a closed set. `detail` is for the log
+    alone: bounded, never a token, a name or an address. Subclasses set what the sentence travels in. Not raised for
+    what is merely late or lost.
     """
 
     status: ClassVar[int] = 400
     close_code: ClassVar[int] = 1008  # RFC 6455 §7.4.1: policy violation
 
-    def __init__(self, sentence: str, *, rule: str) -> None:
+    def __init__(self, sentence: str, *, rule: str, detail: str = "") -> None:
         super().__init__(sentence)
         self.rule = rule
+        self.detail = detail
 
 
 class BadRequest(ClientError):

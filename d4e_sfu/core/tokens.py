@@ -3,14 +3,49 @@
 Who may do what is not decided here (`core/policy.py`); this says only what a key holder has signed, or refuses. Claims
 follow the access token of the room protocol, so that tokens of stock server SDKs work; `d4e` is ours. First step of a
 join.
+
+PyJWT checks the signature and nothing else: it would read a clock for the times, take the last of two equal claims, and
+pass on whatever type a claim has.
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
+import json
+import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Final, NoReturn
 
-from d4e_sfu.config import Config, Key, Source
+import jwt
+
+from d4e_sfu.config import MIN_SECRET_BYTES, Config, Key, Source
+from d4e_sfu.errors import Unauthorized
+
+EXPIRED: Final = "The token has expired."
+NOT_YET_VALID: Final = "The token is not yet valid."
+NOT_ACCEPTED: Final = "The token is not accepted."
+
+LEEWAY: Final = 60.0
+"""Seconds by which the clocks of signer and server may differ (RFC 7519 §4.1.4: no more than a few minutes)."""
+MAX_TOKEN: Final = 16 * 1024
+"""Characters. The largest useful one carries MAX_METADATA in base64url."""
+MAX_METADATA: Final = 8 * 1024
+"""Bytes of metadata, and of all attributes together: everyone in the room receives them."""
+MAX_NAME: Final = 256
+"""Bytes of an identity, a name or the name of a room."""
+MAX_ATTRIBUTES: Final = 64
+LAST_TIME: Final = 253_402_300_799
+"""The last second of the year 9999 (RFC 3339); later is a mistake of units."""
+
+_ALGORITHM: Final = "HS256"
+_NOBODY: Final = b"no key: this only makes an unknown key cost the same time as a wrong signature"
+_COMPACT: Final = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+", re.ASCII)  # RFC 7515 §7.1
+_ROLE: Final = re.compile(r"[a-z][a-z0-9-]{0,31}", re.ASCII)
+_KINDS: Final = frozenset({"standard", "ingress", "egress", "sip", "agent", "connector", "bridge"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +65,7 @@ class Grants:
     expires: float
     """Seconds since the Unix epoch."""
     room: str
+    """May be empty, as `room_join` may be false: the policy asks for both."""
     room_join: bool
     room_admin: bool
     publish: frozenset[Source]
@@ -44,7 +80,18 @@ def verify(token: str, config: Config, *, now: float) -> Grants:
 
     Raises `Unauthorized`, whose sentence says expired, not yet valid or not accepted, and whose rule says which check.
     """
-    raise NotImplementedError
+    if len(token) > MAX_TOKEN:
+        _refuse("token_size")
+    if _COMPACT.fullmatch(token) is None:
+        _refuse("token_form")
+    header_part, claims_part, _ = token.split(".")
+    header, claims = _json_object(header_part), _json_object(claims_part)
+    key = _signer(token, header, claims, config)
+    expires = _checked_times(claims, now=now)
+    # RFC 7519 §4.1.3: whoever does not find itself in `aud` must refuse, and this server has no name to find there.
+    if "aud" in claims:
+        _refuse("audience")
+    return _grants(claims, key=key, expires=expires)
 
 
 def mint(
@@ -61,4 +108,186 @@ def mint(
     video: Mapping[str, bool | str | Sequence[str]] | None = None,
 ) -> str:
     """A token for one participant; `video` adds to `roomJoin` and `room`. `now` in Unix seconds, `ttl` in seconds."""
-    raise NotImplementedError
+    if len(key.secret) < MIN_SECRET_BYTES:
+        raise ValueError("a key without its secret cannot sign")
+    claims: dict[str, Any] = {
+        "iss": key.id,
+        "sub": identity,
+        "nbf": int(now),
+        "exp": int(now + ttl),
+        "video": {"roomJoin": True, "room": room, **(video or {})},
+    }
+    optional = {"name": name, "metadata": metadata, "attributes": dict(attributes or {})}
+    claims |= {claim: value for claim, value in optional.items() if value}
+    if role is not None:
+        claims["d4e"] = {"role": role}
+    return jwt.encode(claims, key.secret, algorithm=_ALGORITHM)
+
+
+def _refuse(rule: str, sentence: str = NOT_ACCEPTED) -> NoReturn:
+    raise Unauthorized(sentence, rule=rule)
+
+
+# --- form and signature ----------------------------------------------------------------------------------------------
+
+
+def _json_object(part: str) -> dict[str, Any]:
+    """One part of the token. RFC 7519 §4 lets us refuse a claim given twice: two readers could see two tokens."""
+    try:
+        text = base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)).decode("utf-8")
+        value = json.loads(text, object_pairs_hook=_without_duplicates, parse_constant=_no_such_number)
+    except (binascii.Error, ValueError, RecursionError):
+        _refuse("token_form")
+    if not isinstance(value, dict):
+        _refuse("token_form")
+    return value
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        _refuse("duplicate_claim")
+    return members
+
+
+def _no_such_number(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")  # RFC 8259 §6: NaN and Infinity are not permitted
+
+
+def _signer(token: str, header: dict[str, Any], claims: dict[str, Any], config: Config) -> Key:
+    """The key that has really signed this. The algorithm is the key's, whatever the header says."""
+    key_id = claims.get("iss")
+    key = config.key(key_id) if isinstance(key_id, str) else None
+    # RFC 8725 §3.1, §3.10: `alg` must be ours, and nothing in a header may lead to a key (jku, x5u, jwk, a foreign kid)
+    # or ask for what we do not know (crit, b64, zip).
+    if header.get("alg") != _ALGORITHM:
+        _refuse("algorithm")
+    typ = header.get("typ", "JWT")
+    if not isinstance(typ, str) or typ.upper() != "JWT" or header.get("kid", key_id) != key_id:
+        _refuse("header")
+    if not header.keys() <= {"alg", "typ", "kid"}:
+        _refuse("header")
+    secret = key.secret if key is not None and len(key.secret) >= MIN_SECRET_BYTES else _NOBODY
+    try:
+        jwt.PyJWS().decode(token, secret, algorithms=[_ALGORITHM])
+    except jwt.PyJWTError:
+        _refuse("signature" if key is not None else "unknown_key")
+    if key is None or secret is _NOBODY:
+        _refuse("unknown_key")
+    return key
+
+
+def _checked_times(claims: dict[str, Any], *, now: float) -> float:
+    """`exp`, which must be there; a token without an end could never be taken back."""
+    if "exp" not in claims:
+        _refuse("expiry_missing")
+    expires, not_before = _time(claims["exp"]), _time(claims.get("nbf", 0))
+    if now >= expires + LEEWAY:
+        _refuse("expired", EXPIRED)
+    if now < not_before - LEEWAY:
+        _refuse("not_before", NOT_YET_VALID)
+    return float(expires)
+
+
+def _time(value: object) -> int:
+    if type(value) is not int or not 0 <= value <= LAST_TIME:
+        _refuse("time_type")
+    return value
+
+
+# --- claims ----------------------------------------------------------------------------------------------------------
+
+
+def _grants(claims: dict[str, Any], *, key: Key, expires: float) -> Grants:
+    video = claims.get("video")
+    if not isinstance(video, dict):
+        _refuse("no_video_grant")
+    identity = _text(claims, "sub", MAX_NAME) or _text(claims, "jti", MAX_NAME)
+    if not identity:
+        _refuse("identity")
+    can_publish = _flag(video, "canPublish", absent=True)
+    kind = _text(claims, "kind", MAX_NAME)
+    return Grants(
+        key=key.id,
+        identity=identity,
+        name=_text(claims, "name", MAX_NAME),
+        metadata=_text(claims, "metadata", MAX_METADATA, lines=True),
+        attributes=_attributes(claims),
+        kind=kind if kind in _KINDS else "standard",
+        role=_role(claims),
+        expires=expires,
+        room=_text(video, "room", MAX_NAME),
+        room_join=_flag(video, "roomJoin", absent=False),
+        room_admin=_flag(video, "roomAdmin", absent=False),
+        publish=_sources(video) if can_publish else frozenset(),
+        subscribe=_flag(video, "canSubscribe", absent=True),
+        data=_flag(video, "canPublishData", absent=can_publish),
+        update_own_metadata=_flag(video, "canUpdateOwnMetadata", absent=False),
+        hidden=_flag(video, "hidden", absent=False),
+    )
+
+
+def _text(claims: Mapping[str, Any], name: str, at_most: int, *, lines: bool = False) -> str:
+    """A text claim, empty when absent. `lines`: control characters may be in it."""
+    value = claims.get(name)
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        _refuse("claim_type")
+    try:
+        size = len(value.encode("utf-8"))
+    except UnicodeEncodeError:  # JSON can spell half a surrogate pair; protobuf and logs cannot
+        _refuse("claim_text")
+    if size > at_most:
+        _refuse("claim_size")
+    if not lines and any(unicodedata.category(character) == "Cc" for character in value):
+        _refuse("claim_text")
+    return value
+
+
+def _flag(video: Mapping[str, Any], name: str, *, absent: bool) -> bool:
+    value = video.get(name)
+    if value is None:
+        return absent
+    if not isinstance(value, bool):
+        _refuse("claim_type")
+    return value
+
+
+def _sources(video: Mapping[str, Any]) -> frozenset[Source]:
+    """An empty list restricts nothing; a list of none but unknown sources leaves nothing."""
+    names = video.get("canPublishSources")
+    if names is None or names == []:
+        return frozenset(Source)
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        _refuse("claim_type")
+    wanted = {name.lower() for name in names}
+    return frozenset(source for source in Source if source.value in wanted)
+
+
+def _attributes(claims: Mapping[str, Any]) -> Mapping[str, str]:
+    attributes = claims.get("attributes")
+    if attributes is None:
+        return MappingProxyType({})
+    if not isinstance(attributes, dict):
+        _refuse("claim_type")
+    # A name is a text like any other: it can hold half a surrogate pair too.
+    named = {_text({"": name}, "", MAX_NAME): _text(attributes, name, MAX_METADATA, lines=True) for name in attributes}
+    size = sum(len(name.encode()) + len(value.encode()) for name, value in named.items())
+    if len(named) > MAX_ATTRIBUTES or size > MAX_METADATA:
+        _refuse("claim_size")
+    return MappingProxyType(named)
+
+
+def _role(claims: Mapping[str, Any]) -> str | None:
+    ours = claims.get("d4e")
+    if ours is None:
+        return None
+    if not isinstance(ours, dict):
+        _refuse("claim_type")
+    role = ours.get("role")
+    if role is None:
+        return None
+    if not isinstance(role, str) or _ROLE.fullmatch(role) is None:
+        _refuse("role_form")
+    return role
