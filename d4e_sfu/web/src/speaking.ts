@@ -1,0 +1,54 @@
+/**
+ * Who is speaking, for the outline around a tile. The server tells it (`speakers_changed`); until
+ * it does, the level that the browser's own receiver reports is asked a few times a second, which
+ * costs no decoding and no audio graph.
+ */
+
+import { RemoteAudioTrack, RoomEvent, Track, type Participant, type Room } from "livekit-client";
+
+const EVERY_MS = 250;
+const HOLD_MS = 700; // an outline that flickers between words disturbs
+const SPEECH = 0.02; // linear, about -34 dB: above the noise of a quiet room
+
+export class Speaking {
+  private readonly timer: number;
+  private readonly heardAt = new Map<Participant, number>();
+  private told = false;
+
+  constructor(
+    private readonly room: Room,
+    private readonly changed: (participant: Participant, speaking: boolean) => void,
+  ) {
+    room.on(RoomEvent.ActiveSpeakersChanged, (speakers) => {
+      this.told = true;
+      for (const participant of [room.localParticipant, ...room.remoteParticipants.values()]) {
+        changed(participant, speakers.includes(participant));
+      }
+    });
+    this.timer = window.setInterval(() => this.look(performance.now()), EVERY_MS);
+  }
+
+  close(): void {
+    window.clearInterval(this.timer);
+  }
+
+  private look(now: number): void {
+    if (this.told) return;
+    for (const participant of this.room.remoteParticipants.values()) {
+      if (level(participant) > SPEECH) {
+        this.heardAt.set(participant, now);
+        this.changed(participant, true);
+      } else if (now - (this.heardAt.get(participant) ?? now) > HOLD_MS) {
+        this.heardAt.delete(participant);
+        this.changed(participant, false);
+      }
+    }
+  }
+}
+
+function level(participant: Participant): number {
+  const publication = participant.getTrackPublication(Track.Source.Microphone);
+  const track = publication?.track;
+  if (publication?.isMuted !== false || !(track instanceof RemoteAudioTrack)) return 0;
+  return Math.max(0, ...(track.receiver?.getSynchronizationSources() ?? []).map((source) => source.audioLevel ?? 0));
+}

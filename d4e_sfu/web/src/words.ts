@@ -1,0 +1,358 @@
+/**
+ * Every sentence that the page can say, in Vietnamese and English: one typed table, so that a
+ * missing translation does not compile. It is data only; language.ts chooses and places the words.
+ * `{name}` marks a value that is filled in.
+ *
+ * Written for people who are not at home with computers: a fault says what happened (`what`) and
+ * what to do now (`todo`), never a code.
+ */
+
+export type Language = "vi" | "en";
+type Said = Record<Language, string>;
+
+export const words = {
+  title: { vi: "Phòng khám từ xa", en: "Telehealth room" },
+  otherLanguage: { vi: "English", en: "Tiếng Việt" },
+  otherLanguageLabel: { vi: "Switch to English", en: "Chuyển sang tiếng Việt" },
+
+  // Before joining
+  checkTitle: { vi: "Chuẩn bị vào phòng", en: "Get ready to join" },
+  roomNamed: { vi: "Phòng {room}", en: "Room {room}" },
+  yourName: { vi: "Tên của bạn", en: "Your name" },
+  yourNameFixed: { vi: "Bạn vào với tên", en: "You join as" },
+  camera: { vi: "Máy quay", en: "Camera" },
+  microphone: { vi: "Micrô", en: "Microphone" },
+  speaker: { vi: "Loa", en: "Speaker" },
+  deviceNumber: { vi: "Thiết bị {number}", en: "Device {number}" },
+  deviceNone: { vi: "Không tìm thấy", en: "None found" },
+  preview: { vi: "Hình của bạn", en: "Your picture" },
+  previewOff: { vi: "Máy quay đang tắt", en: "Your camera is off" },
+  previewAsk: {
+    vi: "Trình duyệt đang hỏi quyền dùng máy quay và micrô. Hãy bấm Cho phép.",
+    en: "The browser is asking to use your camera and microphone. Please choose Allow.",
+  },
+  level: { vi: "Âm lượng micrô", en: "Microphone level" },
+  levelTry: { vi: "Hãy nói thử vài tiếng.", en: "Say a few words to test it." },
+  levelHeard: { vi: "Micrô nghe rõ bạn.", en: "Your microphone hears you." },
+  levelSilent: {
+    vi: "Chưa nghe thấy bạn. Hãy chọn micrô khác hoặc kiểm tra nút tắt tiếng trên tai nghe.",
+    en: "We do not hear you. Choose another microphone, or check the mute switch of your headset.",
+  },
+  levelOff: { vi: "Micrô đang tắt.", en: "Your microphone is off." },
+  retryDevices: { vi: "Thử lại", en: "Try again" },
+  watchOnly: {
+    vi: "Bạn vào để xem và nghe. Máy quay và micrô của bạn không được dùng.",
+    en: "You join to watch and listen. Your camera and microphone are not used.",
+  },
+  join: { vi: "Vào phòng", en: "Join the room" },
+  joinSilently: { vi: "Vào để xem và nghe", en: "Join to watch and listen" },
+  joining: { vi: "Đang vào phòng…", en: "Joining…" },
+  privacy: {
+    vi: "Hình và tiếng chỉ đi qua máy chủ của đơn vị này.",
+    en: "Picture and sound pass only through this organisation's own server.",
+  },
+
+  // In the room
+  people: { vi: "Người trong phòng", en: "People in the room" },
+  shared: { vi: "Màn hình được chia sẻ", en: "Shared screen" },
+  alone: { vi: "Bạn là người đầu tiên. Xin đợi người khác vào.", en: "You are the first one here. Please wait for the others." },
+  you: { vi: "{name} (bạn)", en: "{name} (you)" },
+  screenOf: { vi: "Màn hình của {name}", en: "{name}'s screen" },
+  micIsOff: { vi: "Micrô tắt", en: "Microphone off" },
+  videoPaused: { vi: "Tạm dừng hình vì mạng yếu", en: "Picture paused: weak network" },
+  muteMic: { vi: "Tắt micrô", en: "Mute" },
+  unmuteMic: { vi: "Bật micrô", en: "Unmute" },
+  stopCamera: { vi: "Tắt hình", en: "Stop camera" },
+  startCamera: { vi: "Bật hình", en: "Start camera" },
+  share: { vi: "Chia sẻ", en: "Share" },
+  stopShare: { vi: "Ngừng chia sẻ", en: "Stop sharing" },
+  chat: { vi: "Trò chuyện", en: "Chat" },
+  chatUnread: { vi: "Trò chuyện, {count} tin mới", en: "Chat, {count} new" },
+  devices: { vi: "Thiết bị", en: "Devices" },
+  leave: { vi: "Rời phòng", en: "Leave" },
+  controls: { vi: "Điều khiển cuộc gọi", en: "Call controls" },
+  close: { vi: "Đóng", en: "Close" },
+  done: { vi: "Xong", en: "Done" },
+  soundBlocked: {
+    vi: "Trình duyệt đang chặn âm thanh.",
+    en: "The browser is holding back the sound.",
+  },
+  soundOn: { vi: "Bật âm thanh", en: "Turn sound on" },
+  joined: { vi: "{name} đã vào phòng", en: "{name} joined" },
+  departed: { vi: "{name} đã rời phòng", en: "{name} left" },
+  mutedByOther: {
+    vi: "Micrô của bạn đã được người điều hành tắt.",
+    en: "A moderator has muted your microphone.",
+  },
+  reconnecting: {
+    vi: "Mất kết nối. Đang tự nối lại… Xin giữ trang này mở và kiểm tra Wi-Fi hoặc mạng di động.",
+    en: "Connection lost. Reconnecting… Keep this page open, and check your Wi-Fi or mobile data.",
+  },
+  reconnected: { vi: "Đã nối lại.", en: "Connected again." },
+
+  // Chat
+  chatEmpty: {
+    vi: "Chỉ những người đang ở trong phòng thấy tin nhắn. Tin nhắn không được lưu lại.",
+    en: "Only the people in the room now see messages. Messages are not kept.",
+  },
+  chatWrite: { vi: "Viết tin nhắn", en: "Write a message" },
+  chatSend: { vi: "Gửi", en: "Send" },
+  chatMine: { vi: "Bạn", en: "You" },
+  chatFrom: { vi: "Tin nhắn của {name}: {text}", en: "Message from {name}: {text}" },
+  chatFailed: { vi: "Chưa gửi được. Hãy thử lại.", en: "Not sent. Please try again." },
+  chatForbidden: {
+    vi: "Bạn có thể đọc nhưng không gửi được tin nhắn trong phòng này.",
+    en: "You can read but not send messages in this room.",
+  },
+
+  // Roles
+  doctor: { vi: "Bác sĩ", en: "Doctor" },
+  "health-worker": { vi: "Nhân viên y tế", en: "Health worker" },
+  patient: { vi: "Người bệnh", en: "Patient" },
+  observer: { vi: "Quan sát", en: "Observer" },
+  moderator: { vi: "Điều hành", en: "Moderator" },
+
+  // After the call
+  again: { vi: "Vào lại phòng", en: "Join again" },
+} satisfies Record<string, Said>;
+
+export type Word = keyof typeof words;
+
+type Told = Record<Language, { what: string; todo: string }>;
+
+export const faults = {
+  // The browser
+  insecure: {
+    vi: {
+      what: "Trang này chưa được mở qua kết nối an toàn, nên không dùng được máy quay và micrô.",
+      todo: "Hãy mở lại bằng địa chỉ bắt đầu với https://.",
+    },
+    en: {
+      what: "This page was not opened over a secure connection, so it cannot use the camera and microphone.",
+      todo: "Open it again with the address that begins with https://.",
+    },
+  },
+  unsupported: {
+    vi: {
+      what: "Trình duyệt này không hỗ trợ cuộc gọi có hình.",
+      todo: "Hãy mở đường dẫn bằng Chrome, Edge, Firefox hoặc Safari bản mới; không mở bên trong ứng dụng khác.",
+    },
+    en: {
+      what: "This browser does not support video calls.",
+      todo: "Open the link in a recent Chrome, Edge, Firefox or Safari, not inside another app.",
+    },
+  },
+  // The link
+  noLink: {
+    vi: {
+      what: "Để vào phòng, bạn cần đường dẫn mời.",
+      todo: "Hãy mở đúng đường dẫn mà cơ sở y tế đã gửi cho bạn, từ đầu đến cuối.",
+    },
+    en: {
+      what: "To enter a room you need an invitation link.",
+      todo: "Open the link that the health facility sent you, from its first to its last letter.",
+    },
+  },
+  badLink: {
+    vi: {
+      what: "Đường dẫn mời không đầy đủ hoặc bị sai.",
+      todo: "Hãy chép lại trọn đường dẫn, hoặc xin cơ sở y tế gửi lại.",
+    },
+    en: {
+      what: "The invitation link is incomplete or damaged.",
+      todo: "Copy the whole link again, or ask the health facility to send it again.",
+    },
+  },
+  // Joining
+  expired: {
+    vi: { what: "Đường dẫn mời đã hết hạn.", todo: "Hãy xin cơ sở y tế gửi đường dẫn mới." },
+    en: { what: "The invitation link has expired.", todo: "Ask the health facility for a new link." },
+  },
+  early: {
+    vi: {
+      what: "Chưa đến giờ hẹn: đường dẫn mời chưa có hiệu lực.",
+      todo: "Hãy thử lại vào giờ hẹn, và xem đồng hồ của máy có đúng không.",
+    },
+    en: {
+      what: "It is too early: the invitation link is not valid yet.",
+      todo: "Try again at the time of your appointment, and check that the clock of your device is right.",
+    },
+  },
+  refused: {
+    vi: {
+      what: "Máy chủ không chấp nhận đường dẫn mời này.",
+      todo: "Hãy xin cơ sở y tế gửi đường dẫn mới.",
+    },
+    en: {
+      what: "The server does not accept this invitation link.",
+      todo: "Ask the health facility for a new link.",
+    },
+  },
+  noRoom: {
+    vi: { what: "Phòng này chưa mở hoặc đã đóng.", todo: "Hãy hỏi lại cơ sở y tế về giờ hẹn." },
+    en: { what: "This room is not open.", todo: "Ask the health facility about the appointment." },
+  },
+  busy: {
+    vi: { what: "Phòng hoặc máy chủ đã đầy.", todo: "Hãy đợi một phút rồi thử lại." },
+    en: { what: "The room or the server is full.", todo: "Wait a minute, then try again." },
+  },
+  unreachable: {
+    vi: {
+      what: "Không kết nối được với máy chủ.",
+      todo: "Hãy kiểm tra Wi-Fi hoặc mạng di động, rồi thử lại.",
+    },
+    en: {
+      what: "The server cannot be reached.",
+      todo: "Check your Wi-Fi or mobile data, then try again.",
+    },
+  },
+  noMedia: {
+    vi: {
+      what: "Đã gặp máy chủ, nhưng hình và tiếng không đi qua được mạng này.",
+      todo: "Hãy thử mạng khác (ví dụ mạng di động), hoặc nhờ người quản trị mạng mở cổng UDP.",
+    },
+    en: {
+      what: "The server answered, but picture and sound cannot pass through this network.",
+      todo: "Try another network (mobile data, for example), or ask the network's administrator to open the UDP port.",
+    },
+  },
+  broken: {
+    vi: {
+      what: "Có lỗi bất ngờ ở phía máy chủ hoặc trang này.",
+      todo: "Hãy thử lại. Nếu vẫn lỗi, hãy báo cho cơ sở y tế.",
+    },
+    en: {
+      what: "Something went wrong in the server or this page.",
+      todo: "Try again. If it happens again, tell the health facility.",
+    },
+  },
+  // Devices
+  denied: {
+    vi: {
+      what: "Bạn chưa cho phép dùng máy quay hoặc micrô.",
+      todo: "Hãy bấm biểu tượng ổ khóa hoặc máy quay cạnh thanh địa chỉ, chọn Cho phép, rồi bấm Thử lại. Bạn vẫn có thể vào để xem và nghe.",
+    },
+    en: {
+      what: "The camera or the microphone is not allowed.",
+      todo: "Click the lock or camera icon beside the address bar, choose Allow, then Try again. You can still join to watch and listen.",
+    },
+  },
+  noCamera: {
+    vi: {
+      what: "Không tìm thấy máy quay.",
+      todo: "Bạn có thể vào chỉ với tiếng. Nếu có máy quay rời, hãy cắm vào rồi bấm Thử lại.",
+    },
+    en: {
+      what: "No camera was found.",
+      todo: "You can join with sound only. If you have a separate camera, plug it in and choose Try again.",
+    },
+  },
+  noMicrophone: {
+    vi: {
+      what: "Không tìm thấy micrô.",
+      todo: "Người khác sẽ không nghe thấy bạn. Hãy cắm tai nghe có micrô rồi bấm Thử lại.",
+    },
+    en: {
+      what: "No microphone was found.",
+      todo: "The others will not hear you. Plug in a headset with a microphone and choose Try again.",
+    },
+  },
+  noDevices: {
+    vi: {
+      what: "Không tìm thấy máy quay và micrô.",
+      todo: "Bạn vẫn có thể vào để xem và nghe, và nhắn tin nếu được phép.",
+    },
+    en: {
+      what: "No camera and no microphone were found.",
+      todo: "You can still join to watch and listen, and to chat if that is allowed.",
+    },
+  },
+  inUse: {
+    vi: {
+      what: "Máy quay hoặc micrô đang được chương trình khác dùng.",
+      todo: "Hãy đóng chương trình đó (Zalo, Zoom, Teams…), rồi bấm Thử lại.",
+    },
+    en: {
+      what: "Another program is using the camera or the microphone.",
+      todo: "Close that program (Zalo, Zoom, Teams…), then choose Try again.",
+    },
+  },
+  deviceBroken: {
+    vi: {
+      what: "Không mở được máy quay hoặc micrô.",
+      todo: "Hãy rút ra cắm lại hoặc chọn thiết bị khác, rồi bấm Thử lại.",
+    },
+    en: {
+      what: "The camera or the microphone could not be opened.",
+      todo: "Unplug it and plug it in again, or choose another one, then Try again.",
+    },
+  },
+  shareFailed: {
+    vi: {
+      what: "Không chia sẻ được màn hình.",
+      todo: "Hãy thử lại và cho phép trình duyệt ghi màn hình trong cài đặt của máy.",
+    },
+    en: {
+      what: "The screen could not be shared.",
+      todo: "Try again, and let the browser record the screen in the settings of your device.",
+    },
+  },
+  notPermitted: {
+    vi: {
+      what: "Vai trò của bạn trong phòng này không cho phép việc đó.",
+      todo: "Hãy nhờ người điều hành phòng nếu bạn cần.",
+    },
+    en: {
+      what: "Your role in this room does not allow that.",
+      todo: "Ask the moderator of the room if you need it.",
+    },
+  },
+  // Endings
+  left: {
+    vi: { what: "Bạn đã rời phòng.", todo: "Bạn có thể đóng trang này." },
+    en: { what: "You have left the room.", todo: "You can close this page." },
+  },
+  replaced: {
+    vi: {
+      what: "Bạn đã vào phòng này ở một thiết bị hoặc cửa sổ khác.",
+      todo: "Hãy tiếp tục ở đó, hoặc vào lại tại đây.",
+    },
+    en: {
+      what: "You have joined this room on another device or in another window.",
+      todo: "Go on there, or join again here.",
+    },
+  },
+  removed: {
+    vi: {
+      what: "Người điều hành đã đưa bạn ra khỏi phòng.",
+      todo: "Nếu bạn cho là nhầm, hãy liên hệ cơ sở y tế.",
+    },
+    en: {
+      what: "A moderator has removed you from the room.",
+      todo: "If you think this is a mistake, contact the health facility.",
+    },
+  },
+  closed: {
+    vi: { what: "Buổi khám đã kết thúc.", todo: "Bạn có thể đóng trang này." },
+    en: { what: "The session has ended.", todo: "You can close this page." },
+  },
+  stopped: {
+    vi: {
+      what: "Máy chủ đang được bảo trì.",
+      todo: "Hãy đợi vài phút rồi vào lại.",
+    },
+    en: { what: "The server is being maintained.", todo: "Wait a few minutes, then join again." },
+  },
+  lost: {
+    vi: {
+      what: "Mất kết nối với phòng.",
+      todo: "Hãy kiểm tra Wi-Fi hoặc mạng di động, rồi vào lại.",
+    },
+    en: {
+      what: "The connection to the room was lost.",
+      todo: "Check your Wi-Fi or mobile data, then join again.",
+    },
+  },
+} satisfies Record<string, Told>;
+
+export type Fault = keyof typeof faults;
