@@ -30,9 +30,6 @@ if TYPE_CHECKING:
 # The number that the client's messages may assume at most; the meaning of each is in the protocol's own list.
 PROTOCOL: Final = 16
 
-# A client sends a ping every 5 s, and 30 candidates in its first second; a publish is three messages.
-MESSAGES_PER_SECOND: Final = 100
-MESSAGE_BURST: Final = 500
 # An offer costs us milliseconds. A client makes one for each change, and one for each `media_sections_requirement`.
 OFFERS_PER_SECOND: Final = 10
 OFFER_BURST: Final = 40
@@ -110,7 +107,6 @@ class Participant:
         "kind",
         "last_sequence",
         "lost_at",
-        "messages",
         "metadata",
         "name",
         "negotiation",
@@ -165,7 +161,6 @@ class Participant:
         self.publications: dict[str, Publication] = {}  # by sid, in order of add_track
         self.subscriptions: dict[str, Subscription] = {}  # by the publication's sid, in order of subscribing
         self.sections = SectionsRequirement()
-        self.messages = Allowance(rate=MESSAGES_PER_SECOND, burst=MESSAGE_BURST, now=now)
         self.offers = Allowance(rate=OFFERS_PER_SECOND, burst=OFFER_BURST, now=now)
         self.data_ready: set[DataKind] = set()
         self.last_sequence = 0

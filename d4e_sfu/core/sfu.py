@@ -79,12 +79,7 @@ class Sfu:
         grants = tokens.verify(token, self._config, now=wall)
         rights = policy.rights(self._config, grants)
         room_policy = policy.room_policy(self._config, grants.room)
-        room = self.rooms.get(grants.room)
-        if room is None or grants.identity not in room.participants:
-            if room is not None and len(room.participants) >= room_policy.capacity:
-                raise Full("The room is full.", rule="room_capacity")
-            if sum(len(each.participants) for each in self.rooms.values()) >= self._config.limits.participants:
-                raise Full("The server is full.", rule="server_capacity")
+        self._check_capacity(grants, room_policy)
         if rights.update_own_metadata:
             attributes = clean_attributes({**grants.attributes, **request.participant_attributes})
             grants = dataclasses.replace(grants, metadata=request.metadata or grants.metadata, attributes=attributes)
@@ -99,6 +94,16 @@ class Sfu:
             # Resume is off: nothing is kept for him. A full join follows.
             client.send(leave(Reason.STATE_MISMATCH, Action.RECONNECT))
             client.close(1000, "resume is off")
+            return None
+        if self.draining:
+            client.send(leave(Reason.SERVER_SHUTDOWN, Action.RECONNECT))
+            client.close(1012, "the server is restarting")  # IANA WebSocket close codes: service restart
+            return None
+        try:
+            self._check_capacity(grants, admission.policy)  # others may have joined since `admit`
+        except Full as error:
+            client.send(leave(Reason.JOIN_FAILURE, Action.DISCONNECT))
+            client.close(error.close_code, str(error))
             return None
         room = self.rooms.get(grants.room)
         if room is None:
@@ -127,6 +132,15 @@ class Sfu:
             return None
         return participant
 
+    def _check_capacity(self, grants: Grants, room_policy: RoomPolicy) -> None:
+        room = self.rooms.get(grants.room)
+        if room is not None and grants.identity in room.participants:
+            return  # he replaces himself
+        if room is not None and len(room.participants) >= room_policy.capacity:
+            raise Full("The room is full.", rule="room_capacity")
+        if len(self._transports) >= self._config.limits.participants:
+            raise Full("The server is full.", rule="server_capacity")
+
     def _open_room(self, name: str, admission: Admission, *, now: float) -> Room:
         loads = {id(worker): 0 for worker in self._workers}
         for each in self.rooms.values():
@@ -152,13 +166,15 @@ class Sfu:
         if participant.state is State.DISCONNECTED:
             return
         try:
-            if not participant.messages.take(now=now):
-                raise TooLarge("Too many messages.", rule="message_rate")
             requests.answer(participant, request, ids=self._ids, now=now)
         except ClientError as error:
-            # A new join heals what went wrong between two descriptions; nothing heals a flood.
-            action = Action.RECONNECT if isinstance(error, BadRequest) else Action.DISCONNECT
-            self._expel(participant, error, action, now=now)
+            self.client_error(participant, error, now=now)
+
+    def client_error(self, participant: Participant, error: ClientError, *, now: float) -> None:
+        """He sent what no correct client sends."""
+        # A new join heals what went wrong between two descriptions; nothing heals a flood.
+        action = Action.RECONNECT if isinstance(error, BadRequest) else Action.DISCONNECT
+        self._expel(participant, error, action, now=now)
 
     def client_lost(self, participant: Participant, client: Client, *, now: float) -> None:
         """The signalling connection ended without our closing it. A connection already replaced changes nothing."""

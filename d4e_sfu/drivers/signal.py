@@ -1,0 +1,324 @@
+"""One signalling connection: WebSocket frames of protobuf ↔ core messages, on `/rtc/v1`.
+
+It checks what can be checked without knowing anyone (origin, sizes, encoding, rates), answers pings, and bounds what
+waits for a slow reader. Who may join and what a message means is the core's. Everything that can be refused is refused
+before the upgrade, with a plain HTTP status and a sentence; after it, with `leave` and a close code.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import collections
+import contextlib
+import logging
+import time
+import zlib
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Final
+
+from aiohttp import WSCloseCode, WSMsgType, web
+from google.protobuf.message import DecodeError
+from livekit.protocol import rtc
+
+from d4e_sfu.core.allowance import Allowance
+from d4e_sfu.errors import OUR_FAULT, BadRequest, ClientError, Forbidden, Full, TooLarge, Unauthorized
+
+if TYPE_CHECKING:
+    from d4e_sfu.config import Config
+    from d4e_sfu.core.participant import Participant
+    from d4e_sfu.core.sfu import Admission, Sfu
+
+log = logging.getLogger(__name__)
+
+# A client sends a ping every 5 s, and 30 candidates in its first second; a publish is three messages.
+MESSAGES_PER_SECOND: Final = 100
+MESSAGE_BURST: Final = 500
+BYTES_PER_SECOND: Final = 1 << 20
+BYTES_BURST: Final = 8 << 20
+# What may wait for a slow reader. One message more is always taken, so that the largest answer fits.
+MAX_WAITING: Final = 512 * 1024
+# WebSocket pings; without any sign of life for one and a half times this, the connection is lost.
+HEARTBEAT: Final = 10.0
+# How long a client may take to read our last words before the connection is cut.
+CLOSE_SECONDS: Final = 2.0
+# An HTTP request line with a token and an offer for dozens of sections; the usual 8 KiB refuses real joins.
+MAX_LINE: Final = 128 * 1024
+
+_CORS: Final = {
+    # Without these a browser app cannot even read why it was refused. There are no cookies to protect here.
+    "Access-Control-Allow-Origin": "*",
+    "Access-Control-Allow-Methods": "OPTIONS, HEAD, GET",
+    "Access-Control-Allow-Headers": "*",
+    "Access-Control-Max-Age": "86400",
+}
+
+
+class Signalling:
+    """The HTTP face of joining. `setup` adds its routes to an application."""
+
+    def __init__(self, sfu: Sfu, config: Config, *, wall: Callable[[], float] = time.time) -> None:
+        self.config = config  # replaced as a whole by a reload
+        self._sfu = sfu
+        self._wall = wall
+        self._connections: set[_Connection] = set()
+
+    def setup(self, app: web.Application) -> None:
+        # Clients append to a base URL, and not all of them mind its last slash.
+        for path, handler in (("rtc/v1", self._rtc), ("rtc/v1/validate", self._validate), ("rtc{rest:.*}", _absent)):
+            app.router.add_route("GET", "/{slashes:/*}" + path, _with_cors(handler))
+            app.router.add_route("OPTIONS", "/{slashes:/*}" + path, _preflight)
+
+    @property
+    def connections(self) -> int:
+        return len(self._connections)
+
+    async def closed(self) -> None:
+        """Wait until every connection has said its last words."""
+        while self._connections:
+            await asyncio.wait([connection.task for connection in self._connections])
+
+    async def _validate(self, request: web.Request) -> web.StreamResponse:
+        """The same checks without a session: a client asks here to learn why its upgrade failed."""
+        self._admit(request, request.query.get("join_request") or "")
+        return web.Response(text="success")
+
+    async def _rtc(self, request: web.Request) -> web.StreamResponse:
+        socket = web.WebSocketResponse(
+            compress=False,
+            heartbeat=HEARTBEAT,
+            autoping=False,
+            max_msg_size=self.config.limits.message,
+            timeout=CLOSE_SECONDS,
+        )
+        if not socket.can_prepare(request):
+            raise web.HTTPNotFound(text="this is a WebSocket endpoint", headers=_CORS)
+        wrapped = request.query.get("join_request")
+        if not wrapped:
+            raise BadRequest("join_request is required", rule="join_request_missing")
+        admission = self._admit(request, wrapped)
+        await socket.prepare(request)
+        connection = _Connection(socket, request, self._wall)
+        self._connections.add(connection)
+        try:
+            await connection.serve(self._sfu, admission)
+        finally:
+            self._connections.discard(connection)
+        return socket
+
+    def _admit(self, request: web.Request, wrapped: str) -> Admission:
+        self._check_origin(request)
+        token = _token(request)
+        join_request = _join_request(wrapped, self.config.limits.join_request) if wrapped else rtc.JoinRequest()
+        return self._sfu.admit(token, join_request, wall=self._wall())
+
+    def _check_origin(self, request: web.Request) -> None:
+        """RFC 6455 §10.2: a browser tells which site's page is asking; native clients send nothing."""
+        origin = request.headers.get("Origin")
+        if origin is None:
+            return
+        origin = origin.lower()
+        if origin in self.config.http.allowed_origins:
+            return
+        if not origin or origin.partition("://")[2] != request.host.lower():
+            raise Forbidden("Pages of this site may not join here.", rule="origin")
+
+
+class _Connection:
+    """One upgraded connection; a `boundary.Client`."""
+
+    def __init__(self, socket: web.WebSocketResponse, request: web.Request, wall: Callable[[], float]) -> None:
+        now = time.monotonic()
+        task = asyncio.current_task()
+        assert task is not None
+        self.task = task
+        self._socket = socket
+        self._transport = request.transport
+        self._wall = wall
+        self._waiting: collections.deque[bytes] = collections.deque()
+        self._waiting_bytes = 0
+        self._wake = asyncio.Event()
+        self._ending: tuple[int, str] | None = None
+        self._messages = Allowance(rate=MESSAGES_PER_SECOND, burst=MESSAGE_BURST, now=now)
+        self._bytes = Allowance(rate=BYTES_PER_SECOND, burst=BYTES_BURST, now=now)
+
+    # --- boundary.Client ---------------------------------------------------------------------------------------------
+
+    def send(self, response: rtc.SignalResponse) -> None:
+        if self._ending is not None:
+            return
+        if self._waiting_bytes > MAX_WAITING:
+            self._waiting.clear()
+            self.close(WSCloseCode.TRY_AGAIN_LATER, "reads too slowly")
+            return
+        message = response.SerializeToString()
+        self._waiting.append(message)
+        self._waiting_bytes += len(message)
+        self._wake.set()
+
+    def close(self, code: int, reason: str) -> None:
+        if self._ending is None:
+            self._ending = (code, reason)
+            self._wake.set()
+
+    # --- the connection's life ---------------------------------------------------------------------------------------
+
+    async def serve(self, sfu: Sfu, admission: Admission) -> None:
+        writing = asyncio.create_task(self._write())
+        participant: Participant | None = None
+        try:
+            participant = sfu.join(self, admission, now=time.monotonic())
+            if participant is not None:
+                await self._read(sfu, participant)
+        except Exception:
+            # Ours, not theirs: a trace for us, a bland sentence for the client, and he may come again.
+            log.exception("signalling failed")
+            if participant is not None:
+                sfu.client_failed(participant, now=time.monotonic())
+            self.close(WSCloseCode.INTERNAL_ERROR, OUR_FAULT)
+        finally:
+            if participant is not None and self._ending is None:
+                sfu.client_lost(participant, self, now=time.monotonic())
+            self.close(WSCloseCode.OK, "")
+            await writing
+
+    async def _read(self, sfu: Sfu, participant: Participant) -> None:
+        """Frames until the connection ends, on either side."""
+        async for frame in self._socket:
+            if self._ending is not None:
+                return
+            now = time.monotonic()
+            size = len(frame.data) if frame.type is WSMsgType.BINARY else 0
+            if not (self._messages.take(now=now) and self._bytes.take(now=now, amount=size)):
+                sfu.client_error(participant, TooLarge("Too many messages.", rule="message_rate"), now=now)
+                return
+            if frame.type is WSMsgType.BINARY:
+                try:
+                    request = rtc.SignalRequest.FromString(frame.data)
+                except DecodeError:
+                    error = BadRequest("This is not a message of the room protocol.", rule="protobuf")
+                    sfu.client_error(participant, error, now=now)
+                    return
+                if not self._answer_ping(request):
+                    sfu.message(participant, request, now=now)
+            elif frame.type is WSMsgType.PING:
+                await self._socket.pong(frame.data)
+            elif frame.type is WSMsgType.TEXT:
+                # The protocol's JSON form; no client that is in use sends it.
+                self.close(WSCloseCode.UNSUPPORTED_DATA, "binary messages only")
+                sfu.client_lost(participant, self, now=now)
+                return
+
+    def _answer_ping(self, request: rtc.SignalRequest) -> bool:
+        """The client's own keep-alive; both forms count in milliseconds."""
+        kind = request.WhichOneof("message")
+        milliseconds = int(self._wall() * 1000)
+        if kind == "ping_req":
+            pong = rtc.Pong(last_ping_timestamp=request.ping_req.timestamp, timestamp=milliseconds)
+            self.send(rtc.SignalResponse(pong_resp=pong))
+        elif kind == "ping":
+            self.send(rtc.SignalResponse(pong=milliseconds))
+        else:
+            return False
+        return True
+
+    async def _write(self) -> None:
+        """What waits, in order; then the close frame."""
+        while True:
+            while self._waiting:
+                message = self._waiting.popleft()
+                try:
+                    if self._ending is None:
+                        await self._socket.send_bytes(message)
+                    else:  # last words: not longer than it takes a client that still reads
+                        await asyncio.wait_for(self._socket.send_bytes(message), CLOSE_SECONDS)
+                except (ConnectionError, TimeoutError):
+                    self._waiting.clear()
+                    self._cut()
+                self._waiting_bytes = max(0, self._waiting_bytes - len(message))
+            if self._ending is not None:
+                break
+            self._wake.clear()
+            await self._wake.wait()
+        code, reason = self._ending
+        with contextlib.suppress(ConnectionError, TimeoutError):
+            # RFC 6455 §5.5: a control frame carries at most 125 bytes, two of them the code.
+            closing = self._socket.close(code=code, message=reason.encode()[:123])
+            await asyncio.wait_for(closing, 2 * CLOSE_SECONDS)
+        self._cut()
+
+    def _cut(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+
+
+def _token(request: web.Request) -> str:
+    """From the header, which wins, or from the query, because browsers cannot set headers on a WebSocket."""
+    header = request.headers.get("Authorization")
+    if header is None:
+        return request.query.get("access_token") or ""
+    scheme, _, token = header.partition(" ")
+    if scheme.lower() != "bearer":
+        raise Unauthorized("The token was not accepted.", rule="authorization_scheme")
+    return token.strip()
+
+
+def _join_request(text: str, limit: int) -> rtc.JoinRequest:
+    """base64url of `WrappedJoinRequest`, padded or not; inside it the `JoinRequest`, plain or gzip."""
+    malformed = BadRequest("The join request is malformed.", rule="join_request_malformed")
+    try:
+        data = base64.b64decode(text.translate(_URL_SAFE).rstrip("=") + "=" * (-len(text.rstrip("=")) % 4), validate=True)
+        wrapped = rtc.WrappedJoinRequest.FromString(data)
+        payload = wrapped.join_request
+        if wrapped.compression == rtc.WrappedJoinRequest.Compression.GZIP:
+            payload = _gunzip(payload, limit)
+        elif wrapped.compression != rtc.WrappedJoinRequest.Compression.NONE:
+            raise malformed
+        if len(payload) > limit:
+            raise TooLarge("The join request is too large.", rule="join_request_size")
+        return rtc.JoinRequest.FromString(payload)
+    except (binascii.Error, ValueError, DecodeError, zlib.error):
+        raise malformed from None
+
+
+def _gunzip(data: bytes, limit: int) -> bytes:
+    """RFC 1952, never more than the limit in memory, however small the data."""
+    inflater = zlib.decompressobj(wbits=31)
+    inflated = inflater.decompress(data, limit + 1)
+    if len(inflated) > limit:
+        raise TooLarge("The join request is too large.", rule="join_request_inflated")
+    if not inflater.eof:
+        raise zlib.error("truncated")
+    return inflated
+
+
+_URL_SAFE: Final = str.maketrans("-_ ", "+/+")  # a plus sign in a query may arrive as a space
+
+_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def _with_cors(handler: _Handler) -> _Handler:
+    """Every answer carries the headers, refusals above all; and a refusal is a status and a sentence, never a trace."""
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        try:
+            response = await handler(request)
+        except ClientError as error:
+            log.info("join refused status=%d rule=%s", error.status, error.rule)
+            headers: Mapping[str, str] = _CORS | ({"Retry-After": "5"} if isinstance(error, Full) else {})
+            return web.Response(status=error.status, text=str(error), headers=headers)
+        if not response.prepared:
+            response.headers.update(_CORS)
+        return response
+
+    return answer
+
+
+async def _absent(request: web.Request) -> web.StreamResponse:
+    """The older form with two peer connections; clients that know both try the other after a 404."""
+    return web.Response(status=404, text="not found: this server speaks /rtc/v1")
+
+
+async def _preflight(request: web.Request) -> web.StreamResponse:
+    return web.Response(status=204, headers=_CORS)
