@@ -26,6 +26,7 @@ MAX_LINES: Final = 65_536  # Chromium writes 140 lines for a video section, in 2
 MAX_LINE: Final = 8_192  # characters; a BUNDLE group of 512 sections takes about 2,000
 MAX_SECTIONS: Final = 512
 MAX_SECTION_LINES: Final = 1_024
+MAX_FEEDBACK: Final = 32  # `a=rtcp-fb:*` lines, each of which counts for every payload type
 MAX_NUMBER_DIGITS: Final = 20  # of 2**64; keeps int() cheap
 
 # RFC 4566 §9, "token"; 64 is our cap. RFC 8851 §10 for rid. RFC 8839 §5.4 for ice-char.
@@ -240,7 +241,7 @@ def _split(text: str, max_bytes: int, max_sections: int) -> list[list[str]]:
     try:
         size = len(text) if len(text) > max_bytes or text.isascii() else len(text.encode())
     except UnicodeEncodeError:
-        raise SdpError("The SDP is not valid Unicode.")
+        raise SdpError("The SDP is not valid Unicode.") from None
     if size > max_bytes:
         raise SdpError(f"The SDP is longer than {max_bytes} bytes.")
     if text.count("\n") > MAX_LINES:
@@ -341,25 +342,28 @@ def _payloads(formats: Sequence[str], attributes: Mapping[str, list[str]]) -> It
             _number(rate, "clock rate", 2**32 - 1),
             _number(channels, "channels", 255) if channels else 1,
         )
-    parameters: dict[str, str] = {}
-    for value in attributes.get("fmtp", ()):
-        number, _, text = value.partition(" ")
-        parameters[number] = f"{parameters[number]};{text}" if number in parameters else text
-    feedback: defaultdict[str, list[str]] = defaultdict(list)
-    for value in attributes.get("rtcp-fb", ()):
-        number, _, text = value.partition(" ")
-        feedback[number].append(text)
+    parameters, feedback = _by_payload(attributes.get("fmtp", ())), _by_payload(attributes.get("rtcp-fb", ()))
     everywhere = feedback.get("*", ())
-    for number in formats:
-        name, rate, count = maps.get(number, ("", 0, 1))
+    if len(everywhere) > MAX_FEEDBACK:
+        raise SdpError(f"A section has more than {MAX_FEEDBACK} rtcp-fb lines for all payload types.")
+    for text in formats:
+        name, rate, count = maps.get(text, ("", 0, 1))
         yield Payload(
-            _number(number, "payload type", 127),  # RFC 3551 §6: seven bits
+            _number(text, "payload type", 127),  # RFC 3551 §6: seven bits
             name,
             rate,
             count,
-            parameters.get(number, ""),
-            (*feedback.get(number, ()), *everywhere),
+            ";".join(parameters.get(text, ())),
+            (*feedback.get(text, ()), *everywhere),
         )
+
+
+def _by_payload(values: Iterable[str]) -> Mapping[str, list[str]]:
+    found: defaultdict[str, list[str]] = defaultdict(list)
+    for value in values:
+        number, _, text = value.partition(" ")
+        found[number].append(text)
+    return found
 
 
 def _extension(value: str) -> HeaderExtension:

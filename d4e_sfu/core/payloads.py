@@ -1,0 +1,185 @@
+"""What of an offered section we accept: one codec with its retransmission, its feedback, and header extensions.
+
+Each function looks at one section and a table below; nothing is remembered. Payload types and extension ids are always
+the client's. Which codec a track should have, and what the whole answer looks like, is in negotiation.py.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from d4e_sfu._engine import Codec, Extension
+from d4e_sfu.core.sdp import Direction, HeaderExtension, Payload, Section
+
+# name in lower case, clock rate, channels
+_RTPMAPS: Final[Mapping[Codec, tuple[str, int, int]]] = {
+    Codec.Opus: ("opus", 48_000, 2),  # RFC 7587 §7: always 2
+    Codec.Vp8: ("vp8", 90_000, 1),
+    Codec.H264: ("h264", 90_000, 1),
+}
+_CODECS: Final = {rtpmap: codec for codec, rtpmap in _RTPMAPS.items()}
+MIME_TYPES: Final[Mapping[Codec, str]] = {
+    Codec.Opus: "audio/opus",
+    Codec.Vp8: "video/vp8",
+    Codec.H264: "video/h264",
+}
+
+# goog-remb stays out: estimation is by transport-wide feedback, and accepting both makes libwebrtc follow REMB.
+_FEEDBACK: Final = frozenset(("transport-cc", "ccm fir", "nack", "nack pli"))
+
+_EXTENSIONS: Final[Mapping[str, Extension]] = {
+    "urn:ietf:params:rtp-hdrext:sdes:mid": Extension.Mid,
+    "urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id": Extension.Rid,
+    "urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id": Extension.RepairedRid,
+    "urn:ietf:params:rtp-hdrext:ssrc-audio-level": Extension.AudioLevel,
+    "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01": Extension.TransportWideCc,
+    "http://www.webrtc.org/experiments/rtp-hdrext/abs-capture-time": Extension.AbsCaptureTime,
+    "urn:3gpp:video-orientation": Extension.VideoOrientation,
+}
+# Left out on purpose: abs-send-time (only REMB needs it) and playout-delay (a publisher could delay every viewer).
+
+_FLIPPED: Final = {
+    None: None,
+    Direction.SENDRECV: Direction.SENDRECV,
+    Direction.SENDONLY: Direction.RECVONLY,
+    Direction.RECVONLY: Direction.SENDONLY,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A codec of a section, with the payload types that the client gave it; feedback is cut to what we do."""
+
+    codec: Codec
+    media: Payload
+    rtx: Payload | None
+
+    @property
+    def payloads(self) -> tuple[Payload, ...]:
+        return (self.media,) if self.rtx is None else (self.media, self.rtx)
+
+
+def codec_of(mime_type: str) -> Codec | None:
+    """ "video/VP8" → Vp8; None for anything that the engine does not forward."""
+    lowered = mime_type.lower()
+    return next((codec for codec, name in MIME_TYPES.items() if name == lowered), None)
+
+
+def publishable(section: Section, allowed: Collection[Codec], wanted: Codec | None) -> Choice | None:
+    """The codec in which the client is to send: the wanted one, else the first that it offers and we allow."""
+    offered = dict.fromkeys(codec for codec, _ in _known(section) if codec in allowed)
+    for codec in sorted(offered, key=lambda codec: codec != wanted):
+        candidates = [payload for known, payload in _known(section) if known == codec]
+        if codec == Codec.H264:
+            candidates = sorted(filter(_is_baseline, candidates), key=_publish_rank)
+        if candidates:
+            return _choice(section, codec, candidates[0])
+    return None
+
+
+def subscribable(section: Section, codec: Codec, stream_format: str) -> Choice | None:
+    """Payload types under which the client can receive this codec; `stream_format`: the fmtp of what is published."""
+    candidates = [payload for known, payload in _known(section) if known == codec]
+    if codec == Codec.H264:
+        stream = Payload(0, format=stream_format)
+        decoders = _DECODERS.get(_profile(stream), ())
+        fitting = [p for p in candidates if _profile(p) in decoders and _mode(stream) <= _mode(p) <= 1]
+        candidates = sorted(fitting, key=lambda p: (decoders.index(_profile(p)), _mode(p) != _mode(stream)))
+    return _choice(section, codec, candidates[0]) if candidates else None
+
+
+def extensions(section: Section, ids: dict[Extension, int]) -> tuple[HeaderExtension, ...]:
+    """What to accept of `a=extmap`. `ids` is the mapping so far and grows: one mapping for a whole BUNDLE.
+
+    RFC 9143 §15: within a bundle an id means one URI. Where an offer contradicts itself the first meaning holds, and
+    the later one is not accepted.
+    """
+    accepted = []
+    for offered in section.extensions:
+        known = _EXTENSIONS.get(offered.uri)
+        # RFC 8285 §4.2, §4.3: 15 is reserved in the one-byte form, and 255 is the largest id there is.
+        if known is None or offered.direction not in _FLIPPED or not 1 <= offered.id <= 255 or offered.id == 15:
+            continue
+        if known not in ids and offered.id in ids.values():
+            continue
+        if ids.setdefault(known, offered.id) == offered.id:
+            accepted.append(replace(offered, direction=_FLIPPED[offered.direction]))
+    return tuple(accepted)
+
+
+def _known(section: Section) -> Iterator[tuple[Codec, Payload]]:
+    for payload in section.payloads:
+        codec = _CODECS.get((payload.name.lower(), payload.clock_rate, payload.channels))
+        # RFC 5761 §4: 64–95 look like RTCP on a multiplexed port.
+        if codec is not None and not 64 <= payload.number <= 95:
+            yield codec, payload
+
+
+def _choice(section: Section, codec: Codec, media: Payload) -> Choice:
+    apt = str(media.number)
+    rtx = next(
+        (
+            payload
+            for payload in section.payloads
+            if payload.name.lower() == "rtx"
+            and not 64 <= payload.number <= 95
+            and payload.clock_rate == media.clock_rate
+            and payload.parameters().get("apt") == apt
+        ),
+        None,
+    )
+    feedback = tuple(dict.fromkeys(value for value in media.feedback if value in _FEEDBACK))
+    return Choice(codec, replace(media, feedback=feedback), None if rtx is None else replace(rtx, feedback=()))
+
+
+class _Profile(enum.Enum):
+    """H.264 profiles of RFC 6184 §8.1, table 5."""
+
+    CONSTRAINED_BASELINE = enum.auto()
+    BASELINE = enum.auto()
+    MAIN = enum.auto()
+    CONSTRAINED_HIGH = enum.auto()
+    HIGH = enum.auto()
+    OTHER = enum.auto()
+
+
+# Who can decode a stream of a profile, the closest first. What WebRTC encoders call baseline uses neither FMO, ASO nor
+# redundant slices, so every decoder of constrained baseline takes it. Levels may differ (level-asymmetry-allowed).
+_ALL: Final = (_Profile.MAIN, _Profile.CONSTRAINED_HIGH, _Profile.HIGH)
+_DECODERS: Final[Mapping[_Profile, Sequence[_Profile]]] = {
+    _Profile.CONSTRAINED_BASELINE: (_Profile.CONSTRAINED_BASELINE, _Profile.BASELINE, *_ALL),
+    _Profile.BASELINE: (_Profile.BASELINE, _Profile.CONSTRAINED_BASELINE, *_ALL),
+    _Profile.MAIN: (_Profile.MAIN, _Profile.HIGH),
+    _Profile.CONSTRAINED_HIGH: (_Profile.CONSTRAINED_HIGH, _Profile.HIGH),
+    _Profile.HIGH: (_Profile.HIGH,),
+}
+
+
+def _profile(payload: Payload) -> _Profile:
+    text = payload.parameters().get("profile-level-id", "420010")  # RFC 6184 §8.1: baseline, level 1
+    try:
+        idc, iop, _level = bytes.fromhex(text)
+    except ValueError:
+        return _Profile.OTHER
+    if (idc == 0x42 and iop & 0x40) or (idc == 0x4D and iop & 0x80) or (idc == 0x58 and iop & 0xC0 == 0xC0):
+        return _Profile.CONSTRAINED_BASELINE
+    if idc == 0x64 and iop & 0x0C == 0x0C:
+        return _Profile.CONSTRAINED_HIGH
+    return {0x42: _Profile.BASELINE, 0x4D: _Profile.MAIN, 0x64: _Profile.HIGH}.get(idc, _Profile.OTHER)
+
+
+def _mode(payload: Payload) -> int:
+    """0 single NAL unit, 1 non-interleaved; anything else is not used by WebRTC (RFC 7742 §6.2)."""
+    return {"": 0, "0": 0, "1": 1}.get(payload.parameters().get("packetization-mode", ""), 2)
+
+
+def _is_baseline(payload: Payload) -> bool:
+    """Only what every subscriber can decode may be published (RFC 7742 §5: constrained baseline is mandatory)."""
+    return _mode(payload) <= 1 and _profile(payload) in (_Profile.CONSTRAINED_BASELINE, _Profile.BASELINE)
+
+
+def _publish_rank(payload: Payload) -> tuple[bool, bool]:
+    return _mode(payload) != 1, _profile(payload) is not _Profile.CONSTRAINED_BASELINE
