@@ -1,13 +1,25 @@
 //! The packet engine of d4e-sfu: a sans-IO selective-forwarding router, and the thread that drives it.
 //!
 //! Tiers, each of which names only those above it: `wire` (bytes ↔ values, no state but keys); mechanisms (`cache`,
-//! `nack`, `twcc`: state and `now`); nouns (`transport`, `publication`, `subscription`, which never name each other);
-//! `router` (the tables and the media path); outside (`driver`, `python`: the thread, its sockets and PyO3, no logic).
-//! `api` is what crosses to Python. `peer` shares only `wire` with all this. The way of a packet: `engine/README.md`.
+//! `nack`, `twcc`, `bucket`: state and `now`); nouns (`transport`, `publication`, `subscription`, which never name each
+//! other); `router` (the tables and the media path); outside (`driver`, `python`: the thread, its sockets and PyO3, no
+//! logic). `api` is what crosses to Python. `peer` shares only `wire` with all this. The way of a packet:
+//! `engine/README.md`.
+
+#![cfg_attr(
+    test,
+    allow(clippy::unwrap_used, clippy::expect_used, clippy::panic) // a test that finds the wrong thing stops there
+)]
 
 pub mod api;
-
 pub mod wire;
+
+pub mod bucket;
+pub mod cache;
+pub mod nack;
+pub mod now;
+pub mod outlet;
+pub mod twcc;
 
 #[cfg(feature = "peer")]
 pub mod peer;

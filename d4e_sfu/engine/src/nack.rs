@@ -1,0 +1,309 @@
+//! Which packets of one incoming encoding are missing, and when to ask for them again. Knows what has been seen (so that a
+//! number is accepted once), not what was in it. Asked by `publication` for every packet, and by the router's tick.
+
+use std::time::Duration;
+
+use crate::now::Now;
+use crate::wire::seq::{ExtSeq, SeqNo};
+
+/// Numbers remembered behind the newest: 2,048 packets are over a second of any stream here.
+const WINDOW: u64 = 2_048;
+/// A jump by more than this is a break in the stream, not a loss: nothing is asked for (libwebrtc gives up at 1,000).
+pub const MAX_GAP: u64 = 256;
+/// Missing at the same time; older ones are given up.
+const MAX_MISSING: usize = 256;
+/// RFC 4585 leaves it open; libwebrtc's `kMaxNackRetries`.
+const MAX_TRIES: u8 = 10;
+/// A packet is lost when three later ones have come (RFC 9002 §6.1.1), or after this time.
+const LATER_PACKETS: u64 = 3;
+const REORDER_WAIT: Duration = Duration::from_millis(20);
+
+#[derive(Clone, Copy, Debug)]
+struct Missing {
+    seq: ExtSeq,
+    since: Now,
+    asked: Option<Now>,
+    tries: u8,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// The newest so far, next in order or after a gap.
+    New,
+    /// Over [`MAX_GAP`] numbers are missing: what came before is over.
+    Break,
+    /// Fills a gap; `after` = since it was last asked for, if it was.
+    Repair { after: Option<Duration> },
+    Duplicate,
+    TooOld,
+}
+
+#[derive(Debug)]
+pub struct Gaps {
+    highest: Option<ExtSeq>,
+    seen: [u64; (WINDOW / 64) as usize],
+    missing: Vec<Missing>,
+    given_up: bool,
+}
+
+impl Default for Gaps {
+    fn default() -> Self {
+        Self {
+            highest: None,
+            seen: [0; (WINDOW / 64) as usize],
+            missing: Vec::with_capacity(MAX_MISSING),
+            given_up: false,
+        }
+    }
+}
+
+impl Gaps {
+    #[must_use]
+    pub fn highest(&self) -> Option<ExtSeq> {
+        self.highest
+    }
+
+    /// The full number that a 16-bit one means: the nearest to the newest.
+    #[must_use]
+    pub fn extend(&self, seq: SeqNo) -> ExtSeq {
+        match self.highest {
+            // Far from zero, so that what was sent just before the first packet has a number as well.
+            None => ExtSeq((1 << 32) | u64::from(seq.0)),
+            Some(highest) => ExtSeq(highest.0.wrapping_add_signed(i64::from(seq.since(highest.seq())))),
+        }
+    }
+
+    /// A stream with a new SSRC takes over: its numbers continue far above the old ones, so that the two never meet.
+    pub fn restart(&mut self, first: SeqNo) -> ExtSeq {
+        let above = self.highest.map_or(1 << 32, |highest| ((highest.0 >> 16) + 2) << 16);
+        self.missing.clear();
+        self.seen = [0; (WINDOW / 64) as usize];
+        let first = ExtSeq(above | u64::from(first.0));
+        self.highest = Some(first);
+        self.mark(first);
+        first
+    }
+
+    pub fn receive(&mut self, now: Now, seq: ExtSeq) -> Seen {
+        let Some(highest) = self.highest else {
+            self.highest = Some(seq);
+            self.mark(seq);
+            return Seen::New;
+        };
+        if seq > highest {
+            let gap = seq.0 - highest.0 - 1;
+            for passed in highest.0 + 1..=seq.0.min(highest.0 + WINDOW) {
+                self.unmark(ExtSeq(passed));
+            }
+            self.highest = Some(seq);
+            self.mark(seq);
+            if gap > MAX_GAP {
+                self.seen = [0; (WINDOW / 64) as usize];
+                self.mark(seq);
+                self.missing.clear();
+                return Seen::Break;
+            }
+            for lost in highest.0 + 1..seq.0 {
+                if self.missing.len() == MAX_MISSING {
+                    self.missing.remove(0);
+                    self.given_up = true;
+                }
+                self.missing.push(Missing {
+                    seq: ExtSeq(lost),
+                    since: now,
+                    asked: None,
+                    tries: 0,
+                });
+            }
+            return Seen::New;
+        }
+        if highest.0 - seq.0 >= WINDOW {
+            return Seen::TooOld;
+        }
+        if self.is_marked(seq) {
+            return Seen::Duplicate;
+        }
+        self.mark(seq);
+        let asked = match self.missing.binary_search_by_key(&seq, |m| m.seq) {
+            Ok(at) => self.missing.remove(at).asked,
+            Err(_) => None,
+        };
+        Seen::Repair {
+            after: asked.map(|at| now.since(at)),
+        }
+    }
+
+    /// Writes the numbers to ask for now into `out`, oldest first, and returns how many. `round_trip` spaces the tries.
+    pub fn due(&mut self, now: Now, round_trip: Duration, out: &mut [SeqNo]) -> usize {
+        let highest = self.highest.map_or(0, |h| h.0);
+        let mut count = 0;
+        let mut given_up = false;
+        self.missing.retain_mut(|missing| {
+            let due = match missing.asked {
+                None => {
+                    highest - missing.seq.0 >= LATER_PACKETS || now.since(missing.since) >= REORDER_WAIT
+                }
+                Some(at) => now.since(at) >= round_trip,
+            };
+            if !due || count == out.len() {
+                return true;
+            }
+            if missing.tries == MAX_TRIES {
+                given_up = true;
+                return false;
+            }
+            missing.asked = Some(now);
+            missing.tries += 1;
+            out[count] = missing.seq.seq();
+            count += 1;
+            true
+        });
+        self.given_up |= given_up;
+        count
+    }
+
+    /// True once after packets were given up: only a keyframe can mend the picture now.
+    pub fn take_given_up(&mut self) -> bool {
+        std::mem::take(&mut self.given_up)
+    }
+
+    #[must_use]
+    pub fn missing(&self) -> usize {
+        self.missing.len()
+    }
+
+    fn bit(seq: ExtSeq) -> (usize, u64) {
+        let at = seq.0 % WINDOW;
+        ((at / 64) as usize, 1 << (at % 64))
+    }
+    fn mark(&mut self, seq: ExtSeq) {
+        let (word, bit) = Self::bit(seq);
+        self.seen[word] |= bit;
+    }
+    fn unmark(&mut self, seq: ExtSeq) {
+        let (word, bit) = Self::bit(seq);
+        self.seen[word] &= !bit;
+    }
+    fn is_marked(&self, seq: ExtSeq) -> bool {
+        let (word, bit) = Self::bit(seq);
+        self.seen[word] & bit != 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RTT: Duration = Duration::from_millis(100);
+    /// Where wrap-around bugs live; the idea is pion's (`pkg/nack/receive_log_test.go`).
+    const STARTS: [u16; 16] = [
+        0, 1, 127, 128, 511, 512, 32_766, 32_767, 32_768, 32_769, 65_023, 65_024, 65_407, 65_533, 65_534, 65_535,
+    ];
+
+    fn asked(gaps: &mut Gaps, now: Now) -> Vec<u16> {
+        let mut out = [SeqNo(0); 64];
+        let count = gaps.due(now, RTT, &mut out);
+        out[..count].iter().map(|s| s.0).collect()
+    }
+
+    fn receive(gaps: &mut Gaps, now: Now, seq: u16) -> Seen {
+        let seq = gaps.extend(SeqNo(seq));
+        gaps.receive(now, seq)
+    }
+
+    #[test]
+    fn a_gap_is_asked_for_after_three_later_packets_from_every_start() {
+        for start in STARTS {
+            let mut gaps = Gaps::default();
+            let at = |n: u16| start.wrapping_add(n);
+            for n in [0, 1, 3, 4] {
+                assert_eq!(receive(&mut gaps, Now(0), at(n)), Seen::New, "start {start}");
+            }
+            assert!(asked(&mut gaps, Now(0)).is_empty(), "start {start}: two later packets may be reordering");
+            receive(&mut gaps, Now(0), at(5));
+            assert_eq!(asked(&mut gaps, Now(0)), vec![at(2)], "start {start}");
+            assert_eq!(
+                receive(&mut gaps, Now::from_millis(40), at(2)),
+                Seen::Repair { after: Some(Duration::from_millis(40)) }
+            );
+            assert_eq!(receive(&mut gaps, Now::from_millis(40), at(2)), Seen::Duplicate);
+            assert!(asked(&mut gaps, Now::from_millis(500)).is_empty());
+        }
+    }
+
+    #[test]
+    fn or_after_twenty_milliseconds() {
+        let mut gaps = Gaps::default();
+        receive(&mut gaps, Now(0), 10);
+        receive(&mut gaps, Now(0), 12);
+        assert!(asked(&mut gaps, Now::from_millis(19)).is_empty());
+        assert_eq!(asked(&mut gaps, Now::from_millis(20)), vec![11]);
+    }
+
+    #[test]
+    fn ten_tries_a_round_trip_apart_and_then_it_is_given_up() {
+        let mut gaps = Gaps::default();
+        receive(&mut gaps, Now(0), 10);
+        receive(&mut gaps, Now(0), 12);
+        let mut tries = 0;
+        for ms in (20..3_000).step_by(10) {
+            tries += asked(&mut gaps, Now::from_millis(ms)).len();
+        }
+        assert_eq!(tries, 10);
+        assert_eq!(gaps.missing(), 0);
+        assert!(gaps.take_given_up());
+        assert!(!gaps.take_given_up());
+    }
+
+    #[test]
+    fn a_jump_is_a_break_and_asks_for_nothing() {
+        let mut gaps = Gaps::default();
+        receive(&mut gaps, Now(0), 10);
+        assert_eq!(receive(&mut gaps, Now(0), 11 + 257), Seen::Break);
+        assert!(asked(&mut gaps, Now::from_millis(100)).is_empty());
+        assert_eq!(receive(&mut gaps, Now(0), 12 + 257), Seen::New);
+    }
+
+    #[test]
+    fn packets_before_the_first_one_are_accepted_once() {
+        for start in STARTS {
+            let mut gaps = Gaps::default();
+            receive(&mut gaps, Now(0), start);
+            let before = start.wrapping_sub(1);
+            assert_eq!(receive(&mut gaps, Now(0), before), Seen::Repair { after: None }, "start {start}");
+            assert_eq!(receive(&mut gaps, Now(0), before), Seen::Duplicate);
+        }
+    }
+
+    #[test]
+    fn a_whole_turn_of_the_circle_is_all_new() {
+        let mut gaps = Gaps::default();
+        for n in 0..200_000u32 {
+            assert_eq!(receive(&mut gaps, Now(0), n as u16), Seen::New);
+        }
+        assert_eq!(gaps.missing(), 0);
+    }
+
+    #[test]
+    fn a_new_ssrc_continues_above_the_old_numbers() {
+        let mut gaps = Gaps::default();
+        receive(&mut gaps, Now(0), 65_000);
+        let old = gaps.highest().unwrap();
+        let first = gaps.restart(SeqNo(3));
+        assert!(first > old && first.seq() == SeqNo(3));
+        assert_eq!(receive(&mut gaps, Now(0), 4), Seen::New);
+        assert_eq!(receive(&mut gaps, Now(0), 3), Seen::Duplicate);
+    }
+
+    #[test]
+    fn the_list_of_missing_packets_is_bounded() {
+        let mut gaps = Gaps::default();
+        let mut seq = ExtSeq(1 << 32);
+        for _ in 0..100 {
+            gaps.receive(Now(0), seq);
+            seq = ExtSeq(seq.0 + 200);
+        }
+        assert!(gaps.missing() <= MAX_MISSING);
+        assert!(gaps.take_given_up());
+    }
+}

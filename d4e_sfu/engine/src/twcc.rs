@@ -1,0 +1,168 @@
+//! When the packets of one publisher's transport arrived, and the feedback that tells him, so that his encoders ramp up
+//! (draft-holmer-rmcat-transport-wide-cc-extensions-01). It measures nothing itself: the sender estimates.
+
+use std::time::Duration;
+
+use crate::now::Now;
+use crate::wire::rtcp;
+use crate::wire::seq::{SeqNo, Ssrc, Timestamp};
+
+/// Numbers remembered; feedback goes out long before so many are waiting.
+const WINDOW: u64 = 2_048;
+/// libwebrtc sends every 50–250 ms by bandwidth (`RemoteEstimatorProxy`); we know two speeds.
+const BUSY: Duration = Duration::from_millis(50);
+const QUIET: Duration = Duration::from_millis(100);
+const BUSY_PACKETS: u32 = 10;
+/// Late by more than this is not reported again.
+const REPORT_BACK: u64 = 500;
+/// Statuses of one feedback packet: stays far below a datagram even when each needs a two-byte delta.
+const PER_PACKET: usize = 400;
+
+pub struct Arrivals {
+    /// Arrival in ticks of 250 µs, plus one; 0 = has not come.
+    ticks: Box<[u64]>,
+    /// First number not reported yet.
+    start: u64,
+    highest: Option<u64>,
+    waiting: u32,
+    sent: Now,
+    feedback: u8,
+    /// Of the last packet: feedback names a media source, though it is about all of them.
+    media: Ssrc,
+}
+
+impl Arrivals {
+    #[must_use]
+    pub fn new(now: Now) -> Self {
+        Self {
+            ticks: vec![0; WINDOW as usize].into_boxed_slice(),
+            start: 0,
+            highest: None,
+            waiting: 0,
+            sent: now,
+            feedback: 0,
+            media: Ssrc(0),
+        }
+    }
+
+    pub fn record(&mut self, now: Now, seq: SeqNo, media: Ssrc) {
+        self.media = media;
+        let stamp = now.0 / 250_000 + 1;
+        let Some(highest) = self.highest else {
+            let first = (1 << 32) | u64::from(seq.0);
+            (self.start, self.highest) = (first, Some(first));
+            self.ticks[(first % WINDOW) as usize] = stamp;
+            self.waiting = 1;
+            return;
+        };
+        let number = highest.wrapping_add_signed(i64::from(seq.since(SeqNo(highest as u16))));
+        if number > highest {
+            for passed in highest + 1..=number.min(highest + WINDOW) {
+                self.ticks[(passed % WINDOW) as usize] = 0;
+            }
+            self.highest = Some(number);
+            if number - self.start >= WINDOW / 2 {
+                // A jump, or feedback could not be sent: what lies before is not worth a bomb of "not received".
+                self.start = number;
+            }
+        } else if highest - number >= REPORT_BACK {
+            return;
+        }
+        let slot = &mut self.ticks[(number % WINDOW) as usize];
+        if *slot == 0 {
+            *slot = stamp;
+            self.waiting += 1;
+            self.start = self.start.min(number);
+        }
+    }
+
+    #[must_use]
+    pub fn due(&self, now: Now) -> bool {
+        let every = if self.waiting >= BUSY_PACKETS { BUSY } else { QUIET };
+        self.waiting > 0 && now.since(self.sent) >= every
+    }
+
+    /// Writes one feedback packet into `out` and returns its length; `None` when all is told. Call until then.
+    pub fn write(&mut self, now: Now, out: &mut [u8], sender: Ssrc) -> Option<usize> {
+        let highest = self.highest?;
+        while self.start <= highest && self.ticks[(self.start % WINDOW) as usize] == 0 {
+            self.start += 1; // Leading losses belong to the packet before this one, or to nobody.
+        }
+        self.sent = now;
+        if self.start > highest {
+            self.waiting = 0;
+            return None;
+        }
+        let mut arrivals = [None; PER_PACKET];
+        let count = ((highest - self.start + 1) as usize).min(PER_PACKET);
+        for (i, arrival) in arrivals[..count].iter_mut().enumerate() {
+            let tick = self.ticks[((self.start + i as u64) % WINDOW) as usize];
+            *arrival = (tick != 0).then(|| tick as i64 - 1);
+        }
+        let base = SeqNo(self.start as u16);
+        let written =
+            rtcp::write_transport_feedback(out, sender, self.media, base, self.feedback, &arrivals[..count])?;
+        if written.covered == 0 {
+            self.waiting = 0;
+            return None;
+        }
+        self.start += written.covered as u64;
+        self.feedback = self.feedback.wrapping_add(1);
+        Some(written.len)
+    }
+}
+
+/// Reception statistics of one stream, for receiver reports (RFC 3550 §6.4.1, appendices A.3 and A.8).
+#[derive(Clone, Debug, Default)]
+pub struct Reception {
+    base: Option<u64>,
+    highest: u64,
+    received: u64,
+    expected_before: u64,
+    received_before: u64,
+    /// in 1/16 tick
+    jitter: u64,
+    transit: Option<u32>,
+    /// Middle of the last sender report's NTP time, and when it came.
+    report: Option<(u32, Now)>,
+}
+
+impl Reception {
+    /// `index` is the SRTP packet index, `rate` the RTP clock.
+    pub fn receive(&mut self, now: Now, index: u64, timestamp: Timestamp, rate: u32) {
+        self.base.get_or_insert(index);
+        self.highest = self.highest.max(index);
+        self.received += 1;
+        let transit = crate::now::ticks(now.since(Now(0)), rate).wrapping_sub(timestamp.0);
+        if let Some(before) = self.transit.replace(transit) {
+            let difference = u64::from((transit.wrapping_sub(before) as i32).unsigned_abs());
+            // Capped at 10 s of jitter, far above any use of it: a hostile timestamp must not overflow the sum.
+            let difference = difference.min(u64::from(rate) * 10);
+            self.jitter = (self.jitter + difference).saturating_sub((self.jitter + 8) >> 4);
+        }
+    }
+
+    pub fn sender_report(&mut self, now: Now, ntp: u64) {
+        self.report = Some(((ntp >> 16) as u32, now));
+    }
+
+    /// `None` before the first packet.
+    pub fn block(&mut self, now: Now, ssrc: Ssrc) -> Option<rtcp::Block> {
+        let base = self.base?;
+        let expected = (self.highest + 1).saturating_sub(base);
+        let lost = expected as i64 - self.received as i64;
+        let expected_now = expected.saturating_sub(self.expected_before);
+        let received_now = self.received - self.received_before;
+        (self.expected_before, self.received_before) = (expected, self.received);
+        let lost_now = expected_now.saturating_sub(received_now);
+        Some(rtcp::Block {
+            ssrc,
+            fraction_lost: (lost_now * 256).checked_div(expected_now).unwrap_or(0).min(255) as u8,
+            lost: lost.clamp(-0x80_0000, 0x7f_ffff) as i32,
+            highest: self.highest as u32,
+            jitter: (self.jitter >> 4) as u32,
+            last_sr: self.report.map_or(0, |(ntp, _)| ntp),
+            delay: self.report.map_or(0, |(_, at)| crate::now::ticks(now.since(at), 65_536)),
+        })
+    }
+}
