@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 import pytest
 from playwright.async_api import Browser
@@ -44,7 +45,7 @@ async def test_three_people_see_and_hear_each_other(browser: Browser, server: Se
     for person in people:
         voices = await until(
             f"{person.identity} receives two voices",
-            lambda person=person: person.stats("inbound-rtp", kind="audio"),
+            partial(person.stats, "inbound-rtp", kind="audio"),
             so=lambda streams: sum(stream.get("packetsReceived", 0) > 50 for stream in streams) >= 2,
         )
         assert all(stream.get("packetsLost", 0) == 0 for stream in voices), voices
@@ -95,7 +96,7 @@ async def test_a_shared_screen_is_decoded_by_the_others(browser: Browser, server
     for person in (nurse, patient):
         await until(
             f"{person.identity} sees the share end",
-            lambda person=person: person.tile("doctor", "screen"),
+            partial(person.tile, "doctor", "screen"),
             so=lambda tile: tile is None,
         )
 
@@ -108,7 +109,7 @@ async def test_who_leaves_disappears_for_the_others_and_may_come_back(browser: B
     for person in (doctor, patient):
         await until(
             f"{person.identity} sees the nurse gone",
-            lambda person=person: person.tile("nurse"),
+            partial(person.tile, "nurse"),
             so=lambda tile: tile is None,
             seconds=5,
         )

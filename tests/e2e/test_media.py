@@ -65,7 +65,6 @@ async def test_everyone_sees_the_right_colour_and_hears_the_right_pitch(browser:
             if name != client.identity:
                 await sees(client, name, colour)
                 await hears(client, name, hertz)
-    await server.get("/metrics")
 
 
 async def test_each_of_the_three_sizes_is_reached_by_asking_for_it(browser: Browser, server: Server) -> None:

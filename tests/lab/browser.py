@@ -111,10 +111,10 @@ class Tab:
         tab.page.on("request", lambda request: tab.requests.append(request.url))
         return tab
 
-    async def stats(self, kind: str, **having: object) -> list[dict[str, Any]]:
+    async def stats(self, of: str, /, **having: object) -> list[dict[str, Any]]:
         """WebRTC statistics of one type, such as `inbound-rtp`, with these members."""
         found = await self.page.evaluate(STATS)
-        return [s for s in found if s["type"] == kind and all(s.get(key) == value for key, value in having.items())]
+        return [s for s in found if s["type"] == of and all(s.get(key) == value for key, value in having.items())]
 
     async def close(self) -> None:
         await self.page.context.close()
