@@ -68,8 +68,12 @@ def machine() -> str:
 def commit() -> str:
     """The commit that was measured; `+` marks a tree with changes under `d4e_sfu/` that are not in it."""
     top = Path(__file__).parent.parent
-    head = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], cwd=top, capture_output=True, text=True, check=False)
+    head = subprocess.run(
+        ["git", "rev-parse", "--short=12", "HEAD"], cwd=top, capture_output=True, text=True, check=False
+    )
     if head.returncode:
         return "unknown"
-    dirty = subprocess.run(["git", "status", "--porcelain", "--", "d4e_sfu"], cwd=top, capture_output=True, text=True, check=False)
+    dirty = subprocess.run(
+        ["git", "status", "--porcelain", "--", "d4e_sfu"], cwd=top, capture_output=True, text=True, check=False
+    )
     return head.stdout.strip() + ("+" if dirty.stdout.strip() else "")
