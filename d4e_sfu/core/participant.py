@@ -20,7 +20,7 @@ from d4e_sfu.core.permission import Permission
 
 if TYPE_CHECKING:
     from d4e_sfu.core.boundary import Client, TransportId
-    from d4e_sfu.core.negotiation import Negotiation, RemoteTransport
+    from d4e_sfu.core.negotiation import LocalTransport, Negotiation, RemoteTransport
     from d4e_sfu.core.policy import Rights
     from d4e_sfu.core.publication import Publication
     from d4e_sfu.core.room import Room
@@ -47,6 +47,17 @@ _SOURCES: Final = {
     Source.MICROPHONE: models.TrackSource.MICROPHONE,
     Source.SCREEN_SHARE: models.TrackSource.SCREEN_SHARE,
     Source.SCREEN_SHARE_AUDIO: models.TrackSource.SCREEN_SHARE_AUDIO,
+}
+
+
+_KINDS: Final[Mapping[str, models.ParticipantInfo.Kind]] = {
+    "standard": models.ParticipantInfo.Kind.STANDARD,
+    "ingress": models.ParticipantInfo.Kind.INGRESS,
+    "egress": models.ParticipantInfo.Kind.EGRESS,
+    "sip": models.ParticipantInfo.Kind.SIP,
+    "agent": models.ParticipantInfo.Kind.AGENT,
+    "connector": models.ParticipantInfo.Kind.CONNECTOR,
+    "bridge": models.ParticipantInfo.Kind.BRIDGE,
 }
 
 
@@ -106,6 +117,7 @@ class Participant:
         "joined_wall",
         "kind",
         "last_sequence",
+        "local",
         "lost_at",
         "metadata",
         "name",
@@ -144,7 +156,7 @@ class Participant:
         self.name = grants.name
         self.metadata = grants.metadata
         self.attributes: dict[str, str] = dict(grants.attributes)
-        self.kind = _kind(grants.kind)
+        self.kind = _KINDS.get(grants.kind, models.ParticipantInfo.Kind.STANDARD)
         self.rights = rights
         self.client_can = client_can
         self.state = State.JOINED
@@ -153,6 +165,7 @@ class Participant:
         self.joined_wall = wall
         self.lost_at: float | None = None
         self.transport: TransportId | None = None
+        self.local: LocalTransport | None = None
         self.negotiation: Negotiation | None = None
         self.remote: RemoteTransport | None = None  # None until the first offer: the engine does not know him yet
         self.permission = Permission()
@@ -307,17 +320,10 @@ class SectionsRequirement:
 def leave(reason: models.DisconnectReason, action: rtc.LeaveRequest.Action) -> rtc.SignalResponse:
     # Clients below protocol 13 read only can_reconnect.
     return rtc.SignalResponse(
-        leave=rtc.LeaveRequest(
-            reason=reason, action=action, can_reconnect=action != rtc.LeaveRequest.Action.DISCONNECT
-        )
+        leave=rtc.LeaveRequest(reason=reason, action=action, can_reconnect=action != rtc.LeaveRequest.Action.DISCONNECT)
     )
 
 
 def clean_attributes(attributes: Mapping[str, str]) -> dict[str, str]:
     """An empty value is none."""
     return {key: value for key, value in attributes.items() if value}
-
-
-def _kind(name: str) -> models.ParticipantInfo.Kind:
-    kinds = models.ParticipantInfo.Kind
-    return kinds.Value(name.upper()) if name.upper() in kinds.keys() else kinds.STANDARD  # noqa: SIM118

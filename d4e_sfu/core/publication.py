@@ -55,7 +55,17 @@ class Publication:
     """`id` names it in the engine and is used once BOUND; `sid` names it for clients from the start."""
 
     __slots__ = (
-        "cid", "codec_cids", "format", "heights", "id", "info", "max_bitrate", "publisher", "rids", "spec", "state",
+        "cid",
+        "codec_cids",
+        "format",
+        "heights",
+        "id",
+        "info",
+        "max_bitrate",
+        "publisher",
+        "rids",
+        "spec",
+        "state",
     )
 
     def __init__(
@@ -140,7 +150,7 @@ class Publication:
 
 
 def _track_info(sid: str, request: rtc.AddTrackRequest, mime_type: str) -> models.TrackInfo:
-    """What others see. Sizes and layers are the publisher's claims; nothing is decided by them but a choice of layer."""
+    """What others see. Sizes and layers are the publisher's claims: they only choose a layer."""
     video = request.type == models.TrackType.VIDEO
     layers = request.layers[:MAX_LAYERS] if video else []
     asked = request.simulcast_codecs[0] if request.simulcast_codecs else None

@@ -19,6 +19,7 @@ from d4e_sfu.core.participant import Participant, clean_attributes
 from d4e_sfu.core.permission import Permission
 from d4e_sfu.core.publication import CODECS, MIME_TYPES, Publication, PublicationState, sid_prefix
 from d4e_sfu.core.subscription import Wanted
+from d4e_sfu.core.tokens import MAX_ATTRIBUTES, MAX_METADATA, MAX_NAME
 from d4e_sfu.errors import BadRequest, TooLarge
 
 if TYPE_CHECKING:
@@ -28,8 +29,6 @@ Reason = rtc.RequestResponse.Reason
 
 MAX_PENDING: Final = 20  # announced publications without a section; the reference server's number
 MAX_PUBLICATIONS: Final = 32  # of one participant
-MAX_METADATA: Final = 64 * 1024  # bytes of metadata, and of all attributes together
-MAX_NAME: Final = 256  # characters
 MAX_SIDS: Final = 1000  # in one message
 MAX_SIDE: Final = 16384  # pixels; no codec here goes further
 
@@ -160,9 +159,10 @@ def update_metadata(participant: Participant, request: rtc.UpdateParticipantMeta
 
 
 def fits(name: str, metadata: str, attributes: Mapping[str, str]) -> bool:
-    """Whether we keep, and tell everyone, this much about one participant."""
+    """Whether we keep, and tell everyone, this much about one participant: as much as a token may say."""
     size = sum(len(key.encode()) + len(value.encode()) for key, value in attributes.items())
-    return len(name) <= MAX_NAME and len(metadata.encode()) <= MAX_METADATA and size <= MAX_METADATA
+    small = len(name.encode()) <= MAX_NAME and len(metadata.encode()) <= MAX_METADATA
+    return small and size <= MAX_METADATA and len(attributes) <= MAX_ATTRIBUTES
 
 
 def update_audio_track(participant: Participant, request: rtc.UpdateLocalAudioTrack, *, ids: Ids, now: float) -> None:
@@ -190,9 +190,7 @@ def leave(participant: Participant, request: rtc.LeaveRequest, *, ids: Ids, now:
     participant.room.leave(participant, models.DisconnectReason.CLIENT_INITIATED, now=now)
 
 
-def publish_data_track(
-    participant: Participant, request: rtc.PublishDataTrackRequest, *, ids: Ids, now: float
-) -> None:
+def publish_data_track(participant: Participant, request: rtc.PublishDataTrackRequest, *, ids: Ids, now: float) -> None:
     _respond(participant, Reason.UNSUPPORTED_TYPE, publish_data_track=request)
 
 

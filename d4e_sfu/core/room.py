@@ -33,6 +33,7 @@ Action = rtc.LeaveRequest.Action
 # Clients from this protocol on understand a new sid for a known identity as a replacement (signalling §5).
 REPLACES_BY_IDENTITY: Final = 12
 
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Worker:
     """Where a room lives: a packet engine and the associations of its transports."""
@@ -82,13 +83,14 @@ class Room:
         participant.transport = self._ids.transport()
         self._transports[participant.transport] = participant
         ufrag, password = self._ids.credentials()
+        participant.local = LocalTransport(
+            ufrag=ufrag,
+            pwd=password,
+            fingerprint=self.worker.associations.fingerprint,
+            candidates=tuple(self.worker.engine.candidates),
+        )
         participant.negotiation = Negotiation(
-            LocalTransport(
-                ufrag=ufrag,
-                pwd=password,
-                fingerprint=self.worker.associations.fingerprint,
-                candidates=tuple(self.worker.engine.candidates),
-            ),
+            participant.local,
             codecs=[CODECS[codec] for codec in self.policy.codecs],
             max_sections=max_sections,
         )
@@ -207,7 +209,8 @@ class Room:
     def _publish(self, publication: Publication, *, now: float) -> None:
         """An offer has carried it: the engine takes its packets, the others hear of it and subscribe."""
         publisher = publication.publisher
-        assert publisher.transport is not None and publication.spec is not None
+        assert publisher.transport is not None
+        assert publication.spec is not None
         self.worker.engine.submit([Command.AddPublication(publication.id, publisher.transport, publication.spec)])
         publisher.changed()
         self.tell_others(publisher)
@@ -327,7 +330,8 @@ class Room:
 
     def answer(self, participant: Participant, offer: rtc.SessionDescription, *, now: float) -> None:
         """His offer: what it publishes, ends and has room for. Raises ClientError, and has then changed nothing."""
-        assert participant.negotiation is not None and participant.transport is not None
+        assert participant.negotiation is not None
+        assert participant.transport is not None
         answer = participant.negotiation.answer(
             offer.sdp,
             pending=[_pending(each) for each in participant.publications.values() if each.spec is None],
@@ -367,9 +371,10 @@ class Room:
         )
 
     def _open_transport(self, participant: Participant, remote: RemoteTransport) -> None:
-        assert participant.transport is not None and participant.negotiation is not None
+        local = participant.local
+        assert participant.transport is not None
+        assert local is not None
         participant.remote = remote
-        local = participant.negotiation.local
         self.worker.engine.submit(
             [
                 Command.AddTransport(

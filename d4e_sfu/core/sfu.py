@@ -2,7 +2,7 @@
 
 It owns the tables (rooms by name, participants by transport) and the source of chance; what happens between people is
 in room.py. It is not a driver: every method is synchronous, takes `now` (monotonic seconds) and returns at once. The
-date (`wall`, Unix seconds) is only asked for where the outside world's calendar counts: tokens, and times that are shown.
+date (`wall`, Unix seconds) is only asked for where the outside world's calendar counts: tokens, and times shown.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from d4e_sfu._engine import Event
 from d4e_sfu.core import datapacket, policy, requests, tokens
 from d4e_sfu.core.ids import Ids
 from d4e_sfu.core.participant import PROTOCOL, Capabilities, Participant, State, clean_attributes, leave
-from d4e_sfu.core.publication import MIME_TYPES, CODECS
+from d4e_sfu.core.publication import CODECS, MIME_TYPES
 from d4e_sfu.core.room import Room, Worker
 from d4e_sfu.errors import BadRequest, ClientError, Full, TooLarge
 
@@ -119,9 +119,7 @@ class Sfu:
             wall=admission.wall,
             now=now,
         )
-        room.enter(
-            participant, _join_response(admission.policy), max_sections=self._config.limits.sections, now=now
-        )
+        room.enter(participant, _join_response(admission.policy), max_sections=self._config.limits.sections, now=now)
         try:
             for add_track in request.add_track_requests[: requests.MAX_PENDING]:
                 requests.add_track(participant, add_track, ids=self._ids, now=now)
@@ -248,7 +246,7 @@ class Sfu:
             participant.room.leave(participant, reason, action=Action.RECONNECT, now=now)
 
     def _worker_died(self, engine: Engine, *, now: float) -> None:
-        """Its rooms are gone, and only they: everyone in them joins anew, on the worker that its driver has restarted."""
+        """Its rooms are gone, and only they: everyone in them joins anew, on the restarted worker."""
         for name, room in list(self.rooms.items()):
             if room.worker.engine is engine:
                 self._empty_room(room, Reason.MEDIA_FAILURE, now=now)

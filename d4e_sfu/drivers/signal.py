@@ -268,7 +268,8 @@ def _join_request(text: str, limit: int) -> rtc.JoinRequest:
     """base64url of `WrappedJoinRequest`, padded or not; inside it the `JoinRequest`, plain or gzip."""
     malformed = BadRequest("The join request is malformed.", rule="join_request_malformed")
     try:
-        data = base64.b64decode(text.translate(_URL_SAFE).rstrip("=") + "=" * (-len(text.rstrip("=")) % 4), validate=True)
+        text = text.translate(_URL_SAFE).rstrip("=")
+        data = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
         wrapped = rtc.WrappedJoinRequest.FromString(data)
         payload = wrapped.join_request
         if wrapped.compression == rtc.WrappedJoinRequest.Compression.GZIP:

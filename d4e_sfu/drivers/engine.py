@@ -1,0 +1,128 @@
+"""The workers of the packet engine: their UDP sockets, their events on the event loop, their death and replacement.
+
+It moves commands down and events up and decides nothing. A worker that dies is replaced at once, on the same ports;
+what becomes of its rooms is the core's business. Media never passes here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Final
+
+import ifaddr
+
+from d4e_sfu._engine import Command, Event, Worker
+
+if TYPE_CHECKING:
+    from d4e_sfu.config import Media
+
+log = logging.getLogger(__name__)
+
+# As much as the kernel grants (net.core.rmem_max): 4 MiB hold a quarter of a second of 100 Mbit/s.
+SOCKET_BUFFER: Final = 4 << 20
+
+
+class EngineDriver:
+    """One worker and its replacements; a `boundary.Engine`."""
+
+    def __init__(
+        self,
+        name: str,
+        sockets: Sequence[socket.socket],
+        candidates: Sequence[tuple[str, int]],
+        on_event: Callable[[EngineDriver, Event], None],
+    ) -> None:
+        self.name = name
+        self.candidates = tuple(candidates)
+        self.deaths = 0
+        self._sockets = tuple(sockets)
+        self._on_event = on_event
+        self._loop = asyncio.get_running_loop()
+        self._worker = self._start()
+
+    def submit(self, commands: Sequence[Command]) -> None:
+        self._worker.submit(commands)
+
+    def snapshot(self) -> Mapping[str, object]:
+        return self._worker.snapshot()
+
+    def check(self) -> None:
+        """For a death that could not be told by an event; called a few times a second."""
+        if not self._worker.alive():
+            self._replace("the thread has ended")
+
+    def stop(self) -> None:
+        self._loop.remove_reader(self._worker.fileno())
+        self._worker.stop()
+        for each in self._sockets:
+            each.close()
+
+    def _start(self) -> Worker:
+        worker = Worker([each.fileno() for each in self._sockets], name=self.name)
+        self._loop.add_reader(worker.fileno(), self._drain, worker)
+        return worker
+
+    def _drain(self, worker: Worker) -> None:
+        for event in worker.events():
+            if isinstance(event, Event.WorkerDied):
+                self._replace(event.reason)
+                return  # everything that it said is about transports that are gone
+            try:
+                self._on_event(self, event)
+            except Exception:
+                log.exception("engine event failed")  # ours; the next event is not to blame
+
+    def _replace(self, reason: str) -> None:
+        self.deaths += 1
+        log.error("worker died name=%s reason=%s", self.name, reason)
+        self._loop.remove_reader(self._worker.fileno())
+        self._worker.stop()
+        # The new one first: whoever is asked to join again may be here before this function ends.
+        self._worker = self._start()
+        self._on_event(self, Event.WorkerDied(reason))
+
+
+def bind(media: Media, worker: int) -> tuple[list[socket.socket], list[tuple[str, int]]]:
+    """The sockets of one worker, one for each listening address on the same port, and what to announce for them.
+
+    Raises OSError when an address is not ours or the port is taken.
+    """
+    addresses = [(each.listen, each.announced) for each in media.addresses]
+    if not addresses:
+        addresses = [(address, (address,)) for address in interface_addresses()]
+    port = media.port + worker if media.port else 0
+    sockets: list[socket.socket] = []
+    candidates: list[tuple[str, int]] = []
+    try:
+        for listen, announced in addresses:
+            family = socket.AF_INET6 if ipaddress.ip_address(listen).version == 6 else socket.AF_INET
+            one = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+            sockets.append(one)
+            if family == socket.AF_INET6:
+                one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SOCKET_BUFFER)
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BUFFER)
+            one.bind((listen, port))
+            port = one.getsockname()[1]  # port 0: the first one's choice holds for all
+            candidates.extend((address, port) for address in announced)
+    except OSError as error:
+        for one in sockets:
+            one.close()
+        raise OSError(error.errno, f"media on {listen} port {port}: {error.strerror}") from error
+    return sockets, candidates
+
+
+def interface_addresses() -> list[str]:
+    """Every IPv4 address of this machine, loopback last; link-local ones (RFC 3927) reach nobody who is routed here."""
+    found = {
+        ipaddress.ip_address(each.ip)
+        for adapter in ifaddr.get_adapters()
+        for each in adapter.ips
+        if isinstance(each.ip, str)
+    }
+    usable = [address for address in found if not address.is_link_local]
+    return [str(address) for address in sorted(usable, key=lambda address: (address.is_loopback, int(address)))]
