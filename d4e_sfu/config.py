@@ -284,6 +284,12 @@ class Key(_Settings):
 
     _secret: bytes = PrivateAttr(b"")
 
+    def holding(self, secret: bytes) -> Self:
+        """The same key, with its secret."""
+        key = self.model_copy()
+        key._secret = secret
+        return key
+
     @property
     def secret(self) -> bytes:
         """At least 32 bytes. Never in `repr`, `model_dump` or an error."""
@@ -572,7 +578,11 @@ def _secret_in(key: Key, environ: Mapping[str, str]) -> bytes:
         secret = os.fsencode(written)
     if len(secret) > MAX_SECRET_BYTES:
         raise ValueError(f"more than {MAX_SECRET_BYTES} bytes is not a secret")
-    return secret.strip()
+    secret = secret.strip()
+    # PyJWT signs with none of these, and whoever points at one has the wrong file.
+    if secret.startswith((b"-----BEGIN ", b"ssh-", b"ecdsa-sha2-")):
+        raise ValueError("this is a certificate or a private key, not a secret for tokens")
+    return secret
 
 
 # --- reloading -------------------------------------------------------------------------------------------------------

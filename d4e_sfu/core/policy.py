@@ -83,7 +83,8 @@ def rights(config: Config, grants: Grants) -> Rights:
     key = config.key(grants.key)
     if key is None:  # a reload has taken it away since the token was verified
         raise Unauthorized(NOT_ACCEPTED, rule="unknown_key")
-    name = grants.role or room_policy(config, grants.room).default_role or key.default_role
+    room = room_policy(config, grants.room)
+    name = grants.role or room.default_role or key.default_role
     if name is None:
         raise Unauthorized(NOT_ACCEPTED, rule="no_role")
     role = config.roles.get(name)

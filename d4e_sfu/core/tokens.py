@@ -42,7 +42,8 @@ LAST_TIME: Final = 253_402_300_799
 """The last second of the year 9999 (RFC 3339); later is a mistake of units."""
 
 _ALGORITHM: Final = "HS256"
-_NOBODY: Final = b"no key: this only makes an unknown key cost the same time as a wrong signature"
+_NOBODY: Final = Key(id="nobody").holding(b"nobody holds this secret to sign")
+"""Tokens of unknown keys are checked against it, so that they take as long to refuse as wrongly signed ones."""
 _COMPACT: Final = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+", re.ASCII)  # RFC 7515 §7.1
 _ROLE: Final = re.compile(r"[a-z][a-z0-9-]{0,31}", re.ASCII)
 _KINDS: Final = frozenset({"standard", "ingress", "egress", "sip", "agent", "connector", "bridge"})
@@ -157,7 +158,10 @@ def _no_such_number(name: str) -> NoReturn:
 def _signer(token: str, header: dict[str, Any], claims: dict[str, Any], config: Config) -> Key:
     """The key that has really signed this. The algorithm is the key's, whatever the header says."""
     key_id = claims.get("iss")
-    key = config.key(key_id) if isinstance(key_id, str) else None
+    key = (config.key(key_id) if isinstance(key_id, str) else None) or _NOBODY
+    secret = key.secret
+    if len(secret) < MIN_SECRET_BYTES:  # made without its secret: anyone could sign with an empty one
+        key, secret = _NOBODY, _NOBODY.secret
     # RFC 8725 §3.1, §3.10: `alg` must be ours, and nothing in a header may lead to a key (jku, x5u, jwk, a foreign kid)
     # or ask for what we do not know (crit, b64, zip).
     if header.get("alg") != _ALGORITHM:
@@ -167,12 +171,11 @@ def _signer(token: str, header: dict[str, Any], claims: dict[str, Any], config: 
         _refuse("header")
     if not header.keys() <= {"alg", "typ", "kid"}:
         _refuse("header")
-    secret = key.secret if key is not None and len(key.secret) >= MIN_SECRET_BYTES else _NOBODY
     try:
         jwt.PyJWS().decode(token, secret, algorithms=[_ALGORITHM])
     except jwt.PyJWTError:
-        _refuse("signature" if key is not None else "unknown_key")
-    if key is None or secret is _NOBODY:
+        _refuse("unknown_key" if key is _NOBODY else "signature")
+    if key is _NOBODY:
         _refuse("unknown_key")
     return key
 
