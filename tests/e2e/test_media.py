@@ -50,7 +50,7 @@ async def hears(client: Client, other: str, hertz: float) -> None:
         f"{client.identity} hears {other} at {hertz} Hz",
         lambda: client.heard(other),
         so=lambda heard: (
-            heard is not None and abs(heard["hertz"] - hertz) < PITCH_TOLERANCE and heard["decibels"] > -40
+            heard is not None and abs(heard["hertz"] - hertz) < PITCH_TOLERANCE and heard["decibels"] > -60
         ),
     )
 
@@ -124,7 +124,7 @@ async def test_the_pypi_client_and_the_browser_decode_each_other(browser: Browse
             decoded,
             seconds=25,
             so=lambda d: (
-                d.frames > 10 and like(d.colour, RED) and abs(d.hertz - 500) < PITCH_TOLERANCE and d.decibels > -40
+                d.frames > 10 and like(d.colour, RED) and abs(d.hertz - 500) < PITCH_TOLERANCE and d.decibels > -60
             ),
         )
 
