@@ -85,6 +85,9 @@ class AssociationEvents(Protocol):
     def data_received(self, transport: TransportId, kind: DataKind, payload: bytes, *, now: float) -> None:
         """One whole message from the client, at most 64 KiB."""
 
+    def data_ended(self, transport: TransportId, reason: str, *, now: float) -> None:
+        """The data channels ended, by the client or for a fault of his; media goes on. None will open again."""
+
 
 class Client(Protocol):
     """The signalling connection of one participant."""
