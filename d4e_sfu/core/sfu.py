@@ -239,6 +239,9 @@ class Sfu:
             if refused is not None:
                 self._announcer.announce("data_refused", {"reason": refused})
 
+    def data_ended(self, transport: TransportId, reason: str, *, now: float) -> None:
+        self._announcer.announce("data_ended", {"reason": reason})
+
     def _media_lost(self, transport: TransportId, reason: models.DisconnectReason, *, now: float) -> None:
         """Without resume a lost transport is a lost participant; his client joins anew."""
         participant = self._transports.get(transport)
