@@ -55,6 +55,7 @@ test-long: $(VENV)/.dev engine page peer chromium  ## what takes longer; its out
 .PHONY: bench
 bench: $(VENV)/.dev engine page peer chromium  ## measure every figure; rows go to benchmarks/results/
 	$(PY) -m benchmarks
+	$(PY) .ci/figures.py
 
 .PHONY: acceptance
 acceptance: $(VENV)/.dev  ## what is promised, what is proved and by what; fails on a promise without its proof
@@ -116,6 +117,10 @@ lock: $(VENV)/.dev  ## pin newer versions: requirements/*.txt, Cargo.lock, packa
 .PHONY: notices
 notices: $(VENV)/.dev  ## write THIRD_PARTY.md: the licences of what is compiled into the engine
 	$(PY) .ci/notices.py > THIRD_PARTY.md.new && mv THIRD_PARTY.md.new THIRD_PARTY.md
+
+.PHONY: figures
+figures: $(VENV)/.dev  ## put the measured figures into the README
+	$(PY) .ci/figures.py
 
 .PHONY: clean
 clean:  ## remove what was built (not certs/)
