@@ -8,22 +8,50 @@ the same state gives the same answer. On the path of a join: `core/room` → her
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
-from d4e_sfu._engine import Codec, Extension, PublicationSpec, SubscriptionSpec
-from d4e_sfu.core.boundary import DtlsRole, SubscriptionId
-from d4e_sfu.errors import BadRequest
+from d4e_sfu._engine import Codec, Extension
+from d4e_sfu.core import payloads, sdp
+from d4e_sfu.core.bindings import Bound, PendingTrack, Published, bind
+from d4e_sfu.core.boundary import SubscriptionId
+from d4e_sfu.core.offer import (
+    MAX_MESSAGE_SIZE,
+    SCTP_PORT,
+    Kind,
+    NegotiationError,
+    Offered,
+    RemoteTransport,
+    accept,
+    remote_transport,
+)
+from d4e_sfu.core.placement import Outgoing, Place, Placed, place
+from d4e_sfu.core.sdp import (
+    Candidate,
+    Direction,
+    Payload,
+    Rid,
+    RidChoice,
+    Section,
+    Session,
+    Setup,
+    Simulcast,
+    Source,
+    SourceGroup,
+)
 
-Kind = Literal["audio", "video"]
-
-
-class NegotiationError(BadRequest, ValueError):
-    """The offer is well formed, and we cannot answer it; `str(error)` tells the client why. Nothing has changed."""
-
-    def __init__(self, sentence: str) -> None:
-        super().__init__(sentence, rule="negotiation")
+__all__ = [
+    "Answer",
+    "Kind",
+    "LocalTransport",
+    "Negotiation",
+    "NegotiationError",
+    "Outgoing",
+    "PendingTrack",
+    "Placed",
+    "Published",
+    "RemoteTransport",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,68 +62,6 @@ class LocalTransport:
     pwd: str
     fingerprint: tuple[str, str]  # ("sha-256", "AB:CD:…")
     candidates: Sequence[tuple[str, int]]  # (address, UDP port), best first, at least one
-
-
-@dataclass(frozen=True, slots=True)
-class RemoteTransport:
-    """The client's end, from its offer. `role` is ours in DTLS: "server" = we answered `a=setup:passive`."""
-
-    ufrag: str
-    pwd: str
-    fingerprints: tuple[tuple[str, str], ...]
-    role: DtlsRole
-    sctp_port: int | None  # None: no application section, no data channels
-    max_message_size: int  # bytes that the client accepts; 0 in its SDP (no limit) is given as 2**31 - 1
-
-
-@dataclass(frozen=True, slots=True)
-class PendingTrack:
-    """A track that the client has announced (`add_track`) and that we accepted; its section may come in any offer."""
-
-    sid: str
-    cid: str
-    kind: Kind
-    mime_type: str  # "video/vp8", as returned in TrackInfo; "" or one not offered: the first allowed one offered
-    max_bitrate: int  # bits per second; for video also told to the client, as b=TIAS less room for retransmissions
-    codec_cids: Sequence[str] = ()  # simulcast_codecs[].cid
-    rids: Sequence[str] = ()  # lowest first, where the client named them (VideoLayer.rid); q, h, f need no naming
-    dtx: bool = True  # False: TF_NO_DTX
-    stereo: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Outgoing:
-    """A subscription that wants a section (or has one). Once placed, everything but `spatial` and `temporal` stays."""
-
-    subscription: SubscriptionId
-    track_sid: str
-    participant_sid: str  # of the publisher
-    kind: Kind
-    codec: Codec
-    ssrc: int
-    rtx_ssrc: int  # used where the client offered RTX
-    cname: str
-    format: str = ""  # `Published.format` of the publication: the H.264 profile must fit
-    spatial: int | None = None
-    temporal: int = 255
-
-
-@dataclass(frozen=True, slots=True)
-class Published:
-    """A pending track that has found its section."""
-
-    track_sid: str
-    sdp_cid: str  # track id in the section's a=msid, "" without; often not the `cid` of add_track
-    spec: PublicationSpec
-    format: str  # the codec's a=fmtp as negotiated; goes into `Outgoing.format` of its subscribers
-
-
-@dataclass(frozen=True, slots=True)
-class Placed:
-    """A subscription that has found its section. Replaces what was placed under the same subscription before."""
-
-    subscription: SubscriptionId
-    spec: SubscriptionSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +76,20 @@ class Answer:
     unpublished: Sequence[str]  # track sids whose section stopped sending; apply before `published`
     placed: Sequence[Placed]  # newly placed
     displaced: Sequence[SubscriptionId]  # the client closed their section; in `placed` again if another was free
-    missing: tuple[int, int]  # (audios, videos) of `outgoing` without a section: ask with media_sections_requirement
+    unsupported: Sequence[SubscriptionId]  # the client's sections lack the codec; more of them would not help
+    # (audios, videos) to ask for with media_sections_requirement; (0, 0) = a new offer is enough; None = do not ask.
+    missing: tuple[int, int] | None
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    """What an answer leaves behind for the next; replaced whole, so that a failed offer leaves nothing."""
+
+    remote: RemoteTransport | None = None
+    bound: Mapping[str, Bound] = field(default_factory=dict)  # by mid
+    places: Mapping[SubscriptionId, Place] = field(default_factory=dict)
+    version: int = 0
+    body: Session | None = None
 
 
 class Negotiation:
@@ -120,17 +99,163 @@ class Negotiation:
     a new DTLS association) is a NegotiationError; the client has to join again.
     """
 
-    def __init__(self, local: LocalTransport, *, codecs: Sequence[Codec], max_sections: int = 512) -> None:
-        """`codecs`: allowed ones, most wanted first."""
+    def __init__(self, local: LocalTransport, *, codecs: Iterable[Codec], max_sections: int = sdp.MAX_SECTIONS) -> None:
+        """`codecs`: those that policy allows; their order means nothing, the client's does."""
         self._local = local
-        self._codecs = tuple(codecs)
+        self._codecs = frozenset(codecs)
         self._max_sections = max_sections
+        self._state = _State()
 
-    def answer(self, sdp: str, *, pending: Sequence[PendingTrack], outgoing: Sequence[Outgoing]) -> Answer:
+    def answer(self, offer: str, *, pending: Sequence[PendingTrack], outgoing: Sequence[Outgoing]) -> Answer:
         """Answer one offer. Raises SdpError or NegotiationError, and has then changed nothing.
 
         `pending`: announced tracks without a section, oldest first. A sendonly section without one is answered
         inactive, and is bound by a later offer. `outgoing`: all current subscriptions, the most important first; the
-        section of one that is no longer in it is freed.
+        section of one that is no longer in it is freed. The same offer again, with the same arguments, gets the same
+        answer, with nothing newly published or placed.
         """
-        raise NotImplementedError
+        old = self._state
+        session = sdp.parse(offer, max_sections=self._max_sections)
+        offered = accept(session, self._codecs, old.remote)
+        remote = remote_transport(session, offered, old.remote)
+        bound = bind(offered, old.bound, pending, self._codecs)
+        placement = place(offered, old.places, outgoing, room=self._max_sections - len(session.sections))
+        ids: dict[Extension, int] = {}
+        body = self._compose(session, offered, remote, bound, placement.places, ids)
+        version = old.version + (body != old.body)
+        kept = {each.published.track_sid for each in bound.values()} & {
+            b.published.track_sid for b in old.bound.values()
+        }
+        answer = Answer(
+            sdp=sdp.write(replace(body, version=version)),
+            mid_to_track_id={place.mid: place.outgoing.track_sid for place in placement.places.values()},
+            remote=remote,
+            extensions=tuple(ids.items()),
+            published=[b.published for b in bound.values() if b.published.track_sid not in kept],
+            unpublished=[b.published.track_sid for b in old.bound.values() if b.published.track_sid not in kept],
+            placed=[
+                Placed(subscription, place.spec)
+                for subscription, place in placement.places.items()
+                if subscription not in old.places or subscription in placement.displaced
+            ],
+            displaced=placement.displaced,
+            unsupported=placement.unsupported,
+            missing=placement.missing,
+        )
+        self._state = _State(remote, bound, placement.places, version, body)
+        return answer
+
+    def _compose(
+        self,
+        session: Session,
+        offered: Mapping[str, Offered],
+        remote: RemoteTransport,
+        bound: Mapping[str, Bound],
+        places: Mapping[SubscriptionId, Place],
+        ids: dict[Extension, int],
+    ) -> Session:
+        """The answer as a value, version 0. `ids` receives the header extensions that it accepts."""
+        carried = {place.mid: place for place in places.values()}
+        local = self._local
+        address, port = local.candidates[0]
+        sections = []
+        for section in session.sections:
+            found = offered.get(section.mid or "")
+            if found is None or found.section is not section:
+                sections.append(_rejected(section))
+                continue
+            base = Section(
+                kind=section.kind,
+                port=port,
+                protocol=section.protocol,
+                mid=section.mid,
+                address=address,
+                ice_ufrag=local.ufrag,
+                ice_pwd=local.pwd,
+                fingerprints=(local.fingerprint,),
+                setup=Setup.PASSIVE if remote.role == "server" else Setup.ACTIVE,
+            )
+            if found.choice is None:
+                sections.append(_application(base, section))
+                continue
+            base = replace(
+                base,
+                rtcp_mux=True,
+                rtcp_rsize=section.rtcp_rsize,
+                # Also where nothing is sent yet: a browser that was refused rid once does not offer it to a later
+                # sender of that section.
+                extensions=payloads.extensions(section, ids),
+                extmap_allow_mixed=section.extmap_allow_mixed,
+            )
+            if found.mid in bound:
+                sections.append(_receiving(base, bound[found.mid]))
+            elif found.mid in carried:
+                sections.append(_sending(base, carried[found.mid]))
+            else:
+                sections.append(replace(base, direction=Direction.INACTIVE, payloads=found.choice.payloads))
+        # RFC 9143 §7.3.3: candidates belong to the transport, hence to its first section alone.
+        first = next(index for index, section in enumerate(sections) if section.port)
+        sections[first] = replace(
+            sections[first],
+            candidates=tuple(_candidate(n, *candidate) for n, candidate in enumerate(local.candidates)),
+            end_of_candidates=True,
+        )
+        return Session(
+            # RFC 8866 §5.2: unique for its owner; the ICE credentials are.
+            id=int.from_bytes(local.ufrag.encode()[:7]),
+            bundles=(tuple(offered),) if session.bundles else (),
+            ice_lite=True,
+            extmap_allow_mixed=session.extmap_allow_mixed,
+            sections=tuple(sections),
+        )
+
+
+def _rejected(section: Section) -> Section:
+    """RFC 8829 §5.3.1: port 0, the first format, its mid, and nothing else."""
+    return Section(
+        kind=section.kind,
+        port=0,
+        protocol=section.protocol,
+        payloads=tuple(Payload(payload.number) for payload in section.payloads[:1]),
+        formats=section.formats[:1],
+        mid=section.mid,
+        direction=Direction.INACTIVE if section.payloads else None,
+    )
+
+
+def _application(base: Section, section: Section) -> Section:
+    return replace(base, formats=section.formats, sctp_port=SCTP_PORT, max_message_size=MAX_MESSAGE_SIZE)
+
+
+def _receiving(base: Section, bound: Bound) -> Section:
+    """The client publishes. One codec and its repair, so that nothing else can arrive."""
+    return replace(
+        base,
+        direction=Direction.RECVONLY,
+        payloads=bound.choice.payloads,
+        # Told, a client adapts; untold, it is cut off by the engine's cap. A fifth is left for repair and padding.
+        # Not for audio: libwebrtc takes the cap of a voice as its target.
+        bitrate=bound.track.max_bitrate * 4 // 5 if bound.track.kind == "video" else None,
+        rids=tuple(Rid(rid, "recv") for rid in bound.rids),
+        simulcast=Simulcast(recv=tuple((RidChoice(rid),) for rid in bound.rids)) if bound.rids else None,
+    )
+
+
+def _sending(base: Section, carried: Place) -> Section:
+    """The client receives. The stream id names publisher and track; clients take both from there."""
+    out, spec = carried.outgoing, carried.spec
+    pairs = (spec.ssrc, spec.rtx_ssrc) if spec.rtx_ssrc is not None else (spec.ssrc,)
+    return replace(
+        base,
+        direction=Direction.SENDONLY,
+        payloads=carried.choice.payloads,
+        msids=((f"{out.participant_sid}|{out.track_sid}", out.track_sid),),
+        sources=tuple(Source(ssrc, out.cname) for ssrc in pairs),
+        source_groups=(SourceGroup("FID", pairs),) if len(pairs) == 2 else (),
+    )
+
+
+def _candidate(index: int, address: str, port: int) -> Candidate:
+    """RFC 8445 §5.1.2.1: host type preference 126, local preference by order, component 1 (RTCP is multiplexed)."""
+    priority = (126 << 24) | ((65_535 - index) << 8) | 255
+    return Candidate(str(index + 1), 1, "udp", priority, address, port, "host")

@@ -80,6 +80,11 @@ def publishable(section: Section, allowed: Collection[Codec], wanted: Codec | No
     return None
 
 
+def placeholder(section: Section, allowed: Collection[Codec]) -> Choice | None:
+    """The codec of a section that carries nothing yet: some format must be accepted, or the section is rejected."""
+    return next((_choice(section, codec, payload) for codec, payload in _known(section) if codec in allowed), None)
+
+
 def subscribable(section: Section, codec: Codec, stream_format: str) -> Choice | None:
     """Payload types under which the client can receive this codec; `stream_format`: the fmtp of what is published."""
     candidates = [payload for known, payload in _known(section) if known == codec]

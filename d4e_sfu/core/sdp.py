@@ -347,11 +347,11 @@ def _payloads(formats: Sequence[str], attributes: Mapping[str, list[str]]) -> It
     if len(everywhere) > MAX_FEEDBACK:
         raise SdpError(f"A section has more than {MAX_FEEDBACK} rtcp-fb lines for all payload types.")
     for text in formats:
-        name, rate, count = maps.get(text, ("", 0, 1))
+        name, clock_rate, count = maps.get(text, ("", 0, 1))
         yield Payload(
             _number(text, "payload type", 127),  # RFC 3551 §6: seven bits
             name,
-            rate,
+            clock_rate,
             count,
             ";".join(parameters.get(text, ())),
             (*feedback.get(text, ()), *everywhere),

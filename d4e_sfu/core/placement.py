@@ -1,0 +1,149 @@
+"""Placement of subscriptions in the sections that the client offers to receive on.
+
+A client offers free sections, a subscription takes one of its kind and keeps it; where none is left, the client is
+asked for more. Which subscriptions there are, and which matter most, is the room's. No SDP is written here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from d4e_sfu._engine import Codec, SubscriptionSpec
+from d4e_sfu.core import payloads
+from d4e_sfu.core.boundary import SubscriptionId
+from d4e_sfu.core.offer import Kind, Offered
+from d4e_sfu.core.sdp import Direction
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A subscription that wants a section (or has one). Once placed, everything but `spatial` and `temporal` stays."""
+
+    subscription: SubscriptionId
+    track_sid: str
+    participant_sid: str  # of the publisher
+    kind: Kind
+    codec: Codec
+    ssrc: int
+    rtx_ssrc: int  # used where the client offered RTX
+    cname: str
+    format: str = ""  # `Published.format` of the publication: the H.264 profile must fit
+    spatial: int | None = None
+    temporal: int = 255
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A subscription that has found its section. Replaces what was placed under the same subscription before."""
+
+    subscription: SubscriptionId
+    spec: SubscriptionSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A section that carries a subscription."""
+
+    mid: str
+    outgoing: Outgoing
+    choice: payloads.Choice
+    spec: SubscriptionSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    places: dict[SubscriptionId, Place]
+    displaced: list[SubscriptionId]
+    unsupported: list[SubscriptionId]
+    missing: tuple[int, int] | None
+
+
+def place(
+    offered: Mapping[str, Offered],
+    old: Mapping[SubscriptionId, Place],
+    outgoing: Sequence[Outgoing],
+    *,
+    room: int,
+) -> Placement:
+    """Which section carries which subscription: those placed stay, the others take free sections in order.
+
+    A section that has just lost its track is answered inactive once before it carries another: a browser announces a
+    track only where the direction changes (W3C WebRTC §4.4.1.5, [[FiredDirection]]), not where the msid does.
+    """
+    sections = {mid: each for mid, each in offered.items() if each.choice and each.direction is Direction.RECVONLY}
+    places: dict[SubscriptionId, Place] = {}
+    displaced: list[SubscriptionId] = []
+    for out in outgoing:
+        before = old.get(out.subscription)
+        if before is None:
+            continue
+        section = sections.get(before.mid)
+        choice = section and payloads.subscribable(section.section, out.codec, out.format)
+        if section and choice and _spec(section.mid, out, choice) == _spec(section.mid, out, before.choice):
+            places[out.subscription] = replace(before, choice=choice)
+        else:
+            displaced.append(out.subscription)
+    carried = {place.mid for place in old.values()}
+    free = {mid: each for mid, each in sections.items() if mid not in carried}
+    cooling = [each for mid, each in sections.items() if mid in carried - {place.mid for place in places.values()}]
+    full: set[tuple[Kind, Codec, str]] = set()
+    homeless: list[Outgoing] = []
+    for out in outgoing:
+        if out.subscription in places:
+            continue
+        key = (out.kind, out.codec, out.format)
+        found = None if key in full else _first_fit(free.values(), out)
+        if found is None:
+            full.add(key)
+            homeless.append(out)
+            continue
+        section, choice = found
+        del free[section.mid]
+        places[out.subscription] = Place(section.mid, out, choice, _spec(section.mid, out, choice))
+    hopeless = {
+        key
+        for key in full
+        if any(each.section.kind == key[0] for each in sections.values())
+        and not any(
+            payloads.subscribable(each.section, key[1], key[2])
+            for each in sections.values()
+            if each.section.kind == key[0]
+        )
+    }
+    unsupported = [out.subscription for out in homeless if (out.kind, out.codec, out.format) in hopeless]
+    wanted = [out.kind for out in homeless if (out.kind, out.codec, out.format) not in hopeless]
+    return Placement(places, displaced, unsupported, _missing(wanted, [each.section.kind for each in cooling], room))
+
+
+def _first_fit(free: Iterable[Offered], out: Outgoing) -> tuple[Offered, payloads.Choice] | None:
+    for each in free:
+        if each.section.kind == out.kind:
+            choice = payloads.subscribable(each.section, out.codec, out.format)
+            if choice is not None:
+                return each, choice
+    return None
+
+
+def _spec(mid: str, out: Outgoing, choice: payloads.Choice) -> SubscriptionSpec:
+    return SubscriptionSpec(
+        mid=mid,
+        payload_type=choice.media.number,
+        rtx_payload_type=None if choice.rtx is None else choice.rtx.number,
+        ssrc=out.ssrc,
+        rtx_ssrc=None if choice.rtx is None else out.rtx_ssrc,
+        cname=out.cname,
+        spatial=out.spatial,
+        temporal=out.temporal,
+    )
+
+
+def _missing(wanted: Sequence[str], cooling: Sequence[str], room: int) -> tuple[int, int] | None:
+    """What to ask the client for. Sections that are free from the next offer on need not be asked for."""
+    audios = max(0, wanted.count("audio") - cooling.count("audio"))
+    videos = max(0, wanted.count("video") - cooling.count("video"))
+    audios = min(audios, room)
+    videos = min(videos, room - audios)
+    if audios or videos or any(kind in cooling for kind in wanted):
+        return audios, videos
+    return None
