@@ -8,6 +8,7 @@ pub mod codec;
 pub mod drop;
 pub mod packet;
 pub mod rtcp;
+mod rtcp_write;
 pub mod seq;
 pub mod srtp;
 pub mod stun;
