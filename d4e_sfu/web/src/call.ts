@@ -37,6 +37,7 @@ const TILES: readonly (readonly [TileSource, Track.Source])[] = [
 
 export class Call {
   readonly element: HTMLElement;
+  private readonly stage: HTMLElement;
   private readonly people = new Grid("people", "people");
   private readonly screens = new Grid("screens", "shared");
   private readonly tiles = new Set<Tile>();
@@ -70,13 +71,14 @@ export class Call {
     this.speaking = new Speaking(room, (participant, speaking) => {
       for (const tile of this.tiles) if (tile.source === "camera" && tile.owns(participant)) tile.speaking = speaking;
     });
+    this.stage = make("main", { class: "stage" }, this.screens.element, this.people.element, this.alone);
     const heading = make("h1", { say: "roomNamed", values: { room: room.name }, attributes: { tabindex: "-1" } });
     this.element = make(
       "div",
       { class: "call" },
       make("header", { class: "topline" }, heading, languageSwitch()),
       this.banner.element,
-      make("main", { class: "stage" }, this.screens.element, this.people.element, this.alone),
+      this.stage,
       this.chat.element,
       this.controls.element,
       this.devices.element,
@@ -230,6 +232,9 @@ export class Call {
     this.chat.show(open);
     this.element.dataset["chat"] = String(open);
     this.controls.chatOpen(open);
+    // On a phone the chat covers the call: what cannot be seen must not take the focus.
+    const covers = open && window.matchMedia("(max-width: 760px)").matches;
+    for (const part of [this.stage, this.controls.element]) part.inert = covers;
     if (!open) this.controls.focus("chat");
   }
 

@@ -19,8 +19,10 @@ export class Grid {
     return this.element.childElementCount;
   }
 
+  /** Adds a tile; one's own stands last, so that the others keep their places when it comes. */
   add(tile: HTMLElement): void {
-    this.element.append(tile);
+    const own = [...this.element.children].find((each) => each instanceof HTMLElement && each.dataset["local"] === "true");
+    this.element.insertBefore(tile, own ?? null);
     this.arrange();
   }
 

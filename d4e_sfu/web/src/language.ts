@@ -11,7 +11,7 @@ const KEPT = "d4e-language";
 
 /** A word for an attribute or the text of an element, with the values that fill its `{marks}`. */
 interface Spoken {
-  place: "text" | "aria-label" | "placeholder";
+  place: "text" | "aria-label" | "placeholder" | "lang";
   sentence: () => string;
 }
 

@@ -63,6 +63,8 @@ export class Lobby {
       this.nameField === null
         ? make("p", { class: "named" }, make("span", { say: "yourNameFixed" }), make("strong", { text: invitation.name }), role)
         : make("label", {}, make("span", { say: "yourName" }), this.nameField);
+    const devices = make("details", { class: "devices" }, make("summary", { say: "chooseDevices" }), this.pickers.element);
+    devices.open = window.matchMedia("(min-width: 761px)").matches; // on a phone the way to join stays in sight
     const form = make(
       "form",
       { class: "choices" },
@@ -70,7 +72,7 @@ export class Lobby {
       make("h1", { say: "checkTitle", attributes: { tabindex: "-1" } }),
       name,
       this.problem,
-      ...(brings ? [this.meter.element, this.pickers.element] : [make("p", { class: "hint", say: "watchOnly" })]),
+      ...(brings ? [this.meter.element, devices] : [make("p", { class: "hint", say: "watchOnly" })]),
       this.joinButton,
       make("p", { class: "hint", say: "privacy" }),
     );

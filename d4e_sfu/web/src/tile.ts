@@ -34,7 +34,8 @@ export class Tile {
       this.video,
       this.initials,
       paused,
-      make("p", { class: "caption" }, this.badge, this.name, this.silent),
+      this.badge,
+      make("p", { class: "caption" }, this.name, this.silent),
     );
     // Sound has elements of its own; a picture is always silent, so that it may always play.
     this.video.muted = true;

@@ -13,7 +13,6 @@ type Said = Record<Language, string>;
 export const words = {
   title: { vi: "Phòng khám từ xa", en: "Telehealth room" },
   otherLanguage: { vi: "English", en: "Tiếng Việt" },
-  otherLanguageLabel: { vi: "Switch to English", en: "Chuyển sang tiếng Việt" },
 
   // Before joining
   checkTitle: { vi: "Chuẩn bị vào phòng", en: "Get ready to join" },
@@ -23,6 +22,7 @@ export const words = {
   camera: { vi: "Máy quay", en: "Camera" },
   microphone: { vi: "Micrô", en: "Microphone" },
   speaker: { vi: "Loa", en: "Speaker" },
+  chooseDevices: { vi: "Chọn thiết bị", en: "Choose devices" },
   deviceNumber: { vi: "Thiết bị {number}", en: "Device {number}" },
   deviceNone: { vi: "Không tìm thấy", en: "None found" },
   preview: { vi: "Hình của bạn", en: "Your picture" },
@@ -49,15 +49,15 @@ export const words = {
   joining: { vi: "Đang vào phòng…", en: "Joining…" },
   privacy: {
     vi: "Hình và tiếng chỉ đi qua máy chủ của đơn vị này.",
-    en: "Picture and sound pass only through this organisation's own server.",
+    en: "Picture and sound pass only through this organisation’s own server.",
   },
 
   // In the room
   people: { vi: "Người trong phòng", en: "People in the room" },
   shared: { vi: "Màn hình được chia sẻ", en: "Shared screen" },
   alone: { vi: "Bạn là người đầu tiên. Xin đợi người khác vào.", en: "You are the first one here. Please wait for the others." },
-  you: { vi: "{name} (bạn)", en: "{name} (you)" },
-  screenOf: { vi: "Màn hình của {name}", en: "{name}'s screen" },
+  you: { vi: "Bạn · {name}", en: "You · {name}" },
+  screenOf: { vi: "Màn hình của {name}", en: "{name}’s screen" },
   micIsOff: { vi: "Micrô tắt", en: "Microphone off" },
   videoPaused: { vi: "Tạm dừng hình vì mạng yếu", en: "Picture paused: weak network" },
   muteMic: { vi: "Tắt micrô", en: "Mute" },
@@ -213,7 +213,7 @@ export const faults = {
     },
     en: {
       what: "The server answered, but picture and sound cannot pass through this network.",
-      todo: "Try another network (mobile data, for example), or ask the network's administrator to open the UDP port.",
+      todo: "Try another network (mobile data, for example), or ask the network’s administrator to open the UDP port.",
     },
   },
   broken: {
