@@ -131,6 +131,12 @@ def _ip_address(value: str) -> str:
         raise ValueError(f"{_show(value)} is not an IP address such as 10.0.0.5 or fd00::5") from None
 
 
+def _without_repetition(value: tuple[CodecName, ...]) -> tuple[CodecName, ...]:
+    if len(set(value)) < len(value):
+        raise ValueError("a codec is listed twice")
+    return value
+
+
 def _origin(value: str) -> str:
     # RFC 6454 §6.2: scheme "://" host [ ":" port ]; browsers send it in lower case, without a default port.
     parts = urllib.parse.urlsplit(value)
@@ -337,7 +343,9 @@ class RoomRule(_Settings):
     default_role: Annotated[RoleName | None, live("Role of tokens that name none.")] = None
     idle_timeout: Annotated[Seconds, live("An empty room is forgotten after this time.", ge=1, le=86_400)] = 300.0
     codecs: Annotated[
-        tuple[CodecName, ...], live("Codecs that may be published, the preferred first.", min_length=1)
+        tuple[CodecName, ...],
+        AfterValidator(_without_repetition),
+        live("Codecs that may be published, the preferred first.", min_length=1),
     ] = ALL_CODECS
     max_bitrate: Annotated[MaxBitrate, live("Caps for each publication, by its source.")] = MaxBitrate()
 
@@ -479,7 +487,9 @@ def _written(document: Document, location: Location) -> Location:
 
 
 def _explain(error: ErrorDetails) -> str:
-    given, context = error["input"], error.get("ctx", {})
+    context = error.get("ctx", {})
+    # Never what stands among the keys: it may be a secret in the wrong place.
+    given = "…" if error["loc"][:1] == ("keys",) else _show(error["input"])
     match error["type"]:
         case "extra_forbidden":
             return _unknown_key(error["loc"])
@@ -487,23 +497,23 @@ def _explain(error: ErrorDetails) -> str:
             return "is required"
         case "enum":
             names = re.findall(r"'([^']*)'", str(context["expected"]))
-            return f"{_show(given)} is not one of {', '.join(names)}{did_you_mean(str(given), names)}"
+            return f"{given} is not one of {', '.join(names)}{did_you_mean(str(error['input']), names)}"
         case "bool_type":
-            return f"expected true or false, not {_show(given)}"
+            return f"expected true or false, not {given}"
         case "int_type":
-            return f"expected a whole number, not {_show(given)}"
+            return f"expected a whole number, not {given}"
         case "string_type":
-            return f"expected text, not {_show(given)}; text that looks like a number needs quotes"
+            return f"expected text, not {given}; text that looks like a number needs quotes"
         case "path_type":
             return "expected the name of a file"
         case "tuple_type" | "frozen_set_type":
-            return f"expected a list, not {_show(given)}"
+            return f"expected a list, not {given}"
         case "model_type" | "model_attributes_type" | "mapping_type":
-            return f"expected settings (key: value), not {_show(given)}"
+            return f"expected settings (key: value), not {given}"
         case "greater_than_equal":
-            return f"{_show(given)} is too small: at least {context['ge']}"
+            return f"{given} is too small: at least {context['ge']}"
         case "less_than_equal":
-            return f"{_show(given)} is too large: at most {context['le']}"
+            return f"{given} is too large: at most {context['le']}"
         case "too_short" | "string_too_short":
             return f"too short: at least {context['min_length']}"
         case "too_long" | "string_too_long":
