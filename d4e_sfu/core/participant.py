@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 # The number that the client's messages may assume at most; the meaning of each is in the protocol's own list.
 PROTOCOL: Final = 16
+# The participant attribute that tells everybody the role that policy has given.
+ROLE_ATTRIBUTE: Final = "d4e.role"
 
 # An offer costs us milliseconds. A client makes one for each change, and one for each `media_sections_requirement`.
 OFFERS_PER_SECOND: Final = 10
@@ -238,7 +240,8 @@ class Participant:
             identity=self.identity,
             name=self.name,
             metadata=self.metadata,
-            attributes=self.attributes,
+            # Last, so that a role is always the server's word: a badge that a client could write would be trusted.
+            attributes={**self.attributes, ROLE_ATTRIBUTE: self.rights.role},
             state=self.state.value,
             tracks=tracks,
             joined_at=int(self.joined_wall),
