@@ -154,7 +154,7 @@ $(ENGINE)/target/release/d4e-peer: $(RUST_SOURCES)
 	@touch $@
 
 $(WEB)/node_modules/.ready: $(WEB)/package-lock.json
-	@node -e 'process.exit(process.versions.node.split(".")[0] < 20)' 2>/dev/null || { echo "Node 20 or newer is missing"; exit 1; }
+	@node -e 'process.exit(+(parseInt(process.versions.node) < 20))' 2>/dev/null || { echo "Node 20 or newer is missing"; exit 1; }
 	cd $(WEB) && npm ci --silent --no-audit --no-fund
 	@touch $@
 
