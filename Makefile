@@ -44,7 +44,7 @@ wheel: $(VENV)/.runtime page  ## dist/*.whl: Python, the compiled engine and the
 .PHONY: test
 test: $(VENV)/.dev engine page peer chromium  ## the short form of every test: Rust, page, Python, browsers
 	@mkdir -p $(PROOFS) && rm -f $(PROOFS)/*
-	$(MAKE) --no-print-directory test-rust test-page test-python
+	$(MAKE) --no-print-directory --keep-going test-rust test-page test-python
 
 .PHONY: test-long
 test-long: $(VENV)/.dev engine page peer chromium  ## what takes longer; its outcome is kept in benchmarks/results/
