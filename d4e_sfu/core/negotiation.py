@@ -86,6 +86,7 @@ class _State:
     """What an answer leaves behind for the next; replaced whole, so that a failed offer leaves nothing."""
 
     remote: RemoteTransport | None = None
+    offered: Mapping[str, Offered] = field(default_factory=dict)  # by mid
     bound: Mapping[str, Bound] = field(default_factory=dict)  # by mid
     places: Mapping[SubscriptionId, Place] = field(default_factory=dict)
     version: int = 0
@@ -142,8 +143,19 @@ class Negotiation:
             unsupported=placement.unsupported,
             missing=placement.missing,
         )
-        self._state = _State(remote, bound, placement.places, version, body)
+        self._state = _State(remote, offered, bound, placement.places, version, body)
         return answer
+
+    def missing(self, outgoing: Sequence[Outgoing]) -> tuple[int, int] | None:
+        """What to ask the client for, between offers, as in `Answer.missing`, if these are the subscriptions now.
+
+        (0, 0) also where a section only has to be freed: until the next answer the client goes on showing its track.
+        """
+        state = self._state
+        placement = place(state.offered, state.places, outgoing, room=self._max_sections - len(state.offered))
+        if placement.missing is None and placement.places.keys() != state.places.keys():
+            return 0, 0
+        return placement.missing
 
     def _compose(
         self,
@@ -193,13 +205,15 @@ class Negotiation:
                 sections.append(_sending(base, carried[found.mid]))
             else:
                 sections.append(replace(base, direction=Direction.INACTIVE, payloads=found.choice.payloads))
-        # RFC 9143 §7.3.3: candidates belong to the transport, hence to its first section alone.
-        first = next(index for index, section in enumerate(sections) if section.port)
-        sections[first] = replace(
-            sections[first],
-            candidates=tuple(_candidate(n, *candidate) for n, candidate in enumerate(local.candidates)),
-            end_of_candidates=True,
-        )
+        # RFC 9143 §7.3.3: candidates belong to the transport, hence to the tagged section alone.
+        tagged = next(iter(offered), None)
+        for index, section in enumerate(sections):
+            if section.port and section.mid == tagged:
+                sections[index] = replace(
+                    section,
+                    candidates=tuple(_candidate(n, *candidate) for n, candidate in enumerate(local.candidates)),
+                    end_of_candidates=True,
+                )
         return Session(
             # RFC 8866 §5.2: unique for its owner; the ICE credentials are.
             id=int.from_bytes(local.ufrag.encode()[:7]),
