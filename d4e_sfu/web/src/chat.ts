@@ -14,7 +14,8 @@ const MOST = 500; // messages kept on the page
 
 export class Chat {
   readonly element: HTMLElement;
-  private readonly log = make("ol", { class: "log", label: "chat", attributes: { role: "log", tabindex: "0" } });
+  private readonly messages = make("ol");
+  private readonly log = make("div", { class: "log", label: "chat", attributes: { role: "log", tabindex: "0" } }, this.messages);
   private readonly input = make("textarea", { label: "chatWrite", attributes: { rows: "1", maxlength: String(LONGEST), enterkeyhint: "send" } });
   private readonly send = make("button", { class: "send", label: "chatSend", attributes: { type: "submit" } }, drawing("send"));
   private readonly problem = make("p", { class: "problem", attributes: { role: "alert" } });
@@ -121,10 +122,10 @@ export class Chat {
       attributes: { datetime: now.toISOString() },
     });
     const atEnd = this.log.scrollHeight - this.log.scrollTop - this.log.clientHeight < 80;
-    this.log.append(
+    this.messages.append(
       make("li", { class: from === null ? "mine" : "theirs" }, make("p", { class: "from" }, author, time), make("p", { class: "text", text })),
     );
-    while (this.log.childElementCount > MOST) this.log.firstElementChild?.remove();
+    while (this.messages.childElementCount > MOST) this.messages.firstElementChild?.remove();
     if (atEnd || from === null) this.log.scrollTop = this.log.scrollHeight;
   }
 
