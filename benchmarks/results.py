@@ -1,8 +1,8 @@
 """Where measured figures go: `benchmarks/results/*.json`, written by benchmarks and by nothing else.
 
-A file holds rows `{name, value, unit, target, met, runs, spread, machine, commit, at, why?}`. A row is replaced by name,
-so one benchmark can be repeated without the others; its machine and commit are its own. `make acceptance` and the
-README's tables read these files.
+A file holds rows `{name, value, unit, target, met, runs, spread, machine, commit, at, why?}`. A row is replaced by
+name, so one benchmark can be repeated without the others; its machine and commit are its own. `make acceptance` and
+the README's tables read these files.
 """
 
 from __future__ import annotations
@@ -67,13 +67,11 @@ def machine() -> str:
 
 def commit() -> str:
     """The commit that was measured; `+` marks a tree with changes under `d4e_sfu/` that are not in it."""
+    head = _git("rev-parse", "--short=12", "HEAD")
+    return head + ("+" if _git("status", "--porcelain", "--", "d4e_sfu") else "") if head else "unknown"
+
+
+def _git(*arguments: str) -> str:
     top = Path(__file__).parent.parent
-    head = subprocess.run(
-        ["git", "rev-parse", "--short=12", "HEAD"], cwd=top, capture_output=True, text=True, check=False
-    )
-    if head.returncode:
-        return "unknown"
-    dirty = subprocess.run(
-        ["git", "status", "--porcelain", "--", "d4e_sfu"], cwd=top, capture_output=True, text=True, check=False
-    )
-    return head.stdout.strip() + ("+" if dirty.stdout.strip() else "")
+    done = subprocess.run(["git", *arguments], cwd=top, capture_output=True, text=True, check=False)
+    return done.stdout.strip()

@@ -2,7 +2,7 @@
 
 A TCP relay stands between the client and the server's HTTP listener; the cut resets its connections and lets new ones
 through at once. The client joins anew under the same identity and publishes again. The time ends with the first frames
-of the new publication on the other side (a Chromium page that was not cut). JavaScript and Python client, five runs each.
+of the new publication on the other side (a Chromium page that was not cut). Both clients, five runs each.
 """
 
 from __future__ import annotations
