@@ -1,0 +1,208 @@
+"""The command line: serve, check, token, links, version.
+
+It reads arguments and a configuration, calls one function, and turns what comes back into an exit code: 0, 1 (it
+failed), 2 (wrong arguments) or 78 (the configuration; `sysexits.h`). What goes to standard output can be piped on;
+everything for people goes to standard error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import ipaddress
+import logging
+import re
+import secrets
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from typing import Final
+from urllib.parse import quote
+
+from d4e_sfu import config as configuration
+from d4e_sfu.config import Config, Key, Role
+from d4e_sfu.core import policy, tokens
+from d4e_sfu.errors import EX_CONFIG, EX_FAILURE, EX_OK, ClientError, ConfigError, Problem
+
+_SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+MAX_TTL: Final = 366 * 86400
+
+NO_KEY: Final = """\
+there is no key, so nobody could join. Make a secret and name it:
+    (umask 077; openssl rand -base64 48 > province.key)
+    keys:
+      - {id: province, secret_file: province.key, default_role: patient}"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.run(options))
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return EX_CONFIG
+    except _Refusal as refusal:
+        print(f"d4e-sfu: {refusal}", file=sys.stderr)
+        return refusal.code
+    except BrokenPipeError:  # `d4e-sfu links | head -1`
+        sys.stderr.close()
+        return EX_OK
+
+
+class _Refusal(Exception):  # noqa: N818 - it is no error of ours
+    """A sentence for whoever typed the command."""
+
+    def __init__(self, sentence: str, *, code: int = EX_FAILURE) -> None:
+        super().__init__(sentence)
+        self.code = code
+
+
+# --- commands --------------------------------------------------------------------------------------------------------
+
+
+def _serve(options: argparse.Namespace) -> int:
+    config = configuration.load(options.config)
+    if not config.keys:
+        raise ConfigError([Problem(options.config, 1, 1, "keys", NO_KEY)])
+    logging.basicConfig(level=options.log_level.upper(), format="%(levelname)s %(name)s %(message)s", stream=sys.stderr)
+    from d4e_sfu import server  # the engine and the event loop: no other command waits for them
+
+    return server.run(config)
+
+
+def _check(options: argparse.Namespace) -> int:
+    config = configuration.load(options.file)
+    if not config.keys:
+        print(f"{options.file}: right, but it names no key: `serve` will not start", file=sys.stderr)
+    else:
+        print(f"{options.file}: right", file=sys.stderr)
+    return EX_OK
+
+
+def _token(options: argparse.Namespace) -> int:
+    config = configuration.load(options.config)
+    print(_signed(config, options, identity=options.identity, role=options.role, name=options.name))
+    return EX_OK
+
+
+def _links(options: argparse.Namespace) -> int:
+    """One per role and listener. After the `#`, because that part of an address is sent to no server and no log."""
+    config = configuration.load(options.config)
+    for role in config.roles:
+        identity = f"{role}-{secrets.token_hex(3)}"
+        token = _signed(config, options, identity=identity, role=role, name=role)
+        for address in _addresses(config, options.host):
+            print(f"{role}\t{address}/#room={quote(options.room, safe='')}&token={token}")
+    return EX_OK
+
+
+def _version(_options: argparse.Namespace) -> int:
+    try:
+        print(importlib.metadata.version("d4e-sfu"))
+    except importlib.metadata.PackageNotFoundError:
+        print("unreleased (a source tree)")
+    return EX_OK
+
+
+# --- what they share -------------------------------------------------------------------------------------------------
+
+
+def _signed(config: Config, options: argparse.Namespace, *, identity: str, role: str, name: str) -> str:
+    """A token that has been through the same doors as a client's: what is printed works."""
+    if role not in config.roles:
+        raise _Refusal(f"no role {role!r}; known: {', '.join(config.roles)}")
+    now = time.time()
+    token = tokens.mint(
+        _key(config, options.key),
+        identity=identity,
+        room=options.room,
+        role=role,
+        name=name,
+        now=now,
+        ttl=options.ttl,
+        video=_grants(config.roles[role]),
+    )
+    try:
+        policy.rights(config, tokens.verify(token, config, now=now))
+    except ClientError as error:
+        raise _Refusal(f"this token would be refused: {error} ({error.rule})") from None
+    return token
+
+
+def _grants(role: Role) -> dict[str, bool]:
+    """All that the role may do and a token must ask for: a right is grant AND role."""
+    return {
+        "roomAdmin": role.moderate,
+        "canUpdateOwnMetadata": role.update_own_metadata,
+        "hidden": role.hidden,
+    }
+
+
+def _key(config: Config, key_id: str | None) -> Key:
+    if not config.keys:
+        raise _Refusal("the configuration names no key to sign with", code=EX_CONFIG)
+    if key_id is None:
+        return config.keys[0]
+    key = config.key(key_id)
+    if key is None:
+        raise _Refusal(f"no key {key_id!r}; known: {', '.join(key.id for key in config.keys)}")
+    return key
+
+
+def _addresses(config: Config, host: str | None) -> Iterator[str]:
+    for listener in config.http.listeners:
+        address = ipaddress.ip_address(listener.address)
+        if address.is_loopback:
+            shown = "localhost"  # a secure context by definition, which an address is not everywhere
+        elif host is not None:
+            shown = host
+        elif address.is_unspecified:
+            continue  # only the operator knows by which name others reach this machine
+        else:
+            shown = f"[{address}]" if address.version == 6 else str(address)
+        yield f"{'https' if listener.tls else 'http'}://{shown}:{listener.port}"
+
+
+def _duration(text: str) -> float:
+    match = re.fullmatch(r"([0-9]{1,9})([smhd])", text, flags=re.ASCII)
+    if match is None or not 0 < (seconds := int(match[1]) * _SECONDS[match[2]]) <= MAX_TTL:
+        raise argparse.ArgumentTypeError(f"expected a time such as 90s, 6h or 30d, at most 366d, not {text!r}")
+    return seconds
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="d4e-sfu", description="A video-conferencing server: a selective forwarder.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    serve = commands.add_parser("serve", help="run the server until SIGTERM; SIGHUP reads the configuration again")
+    serve.add_argument("--config", required=True, metavar="FILE")
+    serve.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
+    serve.set_defaults(run=_serve)
+
+    check = commands.add_parser("check", help="tell every mistake in a configuration, or that there is none")
+    check.add_argument("file", metavar="FILE")
+    check.set_defaults(run=_check)
+
+    token = commands.add_parser("token", help="print a token for one person, and nothing else")
+    token.add_argument("--identity", required=True, help="who it is for; unique in the room")
+    token.add_argument("--role", required=True)
+    token.add_argument("--name", default="", help="shown to others")
+    token.set_defaults(run=_token)
+
+    links = commands.add_parser("links", help="print join links, one per role and listener")
+    links.add_argument("--host", help="name or address by which others reach this machine")
+    links.set_defaults(run=_links)
+
+    for command in (token, links):
+        command.add_argument("--config", required=True, metavar="FILE")
+        command.add_argument("--room", required=True)
+        command.add_argument("--ttl", type=_duration, default=_duration("6h"), metavar="TIME", help="6h unless given")
+        command.add_argument("--key", metavar="ID", help="the key to sign with; the first unless given")
+
+    version = commands.add_parser("version", help="print the version")
+    version.set_defaults(run=_version)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
