@@ -335,7 +335,7 @@ class Room:
         answer = participant.negotiation.answer(
             offer.sdp,
             pending=[_pending(each) for each in participant.publications.values() if each.spec is None],
-            outgoing=[self._outgoing(each) for each in participant.subscriptions.values()],
+            outgoing=self._all_outgoing(participant),
         )
         if participant.remote is None:
             self._open_transport(participant, answer.remote)
@@ -348,18 +348,20 @@ class Room:
                 )
             )
         )
-        if answer.placed or answer.missing == (0, 0):
+        if answer.placed or answer.missing is None:
             participant.sections.helped()
-        self.require_sections(participant, now=now)
+        if answer.missing is not None and participant.sections.may_ask(now=now):
+            self._ask_for_sections(participant, answer.missing, now=now)
 
     def require_sections(self, participant: Participant, *, now: float) -> None:
         """Ask for what is missing; only the client makes offers. Nothing missing, or just asked: nothing is sent."""
         if participant.remote is None or participant.negotiation is None:
             return  # his first offer is on its way
-        waiting = [each for each in participant.subscriptions.values() if each.mid is None]
+        waiting = any(subscription.mid is None for subscription in participant.subscriptions.values())
         if waiting and participant.sections.may_ask(now=now):
-            outgoing = [self._outgoing(each) for each in participant.subscriptions.values()]
-            self._ask_for_sections(participant, participant.negotiation.missing(outgoing), now=now)
+            missing = participant.negotiation.missing(self._all_outgoing(participant))
+            if missing is not None:
+                self._ask_for_sections(participant, missing, now=now)
 
     def _ask_for_sections(self, participant: Participant, missing: tuple[int, int], *, now: float) -> None:
         audios, videos = missing
@@ -402,15 +404,28 @@ class Room:
             self._stop_forwarding(by_id[displaced])
         for placed in answer.placed:
             subscription = by_id[placed.subscription]
-            subscription.mid = placed.spec.mid
             self._forward(subscription, placed.spec)
+        for unsupported in answer.unsupported:
+            subscription = by_id[unsupported]
+            del participant.subscriptions[subscription.publication.sid]
+            participant.send(
+                rtc.SignalResponse(
+                    subscription_response=rtc.SubscriptionResponse(
+                        track_sid=subscription.publication.sid, err=models.SubscriptionError.SE_CODEC_UNSUPPORTED
+                    )
+                )
+            )
 
     def _forward(self, subscription: Subscription, spec: SubscriptionSpec) -> None:
         transport = subscription.subscriber.transport
         assert transport is not None
+        subscription.mid = spec.mid
         self.worker.engine.submit(
             [Command.AddSubscription(subscription.id, subscription.publication.id, transport, spec)]
         )
+
+    def _all_outgoing(self, participant: Participant) -> list[Outgoing]:
+        return [self._outgoing(subscription) for subscription in participant.subscriptions.values()]
 
     def _outgoing(self, subscription: Subscription) -> Outgoing:
         publication = subscription.publication

@@ -1,0 +1,231 @@
+"""Doubles of what is outside the core (`core/boundary.py`), and a client that writes offers as browsers do.
+
+Nothing here decides: they record what they are given, and a test looks at it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+from livekit.protocol import models, rtc
+
+from d4e_sfu._engine import Command
+from d4e_sfu.core.boundary import DataKind, DtlsRole, TransportId
+
+T = TypeVar("T", bound=Command)
+
+
+class EngineDouble:
+    """A worker that remembers its commands."""
+
+    candidates = (("192.0.2.1", 7882),)
+
+    def __init__(self) -> None:
+        self.commands: list[Command] = []
+
+    def submit(self, commands: Sequence[Command]) -> None:
+        self.commands.extend(commands)
+
+    def take(self, kind: type[T]) -> list[T]:
+        """The commands of this kind since the last look at any, which are then forgotten."""
+        found = [command for command in self.commands if isinstance(command, kind)]
+        self.commands = [command for command in self.commands if not isinstance(command, kind)]
+        return found
+
+
+class AssociationsDouble:
+    """Associations whose handshakes succeed when the test says so."""
+
+    fingerprint = ("sha-256", ":".join(["AB"] * 32))
+
+    def __init__(self) -> None:
+        self.opened: dict[TransportId, dict[str, Any]] = {}
+        self.closed: list[TransportId] = []
+        self.sent: list[tuple[TransportId, DataKind, bytes]] = []
+
+    def open(
+        self,
+        transport: TransportId,
+        *,
+        fingerprints: Sequence[tuple[str, str]],
+        role: DtlsRole,
+        sctp_port: int | None,
+        max_message_size: int,
+    ) -> None:
+        assert transport not in self.opened
+        self.opened[transport] = {"fingerprints": fingerprints, "role": role, "sctp_port": sctp_port}
+
+    def close(self, transport: TransportId) -> None:
+        self.closed.append(transport)
+
+    def send(self, transport: TransportId, kind: DataKind, payload: bytes) -> bool:
+        self.sent.append((transport, kind, payload))
+        return True
+
+
+class ClientDouble:
+    """A signalling connection that remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.responses: list[rtc.SignalResponse] = []
+        self.closed: tuple[int, str] | None = None
+
+    def send(self, response: rtc.SignalResponse) -> None:
+        assert self.closed is None, f"{response.WhichOneof('message')} after close"
+        assert response.WhichOneof("message") is not None, "an empty response"
+        copy = rtc.SignalResponse()
+        copy.CopyFrom(response)  # what was sent stays as it was when it was sent
+        self.responses.append(copy)
+
+    def close(self, code: int, reason: str) -> None:
+        if self.closed is None:
+            self.closed = (code, reason)
+
+    def kinds(self) -> list[str]:
+        return [str(response.WhichOneof("message")) for response in self.responses]
+
+    def take(self, kind: str) -> list[Any]:
+        """The messages of one kind since the last look at it."""
+        found = [getattr(each, kind) for each in self.responses if each.WhichOneof("message") == kind]
+        self.responses = [each for each in self.responses if each.WhichOneof("message") != kind]
+        return found
+
+    def last(self, kind: str) -> Any:
+        found = self.take(kind)
+        assert found, f"no {kind} among {self.kinds()}"
+        return found[-1]
+
+
+class AnnouncerDouble:
+    def __init__(self) -> None:
+        self.heard: list[tuple[str, dict[str, str | int | float]]] = []
+
+    def announce(self, event: str, facts: Mapping[str, str | int | float]) -> None:
+        self.heard.append((event, dict(facts)))
+
+
+@dataclasses.dataclass(slots=True)
+class Section:
+    kind: str
+    direction: str
+    track: str = ""
+    simulcast: bool = False
+
+
+class Description:
+    """The peer connection of a client, as far as its offers show: sections are added and never removed."""
+
+    def __init__(self, name: str, *, audios: int = 3, videos: int = 3) -> None:
+        self.name = name
+        self.sections = [Section("audio", "recvonly") for _ in range(audios)]
+        self.sections += [Section("video", "recvonly") for _ in range(videos)]
+        self.sections.append(Section("application", ""))
+
+    def add_receiving(self, kind: str, count: int) -> None:
+        self.sections.extend(Section(kind, "recvonly") for _ in range(count))
+
+    def publish(self, kind: str, track: str, *, simulcast: bool = False) -> int:
+        """Returns the index of the section, which is its mid."""
+        self.sections.append(Section(kind, "sendonly", track, simulcast))
+        return len(self.sections) - 1
+
+    def unpublish(self, index: int) -> None:
+        self.sections[index].direction = "inactive"
+
+    def offer(self, id: int = 1) -> rtc.SessionDescription:
+        return rtc.SessionDescription(type="offer", sdp=self.sdp(), id=id)
+
+    def sdp(self) -> str:
+        mids = " ".join(str(index) for index in range(len(self.sections)))
+        lines = [
+            "v=0",
+            "o=- 4611731400430051336 2 IN IP4 127.0.0.1",
+            "s=-",
+            "t=0 0",
+            f"a=group:BUNDLE {mids}",
+            "a=extmap-allow-mixed",
+            "a=msid-semantic: WMS",
+        ]
+        for index, section in enumerate(self.sections):
+            lines += self._section(index, section)
+        return "\r\n".join(lines) + "\r\n"
+
+    def _section(self, index: int, section: Section) -> list[str]:
+        transport = [
+            "c=IN IP4 0.0.0.0",
+            f"a=ice-ufrag:{self.name[:4]:x<4}",
+            f"a=ice-pwd:{self.name:x<24}",
+            "a=ice-options:trickle",
+            "a=fingerprint:sha-256 " + ":".join(["CD"] * 32),
+            "a=setup:actpass",
+            f"a=mid:{index}",
+        ]
+        if section.kind == "application":
+            return [
+                "m=application 9 UDP/DTLS/SCTP webrtc-datachannel",
+                *transport,
+                "a=sctp-port:5000",
+                "a=max-message-size:262144",
+            ]
+        common = [*transport, f"a={section.direction}", "a=rtcp-mux", "a=rtcp-rsize"]
+        if section.track:
+            common.append(f"a=msid:stream {section.track}")
+        if section.kind == "audio":
+            return [
+                "m=audio 9 UDP/TLS/RTP/SAVPF 111",
+                *common,
+                "a=extmap:1 urn:ietf:params:rtp-hdrext:ssrc-audio-level",
+                "a=extmap:3 http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01",
+                "a=extmap:4 urn:ietf:params:rtp-hdrext:sdes:mid",
+                "a=rtpmap:111 opus/48000/2",
+                "a=rtcp-fb:111 transport-cc",
+                "a=fmtp:111 minptime=10;useinbandfec=1",
+                *([f"a=ssrc:{1000 + index} cname:{self.name}"] if section.track else []),
+            ]
+        lines = [
+            "m=video 9 UDP/TLS/RTP/SAVPF 96 97",
+            *common,
+            "a=extmap:3 http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01",
+            "a=extmap:4 urn:ietf:params:rtp-hdrext:sdes:mid",
+            "a=extmap:10 urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id",
+            "a=extmap:11 urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id",
+            "a=rtpmap:96 VP8/90000",
+            *[f"a=rtcp-fb:96 {each}" for each in ("goog-remb", "transport-cc", "ccm fir", "nack", "nack pli")],
+            "a=rtpmap:97 rtx/90000",
+            "a=fmtp:97 apt=96",
+        ]
+        if section.simulcast:
+            lines += [f"a=rid:{rid} send" for rid in "qhf"] + ["a=simulcast:send q;h;f"]
+        elif section.track:
+            lines += [
+                f"a=ssrc-group:FID {2000 + index} {3000 + index}",
+                f"a=ssrc:{2000 + index} cname:{self.name}",
+                f"a=ssrc:{3000 + index} cname:{self.name}",
+            ]
+        return lines
+
+
+def camera(cid: str = "camera", *, width: int = 1280, height: int = 720, muted: bool = False) -> rtc.AddTrackRequest:
+    """As a browser announces a camera with simulcast."""
+    quality = models.VideoQuality
+    layers = [
+        models.VideoLayer(quality=quality.LOW, width=width // 4, height=height // 4),
+        models.VideoLayer(quality=quality.MEDIUM, width=width // 2, height=height // 2),
+        models.VideoLayer(quality=quality.HIGH, width=width, height=height),
+    ]
+    return rtc.AddTrackRequest(
+        cid=cid,
+        type=models.TrackType.VIDEO,
+        source=models.TrackSource.CAMERA,
+        width=width,
+        height=height,
+        muted=muted,
+        layers=layers,
+        simulcast_codecs=[rtc.SimulcastCodec(codec="vp8", cid=cid)],
+    )
+
+
+def microphone(cid: str = "microphone") -> rtc.AddTrackRequest:
+    return rtc.AddTrackRequest(cid=cid, type=models.TrackType.AUDIO, source=models.TrackSource.MICROPHONE)
