@@ -14,6 +14,7 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import chain
 from typing import Final, Literal, TypeVar
 
@@ -22,11 +23,22 @@ from d4e_sfu.errors import BadRequest
 T = TypeVar("T")
 
 MAX_BYTES: Final = 1 << 20  # the cap of one signalling message
-MAX_LINES: Final = 65_536  # Chromium writes 140 lines for a video section, in 25 bytes on average
+MAX_LINES: Final = 49_152  # Chromium writes 140 lines for a video section, of 25 bytes on average
 MAX_LINE: Final = 8_192  # characters; a BUNDLE group of 512 sections takes about 2,000
 MAX_SECTIONS: Final = 512
 MAX_SECTION_LINES: Final = 1_024
-MAX_FEEDBACK: Final = 32  # `a=rtcp-fb:*` lines, each of which counts for every payload type
+MAX_OF: Final = {  # lines of one attribute in one section; browsers write a quarter of this at most
+    "candidate": 256,
+    "extmap": 64,
+    "fingerprint": 16,
+    "msid": 32,
+    "rid": 32,
+    "ssrc": 256,
+    "ssrc-group": 64,
+}
+MAX_SIMULCAST: Final = 512  # characters
+CACHED_LINES: Final = 256  # of the payload types of a section
+CACHED_LENGTH: Final = 512  # characters of each
 MAX_NUMBER_DIGITS: Final = 20  # of 2**64; keeps int() cheap
 
 # RFC 4566 §9, "token"; 64 is our cap. RFC 8851 §10 for rid. RFC 8839 §5.4 for ice-char.
@@ -282,6 +294,9 @@ def _attributes(lines: Iterable[str], types: frozenset[str]) -> defaultdict[str,
             found[name].append(value)
         elif line[1:2] != "=" or line[0] not in types:
             raise SdpError(f"This line is not SDP: {_quote(line)}.")
+    for name, most in MAX_OF.items():
+        if name in found and len(found[name]) > most:
+            raise SdpError(f"A section has more than {most} lines of {name}.")
     return found
 
 
@@ -299,7 +314,7 @@ def _section(lines: Sequence[str]) -> Section:
         kind=kind,
         port=_number(port.partition("/")[0], "port", 0xFFFF),
         protocol=protocol,
-        payloads=tuple(_payloads(formats, attributes)) if rtp else (),
+        payloads=_payloads(formats, attributes) if rtp else (),
         formats=() if rtp else tuple(_token(word, "format") for word in formats),
         mid=_one(attributes, "mid", _token),
         direction=_direction(attributes),
@@ -327,35 +342,50 @@ def _section(lines: Sequence[str]) -> Section:
     )
 
 
-def _payloads(formats: Sequence[str], attributes: Mapping[str, list[str]]) -> Iterator[Payload]:
+def _payloads(formats: Sequence[str], attributes: Mapping[str, list[str]]) -> tuple[Payload, ...]:
+    """The payload types of a section. They are most of its lines, and the same in every section of every Chromium."""
+    lines = [tuple(formats), *(tuple(attributes.get(name, ())) for name in ("rtpmap", "fmtp", "rtcp-fb"))]
+    small = sum(map(len, lines)) <= CACHED_LINES and all(len(line) <= CACHED_LENGTH for line in chain(*lines))
+    # What is kept is bounded by number and by size, or a client could fill the memory with it.
+    return (_cached_payloads if small else _read_payloads)(*lines)
+
+
+def _read_payloads(
+    formats: tuple[str, ...], rtpmaps: tuple[str, ...], fmtps: tuple[str, ...], feedbacks: tuple[str, ...]
+) -> tuple[Payload, ...]:
     if len(set(formats)) != len(formats):
         raise SdpError("A payload type is twice in one m-line.")
-    maps: dict[str, tuple[str, int, int]] = {}
-    for value in attributes.get("rtpmap", ()):
+    maps: dict[str, str] = {}
+    for value in rtpmaps:
         number, _, encoding = value.partition(" ")
         if number in maps:
             raise SdpError(f"Payload type {_quote(number)} has two rtpmaps in one section.")
-        name, _, rest = encoding.partition("/")
-        rate, _, channels = rest.partition("/")
-        maps[number] = (
-            _token(name, "rtpmap"),
-            _number(rate, "clock rate", 2**32 - 1),
-            _number(channels, "channels", 255) if channels else 1,
-        )
-    parameters, feedback = _by_payload(attributes.get("fmtp", ())), _by_payload(attributes.get("rtcp-fb", ()))
+        maps[number] = encoding
+    parameters, feedback = _by_payload(fmtps), _by_payload(feedbacks)
     everywhere = feedback.get("*", ())
-    if len(everywhere) > MAX_FEEDBACK:
-        raise SdpError(f"A section has more than {MAX_FEEDBACK} rtcp-fb lines for all payload types.")
-    for text in formats:
-        name, clock_rate, count = maps.get(text, ("", 0, 1))
-        yield Payload(
-            _number(text, "payload type", 127),  # RFC 3551 §6: seven bits
-            name,
-            clock_rate,
-            count,
-            ";".join(parameters.get(text, ())),
-            (*feedback.get(text, ()), *everywhere),
-        )
+    return tuple(
+        _payload(text, maps[text], parameters.get(text, ()), (*feedback.get(text, ()), *everywhere))
+        if text in maps
+        else _BARE[_number(text, "payload type", 127)]  # RFC 3551 §6: seven bits
+        for text in formats
+    )
+
+
+_cached_payloads = lru_cache(maxsize=32)(_read_payloads)
+_BARE: Final = tuple(map(Payload, range(128)))
+
+
+def _payload(number: str, encoding: str, parameters: Iterable[str], feedback: tuple[str, ...]) -> Payload:
+    name, _, rest = encoding.partition("/")
+    rate, _, channels = rest.partition("/")
+    return Payload(
+        _number(number, "payload type", 127),
+        _token(name, "rtpmap"),
+        _number(rate, "clock rate", 2**32 - 1),
+        _number(channels, "channels", 255) if channels else 1,
+        ";".join(parameters),
+        feedback,
+    )
 
 
 def _by_payload(values: Iterable[str]) -> Mapping[str, list[str]]:
@@ -396,6 +426,8 @@ def _rid(value: str) -> Rid:
 
 def _simulcast(value: str, _name: str) -> Simulcast:
     words = value.split(" ")
+    if len(value) > MAX_SIMULCAST:
+        raise SdpError(f"A simulcast line has more than {MAX_SIMULCAST} characters.")
     lists: dict[str, tuple[tuple[RidChoice, ...], ...]] = {}
     if len(words) not in (2, 4):
         raise SdpError(f"This simulcast line is malformed: {_quote(value)}.")
