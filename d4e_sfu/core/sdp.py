@@ -36,7 +36,7 @@ MAX_OF: Final = {  # lines of one attribute in one section; browsers write a qua
     "ssrc": 256,
     "ssrc-group": 64,
 }
-MAX_SIMULCAST: Final = 512  # characters
+MAX_SIMULCAST: Final = 96  # characters; three rids of 16, and their alternatives
 CACHED_LINES: Final = 256  # of the payload types of a section
 CACHED_LENGTH: Final = 512  # characters of each
 MAX_NUMBER_DIGITS: Final = 20  # of 2**64; keeps int() cheap
