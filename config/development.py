@@ -27,7 +27,6 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 TOP = Path(__file__).parent.parent
-ROLES = ("doctor", "health-worker", "patient", "observer", "moderator")
 READY_SECONDS = 20
 
 
@@ -52,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     signal.signal(signal.SIGTERM, hand_on)
     if wait_until_ready(server, f"http://127.0.0.1:{options.admin_port}/readyz"):
-        show_links([*command, "token", "--config", str(config)], options, network)
+        show_links(command, config, options.room, network)
     elif server.poll() is None:
         print(f"The server is not ready after {READY_SECONDS} s; what it says is above.", flush=True)
     return server.wait()
@@ -130,15 +129,18 @@ def wait_until_ready(server: subprocess.Popen[bytes], url: str) -> bool:
     return False
 
 
-def show_links(token: Sequence[str], options: argparse.Namespace, network: str | None) -> None:
-    print(f"\nRoom {options.room!r}: open a link in a browser. Each is one person; the same link twice replaces him.")
-    for role in ROLES:
-        identity = f"{role}-{secrets.token_hex(2)}"
-        words = [*token, "--room", options.room, "--identity", identity, "--role", role]
-        made = subprocess.run(words, cwd=TOP, check=True, capture_output=True, text=True).stdout.strip()
-        print(f"\n{role}:\n  this machine  http://localhost:{options.port}/#room={options.room}&token={made}")
-        if network:
-            print(f"  the network   https://{network}:{options.tls_port}/#room={options.room}&token={made}")
+def show_links(command: Sequence[str], config: Path, room: str, network: str | None) -> None:
+    """What `d4e-sfu links` says, role by role."""
+    words = [*command, "links", "--config", str(config), "--room", room, *(["--host", network] if network else [])]
+    made = subprocess.run(words, cwd=TOP, check=True, capture_output=True, text=True).stdout
+    print(f"\nRoom {room!r}: open a link in a browser. Each is one person; the same link twice replaces him.")
+    last = ""
+    for line in made.splitlines():
+        role, link = line.split("\t")
+        if role != last:
+            print(f"\n{role}")
+            last = role
+        print(f"  {'this machine' if link.startswith('http://localhost') else 'the network '}  {link}")
     if network:
         print("\nOn the network the browser warns of the development certificate: accept it once.")
     print("Ctrl-C stops the server.\n", flush=True)

@@ -108,7 +108,7 @@ def test_the_development_server_answers_at_the_links_that_it_prints(
     printed = "\n".join(lines)
     for role in ROLES:
         link = re.search(
-            rf"^{role}:\n  this machine  (http://localhost:\d+/)#room=demo&token=(\S+)", printed, re.MULTILINE
+            rf"^{role}\n  this machine  (http://localhost:\d+/)#room=demo&token=(\S+)", printed, re.MULTILINE
         )
         assert link, printed
         with urllib.request.urlopen(link[1], timeout=5) as page:

@@ -107,7 +107,9 @@ class Server:
 
     def assert_quiet(self) -> None:
         """No traceback, no panic: what clients do is never a fault of ours."""
-        loud = [line for line in self.lines if "Traceback" in line or "panicked at" in line or " ERROR " in line]
+        loud = [
+            line for line in self.lines if "Traceback" in line or "panicked at" in line or line.startswith("ERROR ")
+        ]
         assert not loud, self.log
 
 
