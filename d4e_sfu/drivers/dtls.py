@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
@@ -40,6 +39,7 @@ from d4e_sfu._engine import Command, Profile
 from d4e_sfu.core.boundary import AssociationEvents, DataKind, DtlsRole, TransportId
 from d4e_sfu.drivers.certificates import dtls_certificate
 from d4e_sfu.drivers.datachannel import DataLimits, GuardedSctp
+from d4e_sfu.drivers.histogram import Histogram
 from d4e_sfu.drivers.inbox import MAX_DATAGRAM, Inbox
 
 log = logging.getLogger(__name__)
@@ -672,20 +672,6 @@ class _Association:
             "dropped": self.inbox.dropped,
             "data": None if self.data is None else self.data.debug_state(),
         }
-
-
-class Histogram:
-    """Durations in seconds, as Prometheus wants them."""
-
-    BOUNDS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-
-    def __init__(self) -> None:
-        self.counts = [0] * (len(self.BOUNDS) + 1)  # not cumulative; the last is above all bounds
-        self.sum = 0.0
-
-    def observe(self, seconds: float) -> None:
-        self.counts[bisect_left(self.BOUNDS, seconds)] += 1
-        self.sum += seconds
 
 
 @dataclass(slots=True)
