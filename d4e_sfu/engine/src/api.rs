@@ -10,6 +10,9 @@ pub type TransportId = u32;
 pub type PublicationId = u32;
 pub type SubscriptionId = u32;
 
+/// Encodings of one publication: `q`, `h`, `f`.
+pub const MAX_ENCODINGS: usize = 3;
+
 /// SRTP protection profile, as negotiated by `use_srtp` (RFC 5764 §4.1.2, RFC 7714 §14.2).
 #[cfg_attr(feature = "python", pyclass(frozen, eq, eq_int, hash, from_py_object))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -53,7 +56,7 @@ pub enum Extension {
 
 /// One encoding of a publication (RFC 8853): bound by rid, or by SSRC where the client signals `a=ssrc`.
 /// An encoding without either is bound by the publication's MID or payload type.
-#[cfg_attr(feature = "python", pyclass(frozen, get_all, from_py_object))]
+#[cfg_attr(feature = "python", pyclass(frozen, eq, get_all, from_py_object))]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Encoding {
     pub rid: Option<String>,
@@ -62,7 +65,7 @@ pub struct Encoding {
 }
 
 /// What a publisher offered and we accepted: the facts of one m-section that the router needs.
-#[cfg_attr(feature = "python", pyclass(frozen, get_all, from_py_object))]
+#[cfg_attr(feature = "python", pyclass(frozen, eq, get_all, from_py_object))]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PublicationSpec {
     pub codec: Codec,
@@ -78,7 +81,7 @@ pub struct PublicationSpec {
 }
 
 /// How one subscriber receives one publication: the facts of its m-section.
-#[cfg_attr(feature = "python", pyclass(frozen, get_all, from_py_object))]
+#[cfg_attr(feature = "python", pyclass(frozen, eq, get_all, from_py_object))]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SubscriptionSpec {
     pub mid: String,
@@ -94,7 +97,7 @@ pub struct SubscriptionSpec {
     pub temporal: u8,
 }
 
-#[cfg_attr(feature = "python", pyclass(frozen, from_py_object))]
+#[cfg_attr(feature = "python", pyclass(frozen, eq, from_py_object))]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
     /// A participant's ICE + DTLS + SRTP association. Until its first valid check it costs a table row and nothing else.
@@ -123,7 +126,7 @@ pub enum Command {
     Debug { token: u32 },
 }
 
-#[cfg_attr(feature = "python", pyclass(frozen))]
+#[cfg_attr(feature = "python", pyclass(frozen, eq))]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// A DTLS datagram from a validated address. Dropped (counted) when the queue is full.

@@ -1,7 +1,7 @@
 //! The packet engine of d4e-sfu: a sans-IO selective-forwarding router, and the thread that drives it.
 //!
 //! Tiers, each of which names only those above it: `wire` (bytes ↔ values, no state but keys); mechanisms (`cache`,
-//! `nack`, `twcc`, `bucket`: state and `now`); nouns (`transport`, `publication`, `subscription`, which never name each
+//! `clock`, `nack`, `twcc`, `bucket`: state and `now`); nouns (`transport`, `publication`, `subscription`, which never name each
 //! other); `router` (the tables and the media path); outside (`driver`, `python`: the thread, its sockets and PyO3, no
 //! logic). `api` is what crosses to Python. `peer` shares only `wire` with all this. The way of a packet:
 //! `engine/README.md`.
@@ -16,10 +16,17 @@ pub mod wire;
 
 pub mod bucket;
 pub mod cache;
+pub mod clock;
 pub mod nack;
 pub mod now;
 pub mod outlet;
 pub mod twcc;
+
+pub mod publication;
+pub mod subscription;
+pub mod transport;
+
+pub mod router;
 
 #[cfg(feature = "peer")]
 pub mod peer;

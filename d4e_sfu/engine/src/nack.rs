@@ -84,6 +84,11 @@ impl Gaps {
         first
     }
 
+    /// `seq` counts as not received yet.
+    pub fn forget(&mut self, seq: ExtSeq) {
+        self.unmark(seq);
+    }
+
     pub fn receive(&mut self, now: Now, seq: ExtSeq) -> Seen {
         let Some(highest) = self.highest else {
             self.highest = Some(seq);

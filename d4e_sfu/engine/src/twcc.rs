@@ -77,6 +77,11 @@ impl Arrivals {
     }
 
     #[must_use]
+    pub fn waiting(&self) -> bool {
+        self.waiting > 0
+    }
+
+    #[must_use]
     pub fn due(&self, now: Now) -> bool {
         let every = if self.waiting >= BUSY_PACKETS { BUSY } else { QUIET };
         self.waiting > 0 && now.since(self.sent) >= every

@@ -66,6 +66,10 @@ reasons! {
     NotCached => "not_cached",
     /// Asked for again within a round trip.
     RepeatedNack => "repeated_nack",
+    /// Retransmissions to this subscriber have had their share of the stream.
+    RepairLimit => "repair_limit",
+    /// A check came from an address that another transport is using.
+    AddressTaken => "address_taken",
     /// The kernel did not take it.
     SendFailed => "send_failed",
     /// The queue of events to Python was full.

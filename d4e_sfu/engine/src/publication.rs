@@ -1,0 +1,192 @@
+//! One source that a participant offers to the room: its encodings, what of each has come, and what must be asked of the
+//! publisher (packets again, a keyframe). It fills the caches that subscriptions are served from; it knows subscriptions
+//! only as row keys that the router gave it. Second stop of a media packet, after the transport has opened it.
+
+pub mod encoding;
+
+use std::time::Duration;
+
+use self::encoding::{Accepted, Encoding};
+use crate::api::{Codec, MAX_ENCODINGS, PublicationId, PublicationSpec};
+use crate::bucket::Bucket;
+use crate::cache::Carried;
+use crate::clock::Clocks;
+use crate::now::Now;
+use crate::wire::drop::DropReason;
+use crate::wire::seq::{ExtSeq, SeqNo, Timestamp};
+
+/// What a burst may save up: a keyframe at the cap is over within a second, and probing for bandwidth comes in bursts.
+const MIN_BURST_BITS: u64 = 2_000_000;
+
+/// A packet in the cache that has not been offered to the subscriptions yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fresh {
+    pub encoding: u8,
+    pub seq: ExtSeq,
+}
+
+pub struct Publication {
+    pub id: PublicationId,
+    /// Row of the publisher's transport.
+    pub transport: u32,
+    pub codec: Codec,
+    pub mid: String,
+    pub payload_type: u8,
+    pub rtx_payload_type: Option<u8>,
+    pub nack: bool,
+    pub encodings: Vec<Encoding>,
+    /// Rows of the subscriptions.
+    pub subscriptions: Vec<u32>,
+    pub fresh: Vec<Fresh>,
+    /// Already in the router's list of publications to forward.
+    pub dirty: bool,
+    /// Which encodings there are, or what is wanted, has changed: its subscriptions aim anew.
+    pub unsettled: bool,
+    /// Latest RFC 6464 byte of a voice: V bit and −dBov.
+    pub level: Option<u8>,
+    rate: Bucket,
+    round_trip: Duration,
+}
+
+impl Publication {
+    #[must_use]
+    pub fn new(now: Now, id: PublicationId, transport: u32, spec: PublicationSpec) -> Self {
+        let encodings = spec
+            .encodings
+            .into_iter()
+            .take(MAX_ENCODINGS)
+            .map(|encoding| Encoding::new(spec.codec, encoding, spec.max_bitrate))
+            .collect();
+        Self {
+            id,
+            transport,
+            codec: spec.codec,
+            mid: spec.mid,
+            payload_type: spec.payload_type,
+            rtx_payload_type: spec.rtx_payload_type,
+            nack: spec.nack,
+            encodings,
+            subscriptions: Vec::new(),
+            fresh: Vec::with_capacity(128),
+            dirty: false,
+            unsettled: true,
+            level: None,
+            rate: rate(now, spec.max_bitrate),
+            round_trip: Duration::from_millis(100),
+        }
+    }
+
+    #[must_use]
+    pub fn is_voice(&self) -> bool {
+        self.codec == Codec::Opus
+    }
+
+    /// Hz of the RTP timestamp (RFC 7587 §4.1, RFC 7741 §4.1, RFC 6184 §8.2.1).
+    #[must_use]
+    pub fn clock_rate(&self) -> u32 {
+        clock_rate(self.codec)
+    }
+
+    #[must_use]
+    pub fn clocks(&self) -> Clocks {
+        let mut reports = [None; MAX_ENCODINGS];
+        for (report, encoding) in reports.iter_mut().zip(&self.encodings) {
+            *report = encoding.report;
+        }
+        Clocks { rate: self.clock_rate(), reports }
+    }
+
+    pub fn set_max_bitrate(&mut self, now: Now, max_bitrate: u32) {
+        let (bits, burst) = limits(max_bitrate);
+        self.rate.set(now, bits, burst);
+    }
+
+    /// A packet of `encoding` has been opened. `sealed_len` is what it took on the wire, `rtx` that it is a
+    /// retransmission (RFC 4588). On success it waits in `fresh`.
+    pub fn receive(&mut self, now: Now, encoding: u8, incoming: &Incoming<'_>) -> Result<Received, DropReason> {
+        if !self.rate.take(now, incoming.wire_len as u64 * 8) {
+            return Err(DropReason::OverBitrate);
+        }
+        let expected = if incoming.rtx { self.rtx_payload_type } else { Some(self.payload_type) };
+        if expected != Some(incoming.payload_type) {
+            return Err(DropReason::BadPayload);
+        }
+        let row = self.encodings.get_mut(usize::from(encoding)).ok_or(DropReason::UnknownStream)?;
+        let (seq, payload) = if incoming.rtx {
+            match incoming.payload {
+                // Probe padding on the RTX stream has no original sequence number (RFC 4588 §4 knows no such packet).
+                [] => return Err(DropReason::Padding),
+                [high, low, rest @ ..] => (SeqNo(u16::from_be_bytes([*high, *low])), rest),
+                [_] => return Err(DropReason::BadPayload),
+            }
+        } else {
+            (incoming.seq, incoming.payload)
+        };
+        let Accepted { seq, repaired, malformed } = row.receive(now, seq, incoming, payload)?;
+        if let Some(after) = repaired {
+            self.round_trip = (self.round_trip * 7 + after.clamp(Duration::from_millis(10), Duration::from_millis(500))) / 8;
+        }
+        if let Some(level) = incoming.carried.audio_level {
+            self.level = Some(level);
+        }
+        self.fresh.push(Fresh { encoding, seq });
+        Ok(Received { activated: row.activate(now, payload), malformed, repaired: repaired.is_some() })
+    }
+
+    /// Asks `encoding` for packets that are missing; see [`crate::nack::Gaps::due`].
+    pub fn missing(&mut self, now: Now, encoding: u8, out: &mut [SeqNo]) -> usize {
+        if !self.nack {
+            return 0;
+        }
+        let round_trip = self.round_trip;
+        self.encodings.get_mut(usize::from(encoding)).map_or(0, |row| row.gaps.due(now, round_trip, out))
+    }
+
+    /// The encoding that a subscriber who wants at most `wanted` should get: the highest active one; when none is (a
+    /// still screen sends nothing for seconds), the highest that has a stream at all; else the wanted one.
+    #[must_use]
+    pub fn best(&self, wanted: u8) -> u8 {
+        let allowed = &self.encodings[..self.encodings.len().min(usize::from(wanted) + 1)];
+        let last = |test: fn(&Encoding) -> bool| allowed.iter().rposition(test);
+        last(|encoding| encoding.active)
+            .or_else(|| last(|encoding| encoding.ssrc.is_some()))
+            .unwrap_or(allowed.len().saturating_sub(1)) as u8
+    }
+}
+
+/// What the router knows of a packet when it hands it over.
+pub struct Incoming<'a> {
+    pub rtx: bool,
+    pub payload_type: u8,
+    pub seq: SeqNo,
+    pub timestamp: Timestamp,
+    pub marker: bool,
+    pub carried: Carried,
+    pub payload: &'a [u8],
+    pub wire_len: usize,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub struct Received {
+    /// The encoding was silent before.
+    pub activated: bool,
+    /// Its payload breaks its codec's rules: it takes part as if it were padding, and is counted.
+    pub malformed: bool,
+    /// It had been asked for.
+    pub repaired: bool,
+}
+
+#[must_use]
+pub fn clock_rate(codec: Codec) -> u32 {
+    if codec == Codec::Opus { 48_000 } else { 90_000 }
+}
+
+fn limits(max_bitrate: u32) -> (u64, u64) {
+    let bits = u64::from(max_bitrate);
+    (bits, if bits == 0 { 0 } else { bits.max(MIN_BURST_BITS) })
+}
+
+fn rate(now: Now, max_bitrate: u32) -> Bucket {
+    let (bits, burst) = limits(max_bitrate);
+    Bucket::new(bits, burst, now)
+}

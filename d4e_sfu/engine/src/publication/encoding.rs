@@ -1,0 +1,265 @@
+//! One encoding of a publication (one simulcast version, or the only one): what has come of it, the cache of its last
+//! second, where its latest picture starts, and the keyframe requests that all its viewers share.
+
+use std::time::Duration;
+
+use super::Incoming;
+use crate::api::{self, Codec};
+use crate::cache::{Cache, Facts, MAX_AGE, Packet};
+use crate::clock::Report;
+use crate::nack::{Gaps, Seen};
+use crate::now::Now;
+use crate::wire::codec::{h264, vp8};
+use crate::wire::drop::DropReason;
+use crate::wire::seq::{ExtSeq, SeqNo, Ssrc, Timestamp};
+
+/// Between two keyframe requests: the first goes at once, the next not before.
+pub const KEYFRAME_INTERVAL: Duration = Duration::from_secs(1);
+/// An encoding that has sent nothing for this long is no longer active.
+pub const ACTIVE_FOR: Duration = Duration::from_secs(1);
+
+const REPORT_INTERVAL: Duration = Duration::from_millis(250);
+
+pub struct Encoding {
+    pub rid: Option<String>,
+    pub signalled_ssrc: Option<Ssrc>,
+    pub signalled_rtx_ssrc: Option<Ssrc>,
+    /// The stream bound to it now.
+    pub ssrc: Option<Ssrc>,
+    pub active: bool,
+    pub gaps: Gaps,
+    pub cache: Option<Cache>,
+    /// First number of the stream that is running now: after a new SSRC or a jump, older numbers mean nothing.
+    pub epoch: ExtSeq,
+    pub report: Option<Report>,
+    /// `report` has not been told to the subscribers yet.
+    pub report_fresh: bool,
+    /// When a report was last passed on.
+    reported: Option<Now>,
+    pub keyframes: KeyframeRequests,
+    /// Where the latest keyframe starts.
+    picture: Option<(ExtSeq, Timestamp)>,
+    heard: Now,
+    codec: Codec,
+    cache_bytes: usize,
+    /// H.264: parameter sets come in band, so a picture starts with them and not with its first slice.
+    sps_seen: bool,
+    /// VP8: picture ids of 7 bits, continued in 15.
+    picture_id: Option<u16>,
+}
+
+pub struct Accepted {
+    pub seq: ExtSeq,
+    /// It was asked for this long ago.
+    pub repaired: Option<Duration>,
+    pub malformed: bool,
+}
+
+impl Encoding {
+    #[must_use]
+    pub fn new(codec: Codec, spec: api::Encoding, max_bitrate: u32) -> Self {
+        // One second at the cap, within reason.
+        let second = max_bitrate as usize / 8;
+        Self {
+            rid: spec.rid,
+            signalled_ssrc: spec.ssrc.map(Ssrc),
+            signalled_rtx_ssrc: spec.rtx_ssrc.map(Ssrc),
+            ssrc: None,
+            active: false,
+            gaps: Gaps::default(),
+            cache: None,
+            epoch: ExtSeq(0),
+            report: None,
+            report_fresh: false,
+            reported: None,
+            keyframes: KeyframeRequests::default(),
+            picture: None,
+            heard: Now(0),
+            codec,
+            cache_bytes: match codec {
+                Codec::Opus => second.clamp(32 << 10, 64 << 10),
+                Codec::Vp8 | Codec::H264 => second.clamp(256 << 10, 1 << 20),
+            },
+            sps_seen: false,
+            picture_id: None,
+        }
+    }
+
+    /// A stream has been bound to this encoding. A second one means that its sender has started anew.
+    pub fn bind(&mut self, ssrc: Ssrc, first: SeqNo) {
+        let before = self.ssrc.replace(ssrc);
+        if before.is_some_and(|before| before != ssrc) {
+            let first = self.gaps.restart(first);
+            // The first packet itself still has to be received.
+            self.gaps.forget(first);
+            self.epoch = first;
+            self.report = None;
+            self.picture = None;
+            self.picture_id = None;
+            self.sps_seen = false;
+        }
+    }
+
+    pub fn receive(
+        &mut self,
+        now: Now,
+        seq: SeqNo,
+        incoming: &Incoming<'_>,
+        payload: &[u8],
+    ) -> Result<Accepted, DropReason> {
+        let seq = self.gaps.extend(seq);
+        let repaired = match self.gaps.receive(now, seq) {
+            Seen::New => None,
+            Seen::Repair { after } => after,
+            Seen::Break => {
+                self.epoch = seq;
+                self.picture = None;
+                None
+            }
+            Seen::Duplicate => return Err(DropReason::Duplicate),
+            Seen::TooOld => return Err(DropReason::TooOld),
+        };
+        if seq < self.epoch {
+            return Err(DropReason::Late);
+        }
+        let facts = self.facts(payload);
+        let malformed = facts.is_none();
+        let (facts, keyframe_start) = facts.unwrap_or((Facts::Padding, false));
+        let payload = if facts == Facts::Padding { &[][..] } else { payload };
+        if keyframe_start && self.codec != Codec::Opus {
+            self.keyframe(seq, incoming.timestamp);
+        }
+        let (packets, bytes) = (if self.codec == Codec::Opus { 256 } else { 1_024 }, self.cache_bytes);
+        self.cache.get_or_insert_with(|| Cache::new(packets, bytes)).insert(
+            Packet {
+                seq,
+                timestamp: incoming.timestamp,
+                marker: incoming.marker,
+                keyframe_start,
+                arrival: now,
+                facts,
+                carried: incoming.carried,
+            },
+            payload,
+        );
+        Ok(Accepted { seq, repaired, malformed })
+    }
+
+    /// The publisher's own report. Passed on at most four times a second, however many he sends.
+    pub fn sender_report(&mut self, now: Now, report: Report) {
+        self.report = Some(report);
+        if self.reported.is_none_or(|at| now.since(at) >= REPORT_INTERVAL) {
+            self.reported = Some(now);
+            self.report_fresh = true;
+        }
+    }
+
+    /// True when it was not active before.
+    pub fn activate(&mut self, now: Now, payload: &[u8]) -> bool {
+        if payload.is_empty() {
+            return false;
+        }
+        self.heard = now;
+        !std::mem::replace(&mut self.active, true)
+    }
+
+    /// True when it has just fallen silent.
+    pub fn expire(&mut self, now: Now) -> bool {
+        if self.active && now.since(self.heard) >= ACTIVE_FOR {
+            self.active = false;
+            return true;
+        }
+        false
+    }
+
+    /// Where a late joiner can start at once: the latest keyframe, if its first packet is here and not too old.
+    #[must_use]
+    pub fn picture(&self, now: Now) -> Option<ExtSeq> {
+        let (seq, _) = self.picture?;
+        self.cache.as_ref()?.recent(now, seq).map(|_| seq)
+    }
+
+    /// Something on the way: what a viewer who waits can expect.
+    fn keyframe(&mut self, seq: ExtSeq, timestamp: Timestamp) {
+        self.keyframes.arrived();
+        self.picture = Some(match self.picture {
+            // Several packets of one picture say that it starts here, in any order: the first one counts.
+            Some((before, same)) if same == timestamp => (before.min(seq), timestamp),
+            // A keyframe older than the latest one, repaired late.
+            Some(before) if before.0 > seq => before,
+            _ => (seq, timestamp),
+        });
+    }
+
+    /// What the payload is, and whether a decoder may start at it; `None` when it breaks its format's rules.
+    fn facts(&mut self, payload: &[u8]) -> Option<(Facts, bool)> {
+        if payload.is_empty() {
+            return Some((Facts::Padding, false));
+        }
+        match self.codec {
+            Codec::Opus => Some((Facts::Audio, true)),
+            Codec::Vp8 => {
+                let mut descriptor = vp8::Descriptor::parse(payload)?;
+                descriptor.picture_id = descriptor.picture_id.map(|id| self.lengthen(id, descriptor.long_picture_id));
+                Some((Facts::Vp8(descriptor), descriptor.keyframe))
+            }
+            Codec::H264 => {
+                let facts = h264::Facts::parse(payload)?;
+                self.sps_seen |= facts.sps;
+                Some((Facts::H264, facts.sps || (facts.idr && !self.sps_seen)))
+            }
+        }
+    }
+
+    /// Picture ids of 7 bits continue in 15 bits, so that every subscriber gets one unbroken count.
+    fn lengthen(&mut self, id: u16, long: bool) -> u16 {
+        let id = match self.picture_id {
+            Some(newest) if !long => {
+                let step = ((i32::from(id) - i32::from(newest & 0x7f)) + 64).rem_euclid(128) - 64;
+                (i32::from(newest) + step).rem_euclid(1 << 15) as u16
+            }
+            _ => id,
+        };
+        let ahead = |newest: u16| (id.wrapping_sub(newest) & 0x7fff) < 0x4000;
+        if self.picture_id.is_none_or(ahead) {
+            self.picture_id = Some(id);
+        }
+        id
+    }
+}
+
+/// The requests of all viewers of one encoding, merged: the first at once, the next not within [`KEYFRAME_INTERVAL`] of
+/// the last one sent. Repeated at that pace until a keyframe comes.
+#[derive(Debug, Default)]
+pub struct KeyframeRequests {
+    wanted: bool,
+    sent: Option<Now>,
+}
+
+impl KeyframeRequests {
+    pub fn want(&mut self) {
+        self.wanted = true;
+    }
+    /// A keyframe has started to arrive: it answers all that was asked before.
+    pub fn arrived(&mut self) {
+        self.wanted = false;
+    }
+    /// Nobody watches any more.
+    pub fn withdraw(&mut self) {
+        self.wanted = false;
+    }
+    #[must_use]
+    pub fn wanted(&self) -> bool {
+        self.wanted
+    }
+    /// True when a request is to be sent now; it counts as sent.
+    pub fn due(&mut self, now: Now) -> bool {
+        let due = self.wanted && self.sent.is_none_or(|sent| now.since(sent) >= KEYFRAME_INTERVAL);
+        if due {
+            self.sent = Some(now);
+        }
+        due
+    }
+}
+
+const _: () = assert!(MAX_AGE.as_millis() >= KEYFRAME_INTERVAL.as_millis()); // a joiner inside the interval finds the picture

@@ -1,0 +1,288 @@
+//! From the cache to the subscribers: the second half of the media path, and the hottest loop here. Subscriber by
+//! subscriber, so that the packets of a frame to one address lie side by side in the send slots.
+
+use super::Router;
+use super::counters::{Counters, Kind};
+use crate::api::{Event, Extension};
+use crate::cache::{Facts, Packet};
+use crate::now::Now;
+use crate::outlet::Outlet;
+use crate::publication::Publication;
+use crate::subscription::{Rewrite, Subscription, Verdict};
+use crate::transport::{ExtensionIds, OUR_SSRC, Sending};
+use crate::wire::codec::vp8;
+use crate::wire::drop::DropReason;
+use crate::wire::packet::{Fields, write_header};
+use crate::wire::rtcp;
+use crate::wire::seq::{ExtSeq, SeqNo};
+
+/// Missing packets asked for in one NACK: fits a datagram even when no two are neighbours.
+const NACKS_AT_ONCE: usize = 128;
+
+impl Router {
+    /// Offers what has come since the last time to every subscription, then asks publishers for what is missing.
+    pub(super) fn forward(&mut self, now: Now, out: &mut impl Outlet) {
+        while let Some(row) = self.dirty.pop() {
+            let Some(publication) = self.publications.get_mut(row) else { continue };
+            publication.dirty = false;
+            let unsettled = std::mem::take(&mut publication.unsettled);
+            let video = !publication.is_voice();
+            for at in 0..publication.subscriptions.len() {
+                let Some(subscription) = self.subscriptions.get_mut(publication.subscriptions[at]) else { continue };
+                if let (true, Some(wanted)) = (unsettled, subscription.wanted()) {
+                    subscription.aim(publication.best(wanted));
+                }
+                let transport = self.transports.get_mut(subscription.transport);
+                if let Some(sending) = transport.and_then(|transport| transport.sending()) {
+                    let counters = &mut self.counters;
+                    Delivery { now, out, publication: &*publication, subscription: &mut *subscription, sending, counters }.run();
+                    if let (true, Some(awaited)) = (video, subscription.awaits()) {
+                        publication.encodings[usize::from(awaited)].keyframes.want();
+                    }
+                } else {
+                    for _ in &publication.fresh {
+                        self.counters.drops.count(DropReason::NotConnected);
+                    }
+                }
+                if subscription.told != subscription.current() {
+                    subscription.told = subscription.current();
+                    self.counters.layer_switches += 1;
+                    let (subscription, spatial) = (subscription.id, subscription.told);
+                    self.events.push(Event::LayerChanged { subscription, spatial });
+                }
+            }
+            publication.fresh.clear();
+            for encoding in &mut publication.encodings {
+                encoding.report_fresh = false;
+            }
+            if let Some(transport) = self.transports.get_mut(publication.transport) {
+                if let Some(sending) = transport.sending() {
+                    ask(now, publication, sending, out, &mut self.counters);
+                }
+            }
+        }
+    }
+}
+
+/// One publication's news on their way to one subscription.
+struct Delivery<'a, O: Outlet> {
+    now: Now,
+    out: &'a mut O,
+    publication: &'a Publication,
+    subscription: &'a mut Subscription,
+    sending: Sending<'a>,
+    counters: &'a mut Counters,
+}
+
+impl<O: Outlet> Delivery<'_, O> {
+    fn run(mut self) {
+        let publication = self.publication;
+        // Up to here everything of that encoding has been dealt with.
+        let mut caught_up: Option<(u8, ExtSeq)> = None;
+        for fresh in &publication.fresh {
+            if caught_up.is_some_and(|(encoding, newest)| encoding == fresh.encoding && fresh.seq <= newest) {
+                continue;
+            }
+            let encoding = &publication.encodings[usize::from(fresh.encoding)];
+            let Some((packet, payload)) = encoding.cache.as_ref().and_then(|cache| cache.get(fresh.seq)) else {
+                self.counters.drops.count(DropReason::Late);
+                continue;
+            };
+            match self.subscription.decide(fresh.encoding, encoding.epoch, packet) {
+                Verdict::Forward(rewrite) => self.send(packet, payload, &rewrite),
+                Verdict::Start => caught_up = self.start(fresh.encoding, fresh.seq),
+                Verdict::Drop(reason) => self.counters.drops.count(reason),
+            }
+        }
+        if let Some(target) = self.subscription.awaits() {
+            // A late joiner need not wait for a keyframe that has just gone by.
+            let picture = publication.encodings[usize::from(target)].picture(self.now);
+            if let Some(seq) = picture.filter(|&seq| self.subscription.may_start_from(target, seq)) {
+                self.counters.pictures_from_cache += 1;
+                self.start(target, seq);
+            }
+        }
+        self.report();
+    }
+
+    /// The switch: from the keyframe that starts at `seq` to the newest packet there is. In order that is the one packet;
+    /// when the keyframe's start was repaired late, or is a joiner's, the rest waits in the cache.
+    fn start(&mut self, encoding: u8, seq: ExtSeq) -> Option<(u8, ExtSeq)> {
+        let row = &self.publication.encodings[usize::from(encoding)];
+        let (cache, newest) = (row.cache.as_ref()?, row.gaps.highest()?);
+        let (first, _) = cache.get(seq)?;
+        self.subscription.start(encoding, row.epoch, first, &self.publication.clocks());
+        for seq in seq.0..=newest.0 {
+            let Some((packet, payload)) = cache.recent(self.now, ExtSeq(seq)) else { continue };
+            match self.subscription.decide(encoding, row.epoch, packet) {
+                Verdict::Forward(rewrite) => self.send(packet, payload, &rewrite),
+                Verdict::Drop(reason) => self.counters.drops.count(reason),
+                Verdict::Start => {}
+            }
+        }
+        Some((encoding, newest))
+    }
+
+    fn send(&mut self, packet: &Packet, payload: &[u8], rewrite: &Rewrite) {
+        let subscription = &mut *self.subscription;
+        let stamp = Stamp {
+            ssrc: subscription.ssrc,
+            payload_type: subscription.payload_type,
+            seq: rewrite.seq,
+            original: None,
+        };
+        let sent = write(self.out, &mut self.sending, &subscription.mid, stamp, packet, payload, rewrite);
+        let Some(len) = sent else {
+            self.counters.drops.count(DropReason::Oversized);
+            return;
+        };
+        subscription.packets = subscription.packets.wrapping_add(1);
+        subscription.octets = subscription.octets.wrapping_add(payload.len() as u32);
+        subscription.repairs.count(self.now, len);
+        self.counters.sent(if self.publication.is_voice() { Kind::Audio } else { Kind::Video }, len);
+    }
+
+    /// The publisher's sender report, in the subscriber's numbers: the same NTP time, so that voice and picture of one
+    /// publisher stay together (RFC 3550 §6.4.1).
+    fn report(&mut self) {
+        let Some(current) = self.subscription.current() else { return };
+        let encoding = &self.publication.encodings[usize::from(current)];
+        let Some(report) = encoding.report.filter(|_| encoding.report_fresh || self.subscription.report_owed) else {
+            return;
+        };
+        let Some(rtp) = self.subscription.timestamp(current, report.rtp) else { return };
+        let subscription = &mut *self.subscription;
+        let info = rtcp::SenderInfo {
+            ntp: report.ntp,
+            rtp,
+            packets: subscription.packets,
+            octets: subscription.octets,
+        };
+        let sent = self.sending.rtcp(self.out, |slot| {
+            let len = rtcp::write_sender_report(slot, subscription.ssrc, &info, &[])?;
+            Some(len + rtcp::write_sdes(&mut slot[len..], subscription.ssrc, &subscription.cname)?)
+        });
+        if let Some(len) = sent {
+            subscription.report_owed = false;
+            subscription.reported = Some(((report.ntp >> 16) as u32, self.now));
+            self.counters.sent(Kind::Rtcp, len);
+        }
+    }
+}
+
+/// What a packet is called where it goes.
+#[derive(Clone, Copy)]
+pub(super) struct Stamp {
+    pub ssrc: crate::wire::seq::Ssrc,
+    pub payload_type: u8,
+    pub seq: ExtSeq,
+    /// For a retransmission: the number it had first (RFC 4588 §4).
+    pub original: Option<SeqNo>,
+}
+
+/// Writes header and changed first bytes into the send slot and seals the rest from the cache behind them. `None` when it
+/// does not fit.
+pub(super) fn write(
+    out: &mut impl Outlet,
+    sending: &mut Sending<'_>,
+    mid: &str,
+    stamp: Stamp,
+    packet: &Packet,
+    payload: &[u8],
+    rewrite: &Rewrite,
+) -> Option<usize> {
+    let ids = *sending.extensions;
+    let descriptor = match packet.facts {
+        Facts::Vp8(descriptor) if !rewrite.filler => Some(descriptor),
+        _ => None,
+    };
+    let rest = match descriptor {
+        _ if rewrite.filler => &[][..],
+        Some(descriptor) => payload.get(descriptor.len..)?,
+        None => payload,
+    };
+    sending.rtp(out, stamp.seq.roc(), rest, |slot| {
+        let fields = Fields {
+            marker: packet.marker && !rewrite.filler,
+            padding: rewrite.filler,
+            payload_type: stamp.payload_type,
+            seq: stamp.seq.seq(),
+            timestamp: rewrite.timestamp,
+            ssrc: stamp.ssrc,
+        };
+        let header = write_fields(slot, &fields, &ids, mid, packet)?;
+        let body = slot.get_mut(header..)?;
+        let mut prefix = 0;
+        if let Some(original) = stamp.original {
+            body.get_mut(..2)?.copy_from_slice(&original.0.to_be_bytes());
+            prefix = 2;
+        }
+        if rewrite.filler {
+            *body.get_mut(prefix)? = 1; // One byte of padding, which counts itself.
+            prefix += 1;
+        } else if let Some(descriptor) = descriptor {
+            let descriptor = vp8::Descriptor {
+                picture_id: rewrite.picture_id,
+                tl0_pic_idx: rewrite.tl0,
+                ..descriptor
+            };
+            prefix += descriptor.write(body.get_mut(prefix..)?)?;
+        }
+        Some((header, prefix))
+    })
+}
+
+fn write_fields(
+    slot: &mut [u8],
+    fields: &Fields,
+    ids: &ExtensionIds,
+    mid: &str,
+    packet: &Packet,
+) -> Option<usize> {
+    let carried = &packet.carried;
+    let (level, rotation) = ([carried.audio_level.unwrap_or(0)], [carried.orientation.unwrap_or(0)]);
+    let delay = carried.playout_delay.unwrap_or_default();
+    let capture = &carried.capture_time[..usize::from(carried.capture_time_len)];
+    let mut elements: [(u8, &[u8]); 5] = [(0, &[]); 5];
+    let mut count = 0;
+    for (present, extension, value) in [
+        (true, Extension::Mid, mid.as_bytes()),
+        (carried.audio_level.is_some(), Extension::AudioLevel, &level),
+        (carried.orientation.is_some(), Extension::VideoOrientation, &rotation),
+        (carried.playout_delay.is_some(), Extension::PlayoutDelay, &delay),
+        (!capture.is_empty(), Extension::AbsCaptureTime, capture),
+    ] {
+        if let (true, Some(id)) = (present, ids.sent(extension)) {
+            elements[count] = (id, value);
+            count += 1;
+        }
+    }
+    write_header(slot, fields, &elements[..count])
+}
+
+/// Asks the publisher for missing packets, and for keyframes that somebody waits for.
+fn ask(now: Now, publication: &mut Publication, mut sending: Sending<'_>, out: &mut impl Outlet, counters: &mut Counters) {
+    for at in 0..publication.encodings.len() {
+        let Some(ssrc) = publication.encodings[at].ssrc else { continue };
+        let mut lost = [SeqNo(0); NACKS_AT_ONCE];
+        let count = if publication.subscriptions.is_empty() { 0 } else { publication.missing(now, at as u8, &mut lost) };
+        if count > 0 {
+            let sent = sending.rtcp(out, |slot| rtcp::write_nack(slot, OUR_SSRC, ssrc, &lost[..count]));
+            if let Some(len) = sent {
+                counters.nacks_sent += count as u64;
+                counters.sent(Kind::Rtcp, len);
+            }
+        }
+        let voice = publication.is_voice();
+        let encoding = &mut publication.encodings[at];
+        if encoding.gaps.take_given_up() && !voice {
+            encoding.keyframes.want();
+        }
+        if encoding.keyframes.due(now) {
+            if let Some(len) = sending.rtcp(out, |slot| rtcp::write_pli(slot, OUR_SSRC, ssrc)) {
+                counters.keyframe_requests_sent += 1;
+                counters.sent(Kind::Rtcp, len);
+            }
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! What happens by the clock: feedback and reports to publishers, encodings that have fallen silent, requests repeated,
+//! paths and transports that have expired. Every 10 ms while media flows, ten times a second otherwise.
+
+use std::time::Duration;
+
+use super::Router;
+use super::counters::Kind;
+use crate::api::Event;
+use crate::now::Now;
+use crate::outlet::Outlet;
+use crate::transport::{OUR_SSRC, Transport};
+use crate::wire::rtcp::{self, Block};
+use crate::wire::seq::Ssrc;
+
+const BUSY_TICK: Duration = Duration::from_millis(10);
+const IDLE_TICK: Duration = Duration::from_millis(100);
+/// libwebrtc reports on video every second; browsers stop sending MID and RID once a report has named the stream.
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+/// Report blocks in one packet (RFC 3550 §6.4.2: 5 bits).
+const MAX_BLOCKS: usize = 31;
+
+impl Router {
+    pub(super) fn tick_interval(&self) -> Duration {
+        if self.busy { BUSY_TICK } else { IDLE_TICK }
+    }
+
+    pub(super) fn tick(&mut self, now: Now, out: &mut impl Outlet) {
+        self.ticked = now;
+        self.busy = false;
+        self.tick_transports(now, out);
+        self.tick_publications(now);
+    }
+
+    fn tick_transports(&mut self, now: Now, out: &mut impl Outlet) {
+        let mut gone = Vec::new();
+        let mut moved = Vec::new();
+        for (row, transport) in self.transports.iter_mut() {
+            if transport.path.gone(now, transport.signal_lost) {
+                gone.push(transport.id);
+                continue;
+            }
+            let (changed, expired) = transport.path.expire(now);
+            if let Some(pair) = expired {
+                self.by_address.remove(&pair);
+            }
+            if changed {
+                moved.push(row);
+            }
+            self.busy |= feedback(now, transport, out, |len| self.counters.sent(Kind::Rtcp, len));
+            if now.since(transport.reported) >= REPORT_INTERVAL && !transport.streams.is_empty() {
+                transport.reported = now;
+                if let Some(len) = receiver_report(now, transport, out) {
+                    self.counters.sent(Kind::Rtcp, len);
+                }
+            }
+        }
+        for row in moved {
+            self.path_changed(row);
+        }
+        for id in gone {
+            self.remove_transport(id);
+            self.counters.transports_gone += 1;
+            self.events.push(Event::TransportGone { transport: id });
+        }
+    }
+
+    fn tick_publications(&mut self, now: Now) {
+        for (row, publication) in self.publications.iter_mut() {
+            let mut wake = false;
+            for at in 0..publication.encodings.len() {
+                let encoding = &mut publication.encodings[at];
+                if encoding.expire(now) {
+                    publication.unsettled = true;
+                    wake = true;
+                    self.events.push(Event::EncodingActive {
+                        publication: publication.id,
+                        encoding: at as u8,
+                        active: false,
+                    });
+                }
+                if encoding.keyframes.wanted() {
+                    let watched = publication.subscriptions.iter().filter_map(|&row| self.subscriptions.get(row)).any(
+                        |subscription| {
+                            subscription.target() == Some(at as u8) || subscription.current() == Some(at as u8)
+                        },
+                    );
+                    if !watched {
+                        encoding.keyframes.withdraw();
+                    }
+                }
+                wake |= encoding.keyframes.wanted() || encoding.gaps.missing() > 0;
+                self.busy |= encoding.active;
+            }
+            self.busy |= wake;
+            if wake && !std::mem::replace(&mut publication.dirty, true) {
+                self.dirty.push(row);
+            }
+        }
+    }
+}
+
+/// Transport-wide feedback, when it is time. True while arrivals wait to be told.
+fn feedback(now: Now, transport: &mut Transport, out: &mut impl Outlet, mut sent: impl FnMut(usize)) -> bool {
+    let Some(mut arrivals) = transport.arrivals.take() else { return false };
+    if arrivals.due(now) {
+        if let Some(mut sending) = transport.sending() {
+            while let Some(len) = sending.rtcp(out, |slot| arrivals.write(now, &mut slot[..MAX_FEEDBACK], OUR_SSRC)) {
+                sent(len);
+            }
+        }
+    }
+    let waiting = arrivals.waiting();
+    transport.arrivals = Some(arrivals);
+    waiting
+}
+
+/// Stays below every MTU, with room for the seal.
+const MAX_FEEDBACK: usize = 1_100;
+
+fn receiver_report(now: Now, transport: &mut Transport, out: &mut impl Outlet) -> Option<usize> {
+    let mut blocks = [Block {
+        ssrc: Ssrc(0),
+        fraction_lost: 0,
+        lost: 0,
+        highest: 0,
+        jitter: 0,
+        last_sr: 0,
+        delay: 0,
+    }; MAX_BLOCKS];
+    let mut count = 0;
+    for stream in transport.streams.iter_mut().take(MAX_BLOCKS) {
+        if let Some(block) = stream.reception.block(now, stream.ssrc) {
+            blocks[count] = block;
+            count += 1;
+        }
+    }
+    transport.sending()?.rtcp(out, |slot| rtcp::write_receiver_report(slot, OUR_SSRC, &blocks[..count]))
+}

@@ -1,0 +1,280 @@
+//! One ICE + DTLS + SRTP association with one client: which addresses are his, which streams he sends, the keys of both
+//! directions. It opens what comes in and seals what goes out; it knows publications and subscriptions only as row keys
+//! that the router gave it. First and last stop of every media packet.
+
+pub mod path;
+pub mod streams;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use self::path::Path;
+use self::streams::Streams;
+use crate::api::{Extension, Profile, TransportId};
+use crate::bucket::Bucket;
+use crate::now::Now;
+use crate::outlet::Outlet;
+use crate::twcc::Arrivals;
+use crate::wire::drop::DropReason;
+use crate::wire::packet::Header;
+use crate::wire::seq::{ExtSeq, SeqNo, Ssrc};
+use crate::wire::srtp::{self, Opener, ReplayWindow, Sealer};
+use crate::wire::stun::IntegrityKey;
+
+/// SSRC of our own RTCP where no subscription's SSRC is meant.
+pub const OUR_SSRC: Ssrc = Ssrc(1);
+/// Senders of SRTCP remembered per transport: each sends with an index of its own (RFC 3711 §3.2.1).
+const MAX_RTCP_SENDERS: usize = 64;
+/// A sender silent for this long may be forgotten for a new one.
+const RTCP_SENDER_IDLE: Duration = Duration::from_secs(30);
+/// Assumed until a receiver report has told: what a nationwide path takes.
+const DEFAULT_ROUND_TRIP: Duration = Duration::from_millis(100);
+
+/// Ids of the header extensions on this transport (RFC 8285); 0 = not mapped.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ExtensionIds([u8; 9]);
+
+impl ExtensionIds {
+    #[must_use]
+    pub fn new(mapping: &[(Extension, u8)]) -> Self {
+        let mut ids = Self::default();
+        for &(extension, id) in mapping {
+            ids.0[extension as usize] = id;
+        }
+        ids
+    }
+    #[must_use]
+    pub fn get(&self, extension: Extension) -> Option<u8> {
+        Some(self.0[extension as usize]).filter(|&id| id != 0)
+    }
+    /// For writing: only what the one-byte form can say, so that one long id never makes every header longer.
+    #[must_use]
+    pub fn sent(&self, extension: Extension) -> Option<u8> {
+        self.get(extension).filter(|&id| id <= 14)
+    }
+}
+
+struct Keys {
+    opener: Opener,
+    sealer: Sealer,
+    /// SRTCP index of what we send: one count for the whole transport.
+    rtcp_index: u32,
+}
+
+struct RtcpSender {
+    ssrc: u32,
+    window: ReplayWindow,
+    heard: Now,
+}
+
+pub struct Transport {
+    pub id: TransportId,
+    pub local_ufrag: String,
+    pub remote_ufrag: String,
+    pub integrity: IntegrityKey,
+    pub may_publish: bool,
+    pub signal_lost: bool,
+    pub path: Path,
+    pub extensions: ExtensionIds,
+    pub streams: Streams,
+    pub arrivals: Option<Arrivals>,
+    /// Row keys, kept by the router.
+    pub publications: Vec<u32>,
+    pub subscriptions: Vec<u32>,
+    /// Bounds answers to checks, and DTLS datagrams upward.
+    pub checks: Bucket,
+    pub dtls: Bucket,
+    pub reported: Now,
+    keys: Option<Keys>,
+    rtcp_senders: Vec<RtcpSender>,
+    round_trip: Option<Duration>,
+}
+
+impl Transport {
+    #[must_use]
+    pub fn new(
+        now: Now,
+        id: TransportId,
+        local_ufrag: String,
+        local_pwd: &str,
+        remote_ufrag: String,
+        may_publish: bool,
+    ) -> Self {
+        Self {
+            id,
+            local_ufrag,
+            remote_ufrag,
+            integrity: IntegrityKey::new(local_pwd),
+            may_publish,
+            signal_lost: false,
+            path: Path::new(now),
+            extensions: ExtensionIds::default(),
+            streams: Streams::default(),
+            arrivals: None,
+            publications: Vec::new(),
+            subscriptions: Vec::new(),
+            // A browser checks each pair every 50 ms at most, and settles at one in 2.5 s.
+            checks: Bucket::new(100, 100, now),
+            // A handshake is some ten datagrams; chat and files are DTLS datagrams of about 1,200 bytes as well.
+            dtls: Bucket::new(2_000, 512, now),
+            reported: now,
+            keys: None,
+            rtcp_senders: Vec::new(),
+            round_trip: None,
+        }
+    }
+
+    /// Given once: keys for the same association never change, and a second set would reuse counters.
+    pub fn set_keys(&mut self, profile: Profile, receive: &[u8], send: &[u8]) -> Result<(), srtp::BadKey> {
+        if self.keys.is_some() {
+            return Ok(());
+        }
+        let profile = match profile {
+            Profile::AeadAes128Gcm => srtp::Profile::AeadAes128Gcm,
+            Profile::Aes128CmHmacSha1_80 => srtp::Profile::Aes128CmHmacSha1_80,
+        };
+        self.keys = Some(Keys {
+            opener: Opener::new(profile, receive)?,
+            sealer: Sealer::new(profile, send)?,
+            rtcp_index: 0,
+        });
+        self.path.keyed();
+        Ok(())
+    }
+
+    #[must_use]
+    pub fn has_keys(&self) -> bool {
+        self.keys.is_some()
+    }
+
+    #[must_use]
+    pub fn round_trip(&self) -> Duration {
+        self.round_trip.unwrap_or(DEFAULT_ROUND_TRIP)
+    }
+
+    /// A round trip measured from a receiver report.
+    pub fn measured(&mut self, sample: Duration) {
+        let sample = sample.clamp(Duration::from_millis(5), Duration::from_secs(2));
+        self.round_trip = Some(match self.round_trip {
+            None => sample,
+            Some(before) => (before * 7 + sample) / 8,
+        });
+    }
+
+    /// Decrypts an RTP packet in place; returns its length without the tag and its index. State changes only after the
+    /// tag has been found right: replay window, transport-wide arrival, statistics of a stream that is already bound.
+    pub fn open_rtp(
+        &mut self,
+        now: Now,
+        header: &Header,
+        packet: &mut [u8],
+    ) -> Result<(usize, ExtSeq), DropReason> {
+        let keys = self.keys.as_mut().ok_or(DropReason::NoKeys)?;
+        let stream = self.streams.find(header.ssrc);
+        let index = match &stream {
+            Some(stream) => stream.window.check(header.seq)?,
+            None => ReplayWindow::default().check(header.seq)?,
+        };
+        let len = keys.opener.open_rtp(packet, header.len, index)?;
+        if let Some(stream) = stream {
+            stream.accept(now, index, header.timestamp);
+        }
+        if let Some(id) = self.extensions.get(Extension::TransportWideCc) {
+            if let Some(&[high, low]) = header.extension(packet, id) {
+                self.arrivals
+                    .get_or_insert_with(|| Arrivals::new(now))
+                    .record(now, SeqNo(u16::from_be_bytes([high, low])), header.ssrc);
+            }
+        }
+        Ok((len, index))
+    }
+
+    /// Decrypts an SRTCP compound in place; returns its plain length.
+    pub fn open_rtcp(&mut self, now: Now, packet: &mut [u8]) -> Result<usize, DropReason> {
+        let keys = self.keys.as_mut().ok_or(DropReason::NoKeys)?;
+        let (len, index) = keys.opener.open_rtcp(packet)?;
+        let Some(&[a, b, c, d]) = packet.get(4..8) else {
+            return Err(DropReason::BadRtcp);
+        };
+        let ssrc = u32::from_be_bytes([a, b, c, d]);
+        let known = self.rtcp_senders.iter().position(|sender| sender.ssrc == ssrc);
+        let at = match known {
+            Some(at) => at,
+            None if self.rtcp_senders.len() < MAX_RTCP_SENDERS => self.rtcp_senders.len(),
+            None => self
+                .rtcp_senders
+                .iter()
+                .position(|sender| now.since(sender.heard) > RTCP_SENDER_IDLE)
+                .ok_or(DropReason::TooManyStreams)?,
+        };
+        if known.is_none() {
+            let sender = RtcpSender { ssrc, window: ReplayWindow::default(), heard: now };
+            match self.rtcp_senders.get_mut(at) {
+                Some(idle) => *idle = sender,
+                None => self.rtcp_senders.push(sender),
+            }
+        }
+        let sender = &mut self.rtcp_senders[at];
+        let index = sender.window.check_index(u64::from(index))?;
+        sender.window.accept(index);
+        sender.heard = now;
+        Ok(len)
+    }
+
+    /// Where to send, once there is a path and there are keys.
+    #[must_use]
+    pub fn ready(&self) -> Option<(SocketAddr, SocketAddr)> {
+        self.keys.as_ref().and(self.path.selected())
+    }
+
+    /// The means to seal packets for this client, and where they go.
+    pub fn sending(&mut self) -> Option<Sending<'_>> {
+        let (local, remote) = self.path.selected()?;
+        let keys = self.keys.as_mut()?;
+        Some(Sending { keys, local, remote, extensions: &self.extensions })
+    }
+}
+
+/// A transport with path and keys, borrowed for a run of packets.
+pub struct Sending<'a> {
+    keys: &'a mut Keys,
+    local: SocketAddr,
+    remote: SocketAddr,
+    pub extensions: &'a ExtensionIds,
+}
+
+impl Sending<'_> {
+    /// Seals what `write` puts into the slot (header, then prefix; it returns both lengths) with `rest` behind it.
+    /// Returns the datagram's length.
+    pub fn rtp(
+        &mut self,
+        out: &mut impl Outlet,
+        roc: u32,
+        rest: &[u8],
+        write: impl FnOnce(&mut [u8]) -> Option<(usize, usize)>,
+    ) -> Option<usize> {
+        let slot = out.slot();
+        let (header, prefix) = write(slot)?;
+        let len = self.keys.sealer.seal_rtp(slot, header, prefix, rest, roc)?;
+        out.commit(self.local, self.remote, len);
+        Some(len)
+    }
+
+    /// Seals the compound that `write` puts into the slot. The count of SRTCP packets ends at 2^31 (RFC 3711 §9.2): at
+    /// twenty a second that is three years, and then reports stop.
+    pub fn rtcp(
+        &mut self,
+        out: &mut impl Outlet,
+        write: impl FnOnce(&mut [u8]) -> Option<usize>,
+    ) -> Option<usize> {
+        if self.keys.rtcp_index >= 1 << 31 {
+            return None;
+        }
+        let slot = out.slot();
+        let plain = write(slot)?;
+        let len = self.keys.sealer.seal_rtcp(slot, plain, self.keys.rtcp_index)?;
+        self.keys.rtcp_index += 1;
+        out.commit(self.local, self.remote, len);
+        Some(len)
+    }
+}

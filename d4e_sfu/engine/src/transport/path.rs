@@ -1,0 +1,292 @@
+//! The address pairs that a client has proven to own by authenticated checks, and the one we send on (ICE-lite, RFC 8445).
+//! A small table with one rule; it reads no datagram.
+//!
+//! The rule: among validated, nominated pairs send on the one where SRTP or SRTCP last authenticated; before keys exist,
+//! where the last check with USE-CANDIDATE came from. Nothing else moves the path. A pair that has not been checked for
+//! [`PAIR_LIFE`] is no longer validated.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::now::Now;
+
+/// Pairs remembered per transport; the least recently checked one makes room.
+pub const MAX_PAIRS: usize = 8;
+/// Consent (RFC 7675 §5.1), and the shorter time when the signalling is lost as well.
+pub const CONSENT: Duration = Duration::from_secs(30);
+pub const CONSENT_SIGNAL_LOST: Duration = Duration::from_secs(15);
+/// Clients check the pair in use every 2.5 s (libwebrtc) to 6 s (RFC 7675); one that is silent this long is left.
+pub const PAIR_LIFE: Duration = Duration::from_secs(15);
+
+#[derive(Clone, Copy, Debug)]
+struct Pair {
+    local: SocketAddr,
+    remote: SocketAddr,
+    checked: Now,
+    nominated: Option<Now>,
+    media: Option<Now>,
+}
+
+#[derive(Debug)]
+pub struct Path {
+    pairs: Vec<Pair>,
+    selected: Option<(SocketAddr, SocketAddr)>,
+    keyed: bool,
+    checked: Now,
+}
+
+/// What a check or a media packet changed.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Change {
+    /// The selected pair is another one now.
+    pub moved: bool,
+    /// This pair had to make room.
+    pub evicted: Option<(SocketAddr, SocketAddr)>,
+}
+
+impl Path {
+    #[must_use]
+    pub fn new(now: Now) -> Self {
+        Self {
+            pairs: Vec::new(),
+            selected: None,
+            keyed: false,
+            checked: now,
+        }
+    }
+
+    #[must_use]
+    pub fn selected(&self) -> Option<(SocketAddr, SocketAddr)> {
+        self.selected
+    }
+
+    pub fn keyed(&mut self) {
+        self.keyed = true;
+    }
+
+    /// An authenticated check came from `remote` to `local`.
+    pub fn check(&mut self, now: Now, local: SocketAddr, remote: SocketAddr, use_candidate: bool) -> Change {
+        let mut change = Change::default();
+        self.checked = now;
+        let at = match self.find(local, remote) {
+            Some(at) => at,
+            None => {
+                if self.pairs.len() == MAX_PAIRS {
+                    change.evicted = self.evict();
+                }
+                self.pairs.push(Pair {
+                    local,
+                    remote,
+                    checked: now,
+                    nominated: None,
+                    media: None,
+                });
+                self.pairs.len() - 1
+            }
+        };
+        let pair = &mut self.pairs[at];
+        pair.checked = now;
+        if use_candidate {
+            pair.nominated = Some(now);
+            if !self.keyed || self.selected.is_none() {
+                change.moved = self.select(Some((local, remote)));
+            }
+        }
+        change
+    }
+
+    /// SRTP or SRTCP that came from `remote` to `local` authenticated. True when that moved the path.
+    pub fn media(&mut self, now: Now, local: SocketAddr, remote: SocketAddr) -> bool {
+        let Some(at) = self.find(local, remote) else {
+            return false;
+        };
+        self.pairs[at].media = Some(now);
+        self.pairs[at].nominated.is_some() && self.select(Some((local, remote)))
+    }
+
+    /// Forgets pairs that are no longer checked, but never the last one: consent ends with the transport.
+    pub fn expire(&mut self, now: Now) -> (bool, Option<(SocketAddr, SocketAddr)>) {
+        let freshest = self.pairs.iter().map(|pair| pair.checked).max();
+        let Some(at) = self
+            .pairs
+            .iter()
+            .position(|pair| now.since(pair.checked) > PAIR_LIFE && Some(pair.checked) != freshest)
+        else {
+            return (false, None);
+        };
+        let gone = self.pairs.swap_remove(at);
+        let mut moved = false;
+        if self.selected == Some((gone.local, gone.remote)) {
+            let next = self
+                .pairs
+                .iter()
+                .filter(|pair| pair.nominated.is_some())
+                .max_by_key(|pair| (pair.media, pair.nominated))
+                .map(|pair| (pair.local, pair.remote));
+            moved = self.select(next);
+        }
+        (moved, Some((gone.local, gone.remote)))
+    }
+
+    /// The pair belongs to another transport now.
+    pub fn remove(&mut self, local: SocketAddr, remote: SocketAddr) {
+        self.pairs.retain(|pair| (pair.local, pair.remote) != (local, remote));
+        if self.selected == Some((local, remote)) {
+            self.selected = None;
+        }
+    }
+
+    /// When this pair was last checked, if it is one of ours.
+    #[must_use]
+    pub fn last_checked(&self, local: SocketAddr, remote: SocketAddr) -> Option<Now> {
+        self.find(local, remote).map(|at| self.pairs[at].checked)
+    }
+
+    /// No authenticated check for too long.
+    #[must_use]
+    pub fn gone(&self, now: Now, signal_lost: bool) -> bool {
+        let limit = if signal_lost { CONSENT_SIGNAL_LOST } else { CONSENT };
+        now.since(self.checked) >= limit
+    }
+
+    pub fn pairs(&self) -> impl Iterator<Item = (SocketAddr, SocketAddr)> + '_ {
+        self.pairs.iter().map(|pair| (pair.local, pair.remote))
+    }
+
+    fn find(&self, local: SocketAddr, remote: SocketAddr) -> Option<usize> {
+        self.pairs.iter().position(|pair| pair.remote == remote && pair.local == local)
+    }
+
+    fn select(&mut self, pair: Option<(SocketAddr, SocketAddr)>) -> bool {
+        let moved = self.selected != pair;
+        self.selected = pair;
+        moved
+    }
+
+    fn evict(&mut self) -> Option<(SocketAddr, SocketAddr)> {
+        let (at, _) = self
+            .pairs
+            .iter()
+            .enumerate()
+            .filter(|(_, pair)| self.selected != Some((pair.local, pair.remote)))
+            .min_by_key(|(_, pair)| pair.checked)?;
+        let gone = self.pairs.swap_remove(at);
+        Some((gone.local, gone.remote))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LOCAL: &str = "10.0.0.1:7882";
+    fn at(s: &str) -> SocketAddr {
+        s.parse().unwrap()
+    }
+    fn remote(port: u16) -> SocketAddr {
+        SocketAddr::from(([192, 0, 2, 1], port))
+    }
+    fn secs(s: u64) -> Now {
+        Now::from_millis(s * 1_000)
+    }
+
+    struct Case {
+        name: &'static str,
+        steps: &'static [Step],
+        selected: Option<u16>,
+    }
+    enum Step {
+        Check(u16),
+        Nominate(u16),
+        Keys,
+        Media(u16),
+    }
+    use Step::{Check, Keys, Media, Nominate};
+
+    #[test]
+    fn the_rule_as_a_table() {
+        let cases = [
+            Case { name: "nothing", steps: &[], selected: None },
+            Case { name: "a check without USE-CANDIDATE selects nothing", steps: &[Check(1)], selected: None },
+            Case { name: "the first nomination selects", steps: &[Check(1), Nominate(1)], selected: Some(1) },
+            Case { name: "before keys the last nomination wins", steps: &[Nominate(1), Nominate(2)], selected: Some(2) },
+            Case { name: "and may return", steps: &[Nominate(1), Nominate(2), Nominate(1)], selected: Some(1) },
+            Case { name: "after keys a nomination alone does not move", steps: &[Nominate(1), Keys, Nominate(2)], selected: Some(1) },
+            Case { name: "media on a nominated pair moves", steps: &[Nominate(1), Keys, Nominate(2), Media(2)], selected: Some(2) },
+            Case { name: "media on a pair only checked does not", steps: &[Nominate(1), Keys, Check(2), Media(2)], selected: Some(1) },
+            Case { name: "media before its nomination does not move by itself", steps: &[Nominate(1), Keys, Check(2), Media(2), Nominate(2)], selected: Some(1) },
+            Case { name: "the next media after it does", steps: &[Nominate(1), Keys, Check(2), Media(2), Nominate(2), Media(2)], selected: Some(2) },
+            Case { name: "media from an address never checked moves nothing", steps: &[Nominate(1), Keys, Media(3)], selected: Some(1) },
+            Case { name: "back and forth follows the media", steps: &[Nominate(1), Keys, Nominate(2), Media(2), Media(1)], selected: Some(1) },
+            Case { name: "keys before any pair: the first nomination selects", steps: &[Keys, Check(1), Nominate(1)], selected: Some(1) },
+        ];
+        for case in cases {
+            let mut path = Path::new(Now(0));
+            for (n, step) in case.steps.iter().enumerate() {
+                let now = Now::from_millis(n as u64);
+                match *step {
+                    Check(port) => {
+                        path.check(now, at(LOCAL), remote(port), false);
+                    }
+                    Nominate(port) => {
+                        path.check(now, at(LOCAL), remote(port), true);
+                    }
+                    Keys => path.keyed(),
+                    Media(port) => {
+                        path.media(now, at(LOCAL), remote(port));
+                    }
+                }
+            }
+            let expected = case.selected.map(|port| (at(LOCAL), remote(port)));
+            assert_eq!(path.selected(), expected, "{}", case.name);
+        }
+    }
+
+    #[test]
+    fn two_sockets_of_ours_are_two_pairs() {
+        let mut path = Path::new(Now(0));
+        path.check(Now(0), at(LOCAL), remote(1), true);
+        path.check(Now(1), at("10.0.0.2:7882"), remote(1), true);
+        assert_eq!(path.selected(), Some((at("10.0.0.2:7882"), remote(1))));
+        assert_eq!(path.pairs().count(), 2);
+    }
+
+    #[test]
+    fn eight_pairs_and_the_selected_one_stays() {
+        let mut path = Path::new(Now(0));
+        path.check(Now(0), at(LOCAL), remote(1), true);
+        for port in 2..=20 {
+            let change = path.check(Now(u64::from(port)), at(LOCAL), remote(port), false);
+            assert_eq!(change.evicted.is_some(), port > 8, "{port}");
+        }
+        assert_eq!(path.pairs().count(), MAX_PAIRS);
+        assert_eq!(path.selected(), Some((at(LOCAL), remote(1))));
+    }
+
+    #[test]
+    fn consent_ends_after_thirty_seconds_or_fifteen_without_signalling() {
+        let mut path = Path::new(Now(0));
+        path.check(secs(5), at(LOCAL), remote(1), true);
+        assert!(!path.gone(Now(secs(35).0 - 1), false));
+        assert!(path.gone(secs(35), false));
+        assert!(!path.gone(Now(secs(20).0 - 1), true));
+        assert!(path.gone(secs(20), true));
+    }
+
+    #[test]
+    fn a_selected_pair_that_is_no_longer_checked_is_left_for_a_live_one() {
+        let mut path = Path::new(Now(0));
+        path.check(Now(0), at(LOCAL), remote(1), true);
+        path.keyed();
+        path.media(Now(1), at(LOCAL), remote(1));
+        for s in 1..=15 {
+            path.check(secs(s), at(LOCAL), remote(2), true);
+            assert_eq!(path.expire(secs(s)), (false, None), "{s}");
+        }
+        path.check(secs(16), at(LOCAL), remote(2), true);
+        assert_eq!(path.expire(secs(16)), (true, Some((at(LOCAL), remote(1)))));
+        assert_eq!(path.selected(), Some((at(LOCAL), remote(2))));
+        // The last pair stays until consent ends.
+        assert_eq!(path.expire(secs(60)), (false, None));
+    }
+}
