@@ -22,6 +22,7 @@ from aiohttp import web
 from d4e_sfu import errors
 from d4e_sfu._engine import Event
 from d4e_sfu.config import Config, Listener, Tls
+from d4e_sfu.core.boundary import TransportId
 from d4e_sfu.core.sfu import Sfu
 from d4e_sfu.drivers import engine as engines
 from d4e_sfu.drivers.dtls import Associations, EngineCertificate
@@ -104,6 +105,8 @@ class Server:
             log.warning("stopping with %d connections open", self.signalling.connections)
         for runner in self._runners:
             await runner.cleanup()
+        for associations in self.associations.values():
+            associations.stop()
         for each in self.engines:
             each.stop()
 
@@ -118,17 +121,20 @@ class Server:
         for number in range(self.config.media.workers):
             sockets, candidates = engines.bind(self.config.media, number)
             driver = engines.EngineDriver(f"worker-{number}", sockets, candidates, self._engine_event)
-            associations = Associations(certificate, driver, self.sfu)
+            associations = Associations(driver.submit, self.sfu, certificate=certificate)
             self.engines.append(driver)
             self.associations[driver] = associations
             self.sfu.add_worker(driver, associations)
             log.info("worker name=%s candidates=%s", driver.name, " ".join(f"{ip}:{port}" for ip, port in candidates))
 
     def _engine_event(self, driver: engines.EngineDriver, event: Event) -> None:
-        if isinstance(event, Event.Dtls):
-            self.associations[driver].receive(event.transport, event.datagram)
-        else:
-            self.sfu.engine_event(driver, event, now=time.monotonic())
+        match event:
+            case Event.Dtls(transport=transport, datagram=datagram):
+                self.associations[driver].receive(TransportId(transport), datagram)
+            case Event.PathChanged(transport=transport):
+                self.associations[driver].path_changed(TransportId(transport))
+            case _:
+                self.sfu.engine_event(driver, event, now=time.monotonic())
 
     # --- HTTP --------------------------------------------------------------------------------------------------------
 

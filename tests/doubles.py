@@ -118,7 +118,7 @@ class Description:
     """The peer connection of a client, as far as its offers show: sections are added and never removed."""
 
     def __init__(self, name: str, *, audios: int = 3, videos: int = 3) -> None:
-        self.name = name
+        self.name = "".join(letter for letter in name if letter.isalnum())  # RFC 8839 §5.4: ice-char
         self.sections = [Section("audio", "recvonly") for _ in range(audios)]
         self.sections += [Section("video", "recvonly") for _ in range(videos)]
         self.sections.append(Section("application", ""))

@@ -140,6 +140,7 @@ class _Connection:
         self._waiting_bytes = 0
         self._wake = asyncio.Event()
         self._ending: tuple[int, str] | None = None
+        self._cutting: asyncio.TimerHandle | None = None
         self._messages = Allowance(rate=MESSAGES_PER_SECOND, burst=MESSAGE_BURST, now=now)
         self._bytes = Allowance(rate=BYTES_PER_SECOND, burst=BYTES_BURST, now=now)
 
@@ -161,6 +162,8 @@ class _Connection:
         if self._ending is None:
             self._ending = (code, reason)
             self._wake.set()
+            # Whoever does not read our last words in time does not get them.
+            self._cutting = asyncio.get_running_loop().call_later(CLOSE_SECONDS, self._cut)
 
     # --- the connection's life ---------------------------------------------------------------------------------------
 
@@ -178,7 +181,7 @@ class _Connection:
                 sfu.client_failed(participant, now=time.monotonic())
             self.close(WSCloseCode.INTERNAL_ERROR, OUR_FAULT)
         finally:
-            if participant is not None and self._ending is None:
+            if participant is not None:  # if the core has closed us, it knows and this changes nothing
                 sfu.client_lost(participant, self, now=time.monotonic())
             self.close(WSCloseCode.OK, "")
             await writing
@@ -207,7 +210,6 @@ class _Connection:
             elif frame.type is WSMsgType.TEXT:
                 # The protocol's JSON form; no client that is in use sends it.
                 self.close(WSCloseCode.UNSUPPORTED_DATA, "binary messages only")
-                sfu.client_lost(participant, self, now=now)
                 return
 
     def _answer_ping(self, request: rtc.SignalRequest) -> bool:
@@ -229,23 +231,20 @@ class _Connection:
             while self._waiting:
                 message = self._waiting.popleft()
                 try:
-                    if self._ending is None:
-                        await self._socket.send_bytes(message)
-                    else:  # last words: not longer than it takes a client that still reads
-                        await asyncio.wait_for(self._socket.send_bytes(message), CLOSE_SECONDS)
-                except (ConnectionError, TimeoutError):
+                    await self._socket.send_bytes(message)
+                except ConnectionError:
                     self._waiting.clear()
-                    self._cut()
                 self._waiting_bytes = max(0, self._waiting_bytes - len(message))
             if self._ending is not None:
                 break
             self._wake.clear()
             await self._wake.wait()
         code, reason = self._ending
-        with contextlib.suppress(ConnectionError, TimeoutError):
+        with contextlib.suppress(ConnectionError):
             # RFC 6455 §5.5: a control frame carries at most 125 bytes, two of them the code.
-            closing = self._socket.close(code=code, message=reason.encode()[:123])
-            await asyncio.wait_for(closing, 2 * CLOSE_SECONDS)
+            await self._socket.close(code=code, message=reason.encode()[:123])
+        if self._cutting is not None:
+            self._cutting.cancel()
         self._cut()
 
     def _cut(self) -> None:

@@ -189,6 +189,7 @@ def test_who_leaves_is_gone_for_everyone_at_once(house: House) -> None:
     an, binh = house.join("an"), house.join("binh")
     before = an.client.last("update").participants[0]
     transport = binh.participant.transport
+    assert transport is not None
     binh.ask(leave=rtc.LeaveRequest(reason=Reason.CLIENT_INITIATED))
     (told,) = an.client.last("update").participants
     assert (told.sid, told.identity, told.state) == (before.sid, "binh", States.DISCONNECTED)
@@ -270,6 +271,7 @@ def test_a_lost_socket_keeps_the_media_for_a_while_and_no_longer(house: House) -
     binh.connect()
     binh.client.responses.clear()
     house.sfu.client_lost(an.participant, an.client, now=100.0)
+    assert an.participant.transport is not None
     assert house.engine.take(Command.SetSignalLost) == [Command.SetSignalLost(an.participant.transport, True)]
     house.sfu.tick(now=100.0 + LOST_SECONDS - 0.1)
     assert binh.client.kinds() == []
