@@ -29,7 +29,9 @@ class Permission:
         if message is not None and not self._everyone:
             entries = message.track_permissions[:MAX_ENTRIES]
             self._by_sid = {each.participant_sid: _tracks(each) for each in entries if each.participant_sid}
-            self._by_identity = {each.participant_identity: _tracks(each) for each in entries if each.participant_identity}
+            self._by_identity = {
+                each.participant_identity: _tracks(each) for each in entries if each.participant_identity
+            }
 
     def allows(self, subscriber: Participant, publication_sid: str) -> bool:
         if self._everyone:
