@@ -238,6 +238,28 @@ def test_the_recorded_session_of_a_browser_is_followed_to_its_end() -> None:
     assert [placed.subscription for placed in answer.placed] == [2]
 
 
+def test_the_recorded_session_of_a_native_client_is_followed_to_its_end() -> None:
+    talks = negotiation()
+    for name, pending, published, unpublished in (
+        ("join", [], [], []),
+        ("publish", [mic(), cam()], [("TR_mic", Codec.Opus, [None]), ("TR_cam", Codec.Vp8, ["q", "h", "f"])], []),
+        ("publish-h264", [cam("TR_h264", mime_type="")], [("TR_h264", Codec.H264, [None])], []),
+        ("unpublish", [], [], ["TR_cam"]),
+        ("republish", [cam("TR_again")], [("TR_again", Codec.Vp8, ["q", "h", "f"])], []),
+    ):
+        offer = (VECTORS / f"livekit-python-{name}.sdp").read_bytes().decode()
+        answer = talks.answer(offer, pending=pending, outgoing=[voice(1), picture(2)])
+        assert [
+            (each.track_sid, each.spec.codec, [encoding.rid for encoding in each.spec.encodings])
+            for each in answer.published
+        ] == published, name
+        assert answer.unpublished == unpublished, name
+        assert answer.mid_to_track_id == {"0": "TR_1", "3": "TR_2"}
+    assert "a=simulcast:recv f;h;q\r\n" in answer.sdp
+    # It publishes without retransmission, and by the SSRC that it signals where there are no rids.
+    assert all(bound.spec.rtx_payload_type is None for bound in answer.published)
+
+
 # --- header extensions and payload types -----------------------------------------------------------------------------
 
 
