@@ -160,7 +160,7 @@ class EngineDtls(RTCDtlsTransport):
             fingerprints=[RTCDtlsFingerprint(algorithm=name, value=value) for name, value in fingerprints]
         )
         self._inbox = inbox
-        self._send = send
+        self._out = send
         self._keys = keys
         self._on_end = on_end
         self._turn = turn
@@ -300,7 +300,7 @@ class EngineDtls(RTCDtlsTransport):
             if self._replays_left < 0:
                 self._replay_at = None
                 return
-        self._send(self._flight)
+        self._out(self._flight)
         self.replayed += 1
         self._replay_after = min(2 * self._replay_after, _LONGEST_REPLAY)
         self._replay_at = now + self._replay_after
@@ -308,7 +308,7 @@ class EngineDtls(RTCDtlsTransport):
     def resend(self) -> None:
         """The path has just come up: what was sent before it did is lost."""
         if not self.encrypted and self._flight:
-            self._send(self._flight)
+            self._out(self._flight)
 
     def _profile(self) -> SRTPProtectionProfile | None:
         assert self._ssl is not None
@@ -335,7 +335,7 @@ class EngineDtls(RTCDtlsTransport):
             self._send_shutdown()  # the server is connected and reads encrypted records only
         else:
             # RFC 6347 §4.1, epoch 0; a sequence number above any that a handshake uses.
-            self._send([pack("!BHHHLHBB", 21, _DTLS_1_2, 0, 0, 0xFFFF, 2, _FATAL, description)])
+            self._out([pack("!BHHHLHBB", 21, _DTLS_1_2, 0, 0, 0xFFFF, 2, _FATAL, description)])
 
     def _send_shutdown(self) -> None:
         assert self._ssl is not None
@@ -399,7 +399,7 @@ class EngineDtls(RTCDtlsTransport):
         datagrams = packed(written)
         if self._state is State.CONNECTING:
             self._flight = datagrams
-        self._send(datagrams)
+        self._out(datagrams)
         return True
 
     def _drain(self) -> bytes:
