@@ -13,6 +13,9 @@ import { decodeTokenPayload } from "livekit-client";
 
 const KEPT = "d4e-token";
 
+/** Roles of the sample policy that only watch: a hint, so that nobody is asked for a camera in vain. */
+const WATCHING: readonly string[] = ["observer"];
+
 /** What the page may show before the server has answered. The server alone decides rights. */
 export interface Invitation {
   token: string;
@@ -39,13 +42,14 @@ export function read(token: string): Invitation | null {
   }
   const grant = record(claims["video"]);
   const identity = text(claims["sub"]);
+  const role = text(record(claims["d4e"])["role"]);
   return {
     token,
     room: text(grant["room"]),
     identity,
     name: text(claims["name"]) || identity,
-    role: text(record(claims["d4e"])["role"]),
-    mayPublish: grant["canPublish"] !== false,
+    role,
+    mayPublish: grant["canPublish"] !== false && !WATCHING.includes(role),
     mayRename: grant["canUpdateOwnMetadata"] === true,
   };
 }
