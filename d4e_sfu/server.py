@@ -1,33 +1,39 @@
 """The composition root: builds the core and its drivers from one configuration, runs them, and stops them in order.
 
-Start: media ports, workers, associations, core, HTTP. SIGTERM or SIGINT: no new joins, everyone is asked to join
-again, last words are sent, workers end. SIGHUP: the configuration is read again. Nothing here decides about people.
+Start: media ports, workers, associations, core, HTTP. SIGHUP: the configuration is read again, whole or not at all.
+SIGTERM or SIGINT: no new joins, everyone is asked to join again, last words are sent, workers end. Nothing here decides
+about people.
 """
 
 from __future__ import annotations
 
 import asyncio
+import importlib.metadata
+import ipaddress
 import logging
 import random
 import signal
-import ssl
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import uvloop
 from aiohttp import web
 
-from d4e_sfu import errors
+from d4e_sfu import config as configuration
 from d4e_sfu._engine import Event
-from d4e_sfu.config import Config, Listener, Tls
+from d4e_sfu.config import Config, Listener
 from d4e_sfu.core.boundary import TransportId
 from d4e_sfu.core.sfu import Sfu
+from d4e_sfu.drivers import certificates
 from d4e_sfu.drivers import engine as engines
+from d4e_sfu.drivers.admin import Admin
 from d4e_sfu.drivers.dtls import Associations, EngineCertificate
+from d4e_sfu.drivers.metrics import Metrics, Sources
 from d4e_sfu.drivers.pages import Pages
 from d4e_sfu.drivers.signal import MAX_LINE, Signalling
+from d4e_sfu.errors import EX_CONFIG, EX_OK, ConfigError
 
 log = logging.getLogger(__name__)
 
@@ -40,27 +46,31 @@ WATCH: Final = 0.05
 # SIGTERM: last words have this long. Ours and the kernel's rest fit into the 5 s of a restart.
 DRAIN: Final = 3.0
 
+Reload = Callable[[], Config]
 
-def run(config: Config) -> int:
-    """Serve until SIGTERM or SIGINT. Returns the exit code."""
+
+def run(config: Config, *, reload: Reload | None = None) -> int:
+    """Serve until SIGTERM or SIGINT; SIGHUP calls `reload`. Returns the exit code."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_serve(config))
+        return runner.run(_serve(config, reload))
 
 
-async def _serve(config: Config) -> int:
+async def _serve(config: Config, reload: Reload | None) -> int:
     try:
         server = await Server.start(config)
     except OSError as error:
         # An address that is not ours, a port that is taken, a certificate that cannot be read: the operator's.
-        log.error("cannot start: %s", error)
-        return errors.EX_CONFIG
+        log.critical("cannot start: %s", error)
+        return EX_CONFIG
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
+    if reload is not None:
+        loop.add_signal_handler(signal.SIGHUP, server.reload, reload)
     await stopped.wait()
     await server.stop()
-    return errors.EX_OK
+    return EX_OK
 
 
 class Server:
@@ -68,11 +78,22 @@ class Server:
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self.sfu = Sfu(config, chance=random.SystemRandom(), announcer=self)
-        self.signalling = Signalling(self.sfu, config)
+        self.lag = Lag()
         self.engines: list[engines.EngineDriver] = []
         self.associations: dict[engines.EngineDriver, Associations] = {}
-        self.lag = Lag()
+        self.metrics = Metrics(
+            Sources(
+                roles=lambda: self.config.roles.keys(),
+                rooms=lambda: self.sfu.rooms.values(),
+                workers=lambda: self.engines,
+                associations=lambda: [each.counters for each in self.associations.values()],
+                connections=lambda: self.signalling.connections,
+                lag=self.lag.take,
+                version=_version(),
+            )
+        )
+        self.sfu = Sfu(config, chance=random.SystemRandom(), announcer=self)
+        self.signalling = Signalling(self.sfu, config, on_refused=self.metrics.join_refused)
         self._runners: list[web.AppRunner] = []
         self._timers: list[asyncio.Task[None]] = []
 
@@ -83,12 +104,13 @@ class Server:
         try:
             server._start_workers()
             await server._start_http()
+            await server._start_admin()
         except BaseException:
             await server.stop()
             raise
         server._timers = [
-            asyncio.create_task(server._every(TICK, lambda: server.sfu.tick(now=time.monotonic()))),
-            asyncio.create_task(server._every(WATCH, server._watch)),
+            asyncio.create_task(_every(TICK, lambda: server.sfu.tick(now=time.monotonic()))),
+            asyncio.create_task(_every(WATCH, server._watch)),
         ]
         return server
 
@@ -110,9 +132,27 @@ class Server:
         for each in self.engines:
             each.stop()
 
+    def reload(self, load: Reload) -> None:
+        """The whole new configuration, or every mistake in it and nothing changes."""
+        try:
+            config = load()
+        except ConfigError as error:
+            log.error("the configuration stays as it was:\n%s", error)
+            self.metrics.reloaded(accepted=False)
+            return
+        for change in configuration.changes(self.config, config):
+            log.warning("config %s %s", change.key, "changed" if change.reload == "live" else "needs a restart")
+        # Settings that need a restart are read at the start alone, so the new values wait there.
+        self.config = self.signalling.config = config
+        self.sfu.reconfigure(config)
+        self.metrics.reloaded(accepted=True)
+
     def announce(self, event: str, facts: Mapping[str, str | int | float]) -> None:
-        """`boundary.Announcer`: a line in the log. Decisions are worth a line each; ids only."""
-        log.info("%s %s", event, " ".join(f"{key}={value}" for key, value in facts.items()))
+        """`boundary.Announcer`: to the metrics, and a line in the log. Ids only, never a name or an address."""
+        self.metrics.announce(event, facts)
+        # Whoever sends refused data may do so a thousand times a second: counted, not logged.
+        level = logging.DEBUG if event == "data_refused" else logging.INFO
+        log.log(level, "%s %s", event, " ".join(f"{key}={value}" for key, value in facts.items()))
 
     # --- media -------------------------------------------------------------------------------------------------------
 
@@ -142,40 +182,85 @@ class Server:
         app = web.Application()
         self.signalling.setup(app)
         Pages(PAGE).setup(app)
+        runner = await self._runner(app)
+        for listener in self.config.http.listeners:
+            await _listen(runner, listener, self.config)
+
+    async def _start_admin(self) -> None:
+        address, port = self.config.admin.address, self.config.admin.port
+        app = web.Application()
+        Admin(
+            not_ready=self._not_ready,
+            metrics=self.metrics,
+            state=self._debug_state,
+            rooms=self.sfu.debug_rooms,
+            room=self._debug_room,
+            loopback=ipaddress.ip_address(address).is_loopback,
+        ).setup(app)
+        runner = await self._runner(app)
+        await web.TCPSite(runner, address, port, reuse_address=True).start()
+        log.info("admin address=%s port=%d", address, port)
+
+    async def _runner(self, app: web.Application) -> web.AppRunner:
         runner = web.AppRunner(
             app,
             access_log=None,  # request lines carry tokens
             keepalive_timeout=HTTP_PATIENCE,
-            lingering_time=0,
             max_line_size=MAX_LINE,
             max_field_size=MAX_LINE,
-            shutdown_timeout=1.0,
-            handle_signals=False,
+            shutdown_timeout=0.5,
         )
         await runner.setup()
         self._runners.append(runner)
-        for listener in self.config.http.listeners:
-            await self._listen(runner, listener)
+        return runner
 
-    async def _listen(self, runner: web.AppRunner, listener: Listener) -> None:
-        context = _tls_context(self.config.http.tls) if listener.tls else None
-        site = web.TCPSite(
-            runner, listener.address, listener.port, ssl_context=context, reuse_address=True, backlog=512
-        )
-        await site.start()
-        log.info(
-            "listening scheme=%s address=%s port=%d", "https" if context else "http", listener.address, listener.port
-        )
+    # --- what an operator sees ---------------------------------------------------------------------------------------
 
-    # --- time --------------------------------------------------------------------------------------------------------
+    def _not_ready(self) -> Sequence[str]:
+        reasons = [f"{each.name} is dead" for each in self.engines if not each.alive]
+        return [*reasons, "draining"] if self.sfu.draining else reasons
 
-    async def _every(self, interval: float, act: Callable[[], None]) -> None:
-        while True:
-            await asyncio.sleep(interval)
-            try:
-                act()
-            except Exception:
-                log.exception("timer failed")
+    def _debug_state(self) -> Mapping[str, object]:
+        return {
+            **self.sfu.debug_state(),
+            "signalling_connections": self.signalling.connections,
+            "workers": [
+                {
+                    "name": each.name,
+                    "candidates": [f"{address}:{port}" for address, port in each.candidates],
+                    "deaths": each.deaths,
+                    "associations": self.associations[each].debug_state(),
+                    "snapshot": each.snapshot(),
+                }
+                for each in self.engines
+            ],
+        }
+
+    async def _debug_room(self, name: str) -> Mapping[str, object] | None:
+        """The core's view of a room, and beside it the engine's and the associations' views of the same things."""
+        state = self.sfu.debug_room(name)
+        if state is None:
+            return None
+        driver = next(each for each in self.engines if each is self.sfu.rooms[name].worker.engine)
+        engine = await driver.debug_state()
+        people = state["participants"]
+        ids = {
+            "transports": {person["transport"] for person in people},
+            "publications": {each["id"] for person in people for each in person["publications"]},
+            "subscriptions": {each["id"] for person in people for each in person["subscriptions"]},
+        }
+        return {
+            **state,
+            "worker": driver.name,
+            "engine": {
+                kind: [each for each in engine.get(kind, []) if each.get("id") in wanted]
+                for kind, wanted in ids.items()
+            },
+            "associations": {
+                str(transport): self.associations[driver].debug_state(transport)
+                for transport in sorted(ids["transports"])
+            },
+        }
 
     def _watch(self) -> None:
         self.lag.seen(time.monotonic(), interval=WATCH)
@@ -187,24 +272,44 @@ class Lag:
     """How late the event loop comes to what is due: the sign of too much work, or of one thing that took too long."""
 
     def __init__(self) -> None:
-        self.worst = 0.0  # s, since the last `take`
+        self._worst = 0.0
         self._then: float | None = None
 
     def seen(self, now: float, *, interval: float) -> None:
         if self._then is not None:
-            self.worst = max(self.worst, now - self._then - interval)
+            self._worst = max(self._worst, now - self._then - interval)
         self._then = now
 
     def take(self) -> float:
-        worst, self.worst = self.worst, 0.0
+        """Seconds, the worst since the last call."""
+        worst, self._worst = self._worst, 0.0
         return worst
 
 
-def _tls_context(tls: Tls) -> ssl.SSLContext:
-    if tls.certificate is None or tls.key is None:
-        raise OSError("a listener has tls: true, and http.tls names no certificate and key")
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_alpn_protocols(["http/1.1"])
-    context.load_cert_chain(tls.certificate, tls.key)
-    return context
+async def _listen(runner: web.AppRunner, listener: Listener, config: Config) -> None:
+    context = None
+    if listener.tls:
+        tls = config.http.tls
+        assert tls.certificate is not None, "the configuration was checked"
+        assert tls.key is not None
+        context = certificates.https(tls.certificate, tls.key)
+    site = web.TCPSite(runner, listener.address, listener.port, ssl_context=context, reuse_address=True, backlog=512)
+    await site.start()
+    scheme = "https" if listener.tls else "http"
+    log.info("listening scheme=%s address=%s port=%d", scheme, listener.address, listener.port)
+
+
+async def _every(interval: float, act: Callable[[], Any]) -> None:
+    while True:
+        await asyncio.sleep(interval)
+        try:
+            act()
+        except Exception:
+            log.exception("timer failed")  # ours; the next turn may go well
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("d4e-sfu")
+    except importlib.metadata.PackageNotFoundError:
+        return "unreleased"

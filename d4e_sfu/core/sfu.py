@@ -296,6 +296,9 @@ class Sfu:
             "workers": len(self._workers),
         }
 
+    def debug_rooms(self) -> dict[str, Any]:
+        return {name: {"sid": room.sid, "participants": len(room.participants)} for name, room in self.rooms.items()}
+
     def debug_room(self, name: str) -> dict[str, Any] | None:
         room = self.rooms.get(name)
         return room.debug_state() if room is not None else None

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import itertools
+import json
 import logging
 import socket
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import ifaddr
 
@@ -24,6 +26,7 @@ log = logging.getLogger(__name__)
 
 # As much as the kernel grants (net.core.rmem_max): 4 MiB hold a quarter of a second of 100 Mbit/s.
 SOCKET_BUFFER: Final = 4 << 20
+DEBUG_SECONDS: Final = 1.0
 
 
 class EngineDriver:
@@ -41,6 +44,8 @@ class EngineDriver:
         self.deaths = 0
         self._sockets = tuple(sockets)
         self._on_event = on_event
+        self._debugs: dict[int, asyncio.Future[dict[str, Any]]] = {}
+        self._tokens = itertools.count(1)
         self._loop = asyncio.get_running_loop()
         self._worker = self._start()
 
@@ -49,6 +54,22 @@ class EngineDriver:
 
     def snapshot(self) -> Mapping[str, object]:
         return self._worker.snapshot()
+
+    async def debug_state(self) -> dict[str, Any]:
+        """The router's own view; empty where it does not answer in time."""
+        token = next(self._tokens)
+        answer = self._debugs[token] = self._loop.create_future()
+        self.submit([Command.Debug(token)])
+        try:
+            return await asyncio.wait_for(answer, DEBUG_SECONDS)
+        except TimeoutError:
+            return {}
+        finally:
+            del self._debugs[token]
+
+    @property
+    def alive(self) -> bool:
+        return self._worker.alive()
 
     def check(self) -> None:
         """For a death that could not be told by an event; called a few times a second."""
@@ -72,9 +93,17 @@ class EngineDriver:
                 self._replace(event.reason)
                 return  # everything that it said is about transports that are gone
             try:
-                self._on_event(self, event)
+                if isinstance(event, Event.Debug):
+                    self._debugged(event)
+                else:
+                    self._on_event(self, event)
             except Exception:
                 log.exception("engine event failed")  # ours; the next event is not to blame
+
+    def _debugged(self, event: Event.Debug) -> None:
+        answer = self._debugs.get(event.token)
+        if answer is not None and not answer.done():
+            answer.set_result(json.loads(event.state))
 
     def _replace(self, reason: str) -> None:
         self.deaths += 1

@@ -58,9 +58,18 @@ _CORS: Final = {
 class Signalling:
     """The HTTP face of joining. `setup` adds its routes to an application."""
 
-    def __init__(self, sfu: Sfu, config: Config, *, wall: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        sfu: Sfu,
+        config: Config,
+        *,
+        on_refused: Callable[[Exception], None] = lambda _: None,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        """`on_refused` hears of every join that ends before the upgrade."""
         self.config = config  # replaced as a whole by a reload
         self._sfu = sfu
+        self._on_refused = on_refused
         self._wall = wall
         self._connections: set[_Connection] = set()
 
@@ -94,10 +103,14 @@ class Signalling:
         )
         if not socket.can_prepare(request):
             raise web.HTTPNotFound(text="this is a WebSocket endpoint", headers=_CORS)
-        wrapped = request.query.get("join_request")
-        if not wrapped:
-            raise BadRequest("join_request is required", rule="join_request_missing")
-        admission = self._admit(request, wrapped)
+        try:
+            wrapped = request.query.get("join_request")
+            if not wrapped:
+                raise BadRequest("join_request is required", rule="join_request_missing")
+            admission = self._admit(request, wrapped)
+        except Exception as error:
+            self._on_refused(error)
+            raise
         await socket.prepare(request)
         connection = _Connection(socket, request, self._wall)
         self._connections.add(connection)
@@ -308,6 +321,11 @@ def _with_cors(handler: _Handler) -> _Handler:
             log.info("join refused status=%d rule=%s", error.status, error.rule)
             headers: Mapping[str, str] = _CORS | ({"Retry-After": "5"} if isinstance(error, Full) else {})
             return web.Response(status=error.status, text=str(error), headers=headers)
+        except web.HTTPException:
+            raise
+        except Exception:
+            log.exception("join failed")
+            return web.Response(status=500, text=OUR_FAULT, headers=_CORS)
         if not response.prepared:
             response.headers.update(_CORS)
         return response
