@@ -38,8 +38,8 @@ from d4e_sfu import _engine
 from d4e_sfu._engine import Command, Profile
 from d4e_sfu.core.boundary import AssociationEvents, DataKind, DtlsRole, TransportId
 from d4e_sfu.drivers.certificates import dtls_certificate
+from d4e_sfu.drivers.counters import Counters
 from d4e_sfu.drivers.datachannel import DataLimits, GuardedSctp
-from d4e_sfu.drivers.histogram import Histogram
 from d4e_sfu.drivers.inbox import MAX_DATAGRAM, Inbox
 
 log = logging.getLogger(__name__)
@@ -671,29 +671,6 @@ class _Association:
             "queued": len(self.inbox),
             "dropped": self.inbox.dropped,
             "data": None if self.data is None else self.data.debug_state(),
-        }
-
-
-@dataclass(slots=True)
-class Counters:
-    """What `drivers/metrics` reads at scrape time."""
-
-    handshakes: Counter[str] = field(default_factory=Counter)  # "connected" or one of FAILURES
-    durations: Histogram = field(default_factory=Histogram)  # first datagram → connected
-    ends: Counter[str] = field(default_factory=Counter)  # of connected associations, other than by `close`
-    data_ends: Counter[str] = field(default_factory=Counter)  # one of datachannel.ENDS
-    replays: int = 0  # flights sent again
-    datagrams_dropped: int = 0  # unknown transport, full queue, over the rate, no DTLS
-    faults: int = 0  # exceptions in the core's answer to an event
-
-    def debug_state(self) -> dict[str, object]:
-        return {
-            "handshakes": dict(self.handshakes),
-            "ends": dict(self.ends),
-            "data_ends": dict(self.data_ends),
-            "replays": self.replays,
-            "datagrams_dropped": self.datagrams_dropped,
-            "faults": self.faults,
         }
 
 

@@ -26,7 +26,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
-from d4e_sfu.drivers.histogram import Histogram
+from d4e_sfu.drivers.counters import Counters, Histogram
 from d4e_sfu.errors import ClientError, Forbidden, Full, RoomNotFound, TooLarge, Unauthorized
 
 PREFIX: Final = "d4e_sfu_"
@@ -111,17 +111,6 @@ class Worker(Protocol):
     def snapshot(self) -> Mapping[str, object]: ...
 
 
-class Handshakes(Protocol):
-    """The counters of one worker's associations: `dtls.Counters`."""
-
-    handshakes: Counter[str]
-    durations: Histogram
-    ends: Counter[str]
-    data_ends: Counter[str]
-    replays: int
-    datagrams_dropped: int
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sources:
     """Where the numbers are, asked at each scrape."""
@@ -129,7 +118,7 @@ class Sources:
     roles: Callable[[], Collection[str]]
     rooms: Callable[[], Iterable[Room]]
     workers: Callable[[], Iterable[Worker]]
-    associations: Callable[[], Iterable[Handshakes]]
+    associations: Callable[[], Iterable[Counters]]
     connections: Callable[[], int]
     """Open signalling connections."""
     lag: Callable[[], float]

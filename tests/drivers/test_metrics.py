@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -12,7 +11,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_classic
 
 from d4e_sfu import config
-from d4e_sfu.drivers.histogram import Histogram
+from d4e_sfu.drivers.counters import Counters
 from d4e_sfu.drivers.metrics import JOIN_RESULTS, MAX_REASONS, Metrics, Sources
 from d4e_sfu.errors import BadRequest, Forbidden, Full, RoomNotFound, TooLarge, Unauthorized
 
@@ -42,16 +41,6 @@ class Worker:
 
     def snapshot(self) -> Mapping[str, object]:
         return {"counters": self.counters, "drops": self.drops, **self.gauges}
-
-
-@dataclass
-class Associations:
-    handshakes: Counter[str] = field(default_factory=Counter)
-    durations: Histogram = field(default_factory=Histogram)
-    ends: Counter[str] = field(default_factory=Counter)
-    data_ends: Counter[str] = field(default_factory=Counter)
-    replays: int = 0
-    datagrams_dropped: int = 0
 
 
 def room(*roles: str) -> Room:
@@ -218,7 +207,7 @@ def test_a_snapshot_that_is_not_there_yet_is_nothing() -> None:
 
 
 def test_dtls_results_are_added_up_over_workers() -> None:
-    one, other = Associations(), Associations()
+    one, other = Counters(), Counters()
     one.handshakes.update(connected=3, fingerprint=1)
     other.handshakes.update(connected=1)
     one.durations.observe(0.02)
