@@ -28,5 +28,9 @@ pub mod transport;
 
 pub mod router;
 
+pub mod driver;
+#[cfg(feature = "python")]
+mod python;
+
 #[cfg(feature = "peer")]
 pub mod peer;

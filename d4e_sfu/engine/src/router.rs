@@ -24,6 +24,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+pub use self::command::fault;
 use self::counters::{Counters, Kind, Snapshot};
 use self::events::Events;
 use self::table::Table;

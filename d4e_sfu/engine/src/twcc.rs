@@ -90,8 +90,9 @@ impl Arrivals {
     /// Writes one feedback packet into `out` and returns its length; `None` when all is told. Call until then.
     pub fn write(&mut self, now: Now, out: &mut [u8], sender: Ssrc) -> Option<usize> {
         let highest = self.highest?;
-        while self.start <= highest && self.ticks[(self.start % WINDOW) as usize] == 0 {
-            self.start += 1; // Leading losses belong to the packet before this one, or to nobody.
+        let lost = (self.start..=highest).take_while(|number| self.ticks[(number % WINDOW) as usize] == 0).count();
+        if lost >= PER_PACKET {
+            self.start += lost as u64; // One packet could not get past them: they are as good as not sent.
         }
         self.sent = now;
         if self.start > highest {

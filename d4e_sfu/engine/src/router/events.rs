@@ -36,11 +36,11 @@ impl Events {
             Event::EncodingActive { publication, encoding, .. } => Key::Active(*publication, *encoding),
             Event::LayerChanged { subscription, .. } => Key::Layer(*subscription),
             Event::Dtls { transport, .. } => {
-                let of_one = self.dtls.entry(*transport).or_default();
-                if *of_one >= MAX_DTLS_EACH || self.dtls_total >= MAX_DTLS {
+                let of_one = self.dtls.get(transport).copied().unwrap_or(0);
+                if of_one >= MAX_DTLS_EACH || self.dtls_total >= MAX_DTLS {
                     return false;
                 }
-                *of_one += 1;
+                self.dtls.insert(*transport, of_one + 1);
                 self.dtls_total += 1;
                 self.unique()
             }

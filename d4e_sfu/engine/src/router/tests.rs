@@ -1,0 +1,16 @@
+//! The router in virtual time, with clients made of the wire tier alone: what a person in the call would notice.
+
+mod client;
+mod hostile;
+mod ice;
+mod keyframes;
+mod media;
+mod repair;
+mod switching;
+
+pub(super) use client::{Client, Got, World, h264_keyframe, h264_slice, opus, vp8};
+
+/// Where wrap-around bugs live.
+pub(super) const STARTS: [u16; 16] = [
+    0, 1, 127, 128, 511, 512, 32_766, 32_767, 32_768, 32_769, 65_023, 65_024, 65_407, 65_533, 65_534, 65_535,
+];

@@ -1,0 +1,192 @@
+//! Datagrams by the dozen: buffers and message headers for recvmmsg and sendmmsg, made once. The send slots lie back to back
+//! as they are filled, so that equal packets to one address could leave as one run (UDP GSO) without being moved.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::RawFd;
+
+use super::os;
+use crate::outlet::{DATAGRAM, Outlet};
+
+/// Datagrams per call: from 16 on the kernel's cost per packet is level (measured), and the first do not wait for the last.
+pub const SIZE: usize = 64;
+
+/// One more byte than is ever handled, so that a larger datagram is seen to be larger.
+const BUFFER: usize = DATAGRAM + 1;
+
+/// Pointers into boxes that never move; rebuilt whenever lengths are reset.
+struct Messages {
+    headers: Box<[libc::mmsghdr]>,
+    vectors: Box<[libc::iovec]>,
+    names: Box<[libc::sockaddr_storage]>,
+}
+
+impl Messages {
+    fn new() -> Self {
+        // SAFETY: all three are plain C structures for which zeros are valid.
+        unsafe {
+            Self {
+                headers: (0..SIZE).map(|_| std::mem::zeroed()).collect(),
+                vectors: (0..SIZE).map(|_| std::mem::zeroed()).collect(),
+                names: (0..SIZE).map(|_| std::mem::zeroed()).collect(),
+            }
+        }
+    }
+
+    fn set(&mut self, at: usize, buffer: *mut u8, len: usize, name_len: libc::socklen_t) {
+        self.vectors[at] = libc::iovec { iov_base: buffer.cast(), iov_len: len };
+        let header = &mut self.headers[at].msg_hdr;
+        header.msg_iov = &raw mut self.vectors[at];
+        header.msg_iovlen = 1;
+        header.msg_name = (&raw mut self.names[at]).cast();
+        header.msg_namelen = name_len;
+        header.msg_control = std::ptr::null_mut();
+        header.msg_controllen = 0;
+        header.msg_flags = 0;
+    }
+}
+
+pub struct Inbox {
+    buffers: Box<[u8]>,
+    messages: Messages,
+}
+
+impl Inbox {
+    pub fn new() -> Self {
+        Self {
+            buffers: vec![0; SIZE * BUFFER].into_boxed_slice(),
+            messages: Messages::new(),
+        }
+    }
+
+    /// As many datagrams as wait, at most [`SIZE`].
+    pub fn receive(&mut self, socket: RawFd) -> io::Result<usize> {
+        for at in 0..SIZE {
+            let buffer = self.buffers[at * BUFFER..].as_mut_ptr();
+            self.messages.set(at, buffer, BUFFER, size_of::<libc::sockaddr_storage>() as libc::socklen_t);
+        }
+        // SAFETY: every header points to live buffers of the lengths set just above.
+        let count = unsafe {
+            libc::recvmmsg(
+                socket,
+                self.messages.headers.as_mut_ptr(),
+                SIZE as libc::c_uint,
+                libc::MSG_DONTWAIT as _,
+                std::ptr::null_mut(),
+            )
+        };
+        if count >= 0 {
+            return Ok(count as usize);
+        }
+        let error = io::Error::last_os_error();
+        match error.raw_os_error() {
+            // A closed descriptor or not a socket: this worker has lost its port.
+            Some(libc::EBADF | libc::ENOTSOCK | libc::EINVAL | libc::EFAULT) => Err(error),
+            // Nothing there, a signal, or an ICMP error of some earlier datagram.
+            _ => Ok(0),
+        }
+    }
+
+    /// The first `count` of the last batch: sender and bytes, `None` when it was larger than any datagram may be.
+    pub fn datagrams(&mut self, count: usize) -> impl Iterator<Item = (SocketAddr, Option<&mut [u8]>)> {
+        let headers = self.messages.headers[..count].iter();
+        let names = self.messages.names.iter();
+        let buffers = self.buffers.chunks_exact_mut(BUFFER);
+        headers.zip(names).zip(buffers).filter_map(|((header, name), buffer)| {
+            let len = header.msg_len as usize;
+            Some((os::address(name)?, buffer.get_mut(..len).filter(|_| len <= DATAGRAM)))
+        })
+    }
+}
+
+/// The send slots: filled by the router, flushed when full and at the end of each round.
+pub struct Outbox {
+    arena: Box<[u8]>,
+    used: usize,
+    /// Socket of each message, and where its bytes are.
+    messages: Messages,
+    sockets: [RawFd; SIZE],
+    count: usize,
+    routes: HashMap<SocketAddr, RawFd>,
+    /// The last look-up: nearly always the next one too.
+    last: Option<(SocketAddr, RawFd)>,
+    failed: u64,
+}
+
+impl Outbox {
+    pub fn new(routes: HashMap<SocketAddr, RawFd>) -> Self {
+        Self {
+            arena: vec![0; SIZE * DATAGRAM].into_boxed_slice(),
+            used: 0,
+            messages: Messages::new(),
+            sockets: [-1; SIZE],
+            count: 0,
+            routes,
+            last: None,
+            failed: 0,
+        }
+    }
+
+    /// Datagrams that the kernel has not taken since the last call.
+    pub fn take_failed(&mut self) -> u64 {
+        std::mem::take(&mut self.failed)
+    }
+
+    pub fn flush(&mut self) {
+        let mut at = 0;
+        while at < self.count {
+            let socket = self.sockets[at];
+            let run = self.sockets[at..self.count].iter().take_while(|&&other| other == socket).count();
+            // SAFETY: headers `at..at + run` were set by `commit` and point into the arena and the names.
+            let sent = unsafe {
+                libc::sendmmsg(
+                    socket,
+                    self.messages.headers[at..].as_mut_ptr(),
+                    run as libc::c_uint,
+                    libc::MSG_DONTWAIT as _,
+                )
+            };
+            if sent > 0 {
+                at += sent as usize;
+            } else if io::Error::last_os_error().raw_os_error() != Some(libc::EINTR) {
+                // EMSGSIZE, ENOBUFS, EAGAIN, EPERM, an unreachable network: this datagram is lost, the next may go.
+                self.failed += 1;
+                at += 1;
+            }
+        }
+        self.count = 0;
+        self.used = 0;
+    }
+}
+
+impl Outlet for Outbox {
+    fn slot(&mut self) -> &mut [u8] {
+        &mut self.arena[self.used..][..DATAGRAM]
+    }
+
+    fn commit(&mut self, local: SocketAddr, remote: SocketAddr, len: usize) {
+        let socket = match self.last {
+            Some((known, socket)) if known == local => socket,
+            _ => {
+                let Some(&socket) = self.routes.get(&local) else {
+                    self.failed += 1;
+                    return;
+                };
+                self.last = Some((local, socket));
+                socket
+            }
+        };
+        let len = len.min(DATAGRAM);
+        let at = self.count;
+        let name_len = os::set_address(&mut self.messages.names[at], remote);
+        let bytes = self.arena[self.used..].as_mut_ptr();
+        self.messages.set(at, bytes, len, name_len);
+        self.sockets[at] = socket;
+        self.used += len;
+        self.count += 1;
+        if self.count == SIZE {
+            self.flush();
+        }
+    }
+}

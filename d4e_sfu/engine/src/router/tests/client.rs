@@ -1,0 +1,452 @@
+//! A client for tests: proves its address, seals what it sends, opens what it gets. And the world that it lives in: one
+//! router, a clock that is set by hand, and the datagrams that have left.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+
+use crate::api::{Codec, Command, Encoding, Event, Extension, Profile, PublicationSpec, SubscriptionSpec};
+use crate::now::Now;
+use crate::outlet::Kept;
+use crate::router::Router;
+use crate::wire::codec::vp8;
+use crate::wire::drop::DropReason;
+use crate::wire::packet::{Fields, Header, write_header};
+use crate::wire::rtcp;
+use crate::wire::seq::{ExtSeq, SeqNo, Ssrc, Timestamp};
+use crate::wire::srtp::{self, Opener, Sealer};
+use crate::wire::stun::{self, BindingRequest, IntegrityKey};
+
+pub const MID: u8 = 1;
+pub const RID: u8 = 2;
+pub const RRID: u8 = 3;
+pub const LEVEL: u8 = 4;
+pub const TWCC: u8 = 5;
+
+pub struct World {
+    pub router: Router,
+    pub kept: Kept,
+    pub now: Now,
+    pub local: SocketAddr,
+    pub events: Vec<Event>,
+}
+
+impl World {
+    pub fn new() -> Self {
+        Self {
+            router: Router::default(),
+            kept: Kept::default(),
+            now: Now::from_millis(1_000),
+            local: "10.0.0.1:7882".parse().unwrap(),
+            events: Vec::new(),
+        }
+    }
+
+    pub fn apply(&mut self, command: Command) {
+        self.router.apply(self.now, command, &mut self.kept);
+        self.router.advance(self.now, &mut self.kept);
+    }
+
+    pub fn handle(&mut self, remote: SocketAddr, datagram: &[u8]) {
+        let mut datagram = datagram.to_vec();
+        self.router.handle(self.now, self.local, remote, &mut datagram, &mut self.kept);
+        self.router.advance(self.now, &mut self.kept);
+    }
+
+    /// Lets time pass, waking the router whenever it asked for it.
+    pub fn pass(&mut self, ms: u64) {
+        let end = Now(self.now.0 + ms * 1_000_000);
+        while let Some(at) = self.router.next_timeout().filter(|&at| at <= end) {
+            self.now = self.now.max(at);
+            self.router.advance(self.now, &mut self.kept);
+        }
+        self.now = end;
+        self.router.advance(self.now, &mut self.kept);
+    }
+
+    pub fn events(&mut self) -> Vec<Event> {
+        std::iter::from_fn(|| self.router.events().pop()).collect()
+    }
+
+    pub fn drops(&self, reason: DropReason) -> u64 {
+        self.router.snapshot().counters.drops.get(reason)
+    }
+
+    pub fn ignored(&self) -> u64 {
+        self.router.snapshot().counters.commands_ignored
+    }
+
+    /// One video publication of `client` with encodings named `rids` (none: one without a name), as publication 1.
+    pub fn publish_video(&mut self, client: &Client, publication: u32, codec: Codec, rids: &[&str]) {
+        let encodings = if rids.is_empty() {
+            vec![Encoding { rid: None, ssrc: None, rtx_ssrc: None }]
+        } else {
+            rids.iter().map(|rid| Encoding { rid: Some((*rid).into()), ssrc: None, rtx_ssrc: None }).collect()
+        };
+        self.apply(Command::AddPublication {
+            publication,
+            transport: client.id,
+            spec: PublicationSpec {
+                codec,
+                mid: format!("p{publication}"),
+                payload_type: 96,
+                rtx_payload_type: Some(97),
+                encodings,
+                max_bitrate: 50_000_000,
+                nack: true,
+            },
+        });
+    }
+
+    pub fn publish_voice(&mut self, client: &Client, publication: u32) {
+        self.apply(Command::AddPublication {
+            publication,
+            transport: client.id,
+            spec: PublicationSpec {
+                codec: Codec::Opus,
+                mid: format!("p{publication}"),
+                payload_type: 111,
+                rtx_payload_type: None,
+                encodings: vec![Encoding { rid: None, ssrc: None, rtx_ssrc: None }],
+                max_bitrate: 1_000_000,
+                nack: false,
+            },
+        });
+    }
+
+    pub fn subscribe(&mut self, client: &Client, subscription: u32, publication: u32, spatial: Option<u8>) {
+        self.apply(Command::AddSubscription {
+            subscription,
+            publication,
+            transport: client.id,
+            spec: SubscriptionSpec {
+                mid: format!("s{subscription}"),
+                payload_type: 100,
+                rtx_payload_type: Some(101),
+                ssrc: 0x5000_0000 + subscription,
+                rtx_ssrc: Some(0x6000_0000 + subscription),
+                cname: "someone".into(),
+                spatial,
+                temporal: 255,
+            },
+        });
+    }
+}
+
+/// What a client got, opened.
+#[derive(Clone, Debug)]
+pub enum Got {
+    Rtp { header: Header, packet: Vec<u8>, payload: Vec<u8> },
+    Rtcp(Vec<u8>),
+    Other(Vec<u8>),
+}
+
+pub struct Client {
+    pub id: u32,
+    pub remote: SocketAddr,
+    pub key: IntegrityKey,
+    pub username: String,
+    sealer: Sealer,
+    opener: Opener,
+    rtcp_index: u32,
+    /// Highest index received per SSRC, for the roll-over count; and every index, to prove that none comes twice.
+    received: HashMap<u32, ExtSeq>,
+    pub seen: HashMap<(u32, u64), ()>,
+    twcc: u16,
+}
+
+pub fn keys(profile: Profile, seed: u8) -> Vec<u8> {
+    let len = if profile == Profile::AeadAes128Gcm { 28 } else { 30 };
+    (0..len).map(|i| seed.wrapping_mul(31).wrapping_add(i)).collect()
+}
+
+impl Client {
+    /// A transport with path and keys.
+    pub fn join(world: &mut World, id: u32) -> Self {
+        Self::join_with(world, id, Profile::AeadAes128Gcm)
+    }
+
+    pub fn join_with(world: &mut World, id: u32, profile: Profile) -> Self {
+        let mut client = Self::announced(world, id, profile);
+        client.check(world, true);
+        client.keyed(world, profile);
+        world.kept.datagrams.clear();
+        client.received.clear();
+        client
+    }
+
+    /// Known to the router, and nothing more.
+    pub fn announced(world: &mut World, id: u32, profile: Profile) -> Self {
+        let (ufrag, pwd) = (format!("local{id}"), format!("password-of-transport-{id:04}"));
+        world.apply(Command::AddTransport {
+            transport: id,
+            local_ufrag: ufrag.clone(),
+            local_pwd: pwd.clone(),
+            remote_ufrag: format!("remote{id}"),
+            may_publish: true,
+        });
+        world.apply(Command::SetExtensions {
+            transport: id,
+            extensions: vec![
+                (Extension::Mid, MID),
+                (Extension::Rid, RID),
+                (Extension::RepairedRid, RRID),
+                (Extension::AudioLevel, LEVEL),
+                (Extension::TransportWideCc, TWCC),
+            ],
+        });
+        let srtp_profile = match profile {
+            Profile::AeadAes128Gcm => srtp::Profile::AeadAes128Gcm,
+            Profile::Aes128CmHmacSha1_80 => srtp::Profile::Aes128CmHmacSha1_80,
+        };
+        Self {
+            id,
+            remote: SocketAddr::from(([192, 0, 2, id as u8], 40_000)),
+            key: IntegrityKey::new(&pwd),
+            username: format!("{ufrag}:remote{id}"),
+            sealer: Sealer::new(srtp_profile, &keys(profile, id as u8)).unwrap(),
+            opener: Opener::new(srtp_profile, &keys(profile, id as u8 + 100)).unwrap(),
+            rtcp_index: 0,
+            received: HashMap::new(),
+            seen: HashMap::new(),
+            twcc: 0,
+        }
+    }
+
+    pub fn keyed(&self, world: &mut World, profile: Profile) {
+        world.apply(Command::SetKeys {
+            transport: self.id,
+            profile,
+            receive: keys(profile, self.id as u8),
+            send: keys(profile, self.id as u8 + 100),
+        });
+    }
+
+    pub fn request(&self, use_candidate: bool) -> Vec<u8> {
+        let mut out = [0; 512];
+        let request = BindingRequest {
+            transaction: [7; 12],
+            username: &self.username,
+            priority: 1_000,
+            controlling: Some(99),
+            use_candidate,
+        };
+        let len = stun::write_binding_request(&mut out, &request, &self.key).unwrap();
+        out[..len].to_vec()
+    }
+
+    pub fn check(&self, world: &mut World, use_candidate: bool) {
+        world.handle(self.remote, &self.request(use_candidate));
+    }
+
+    pub fn sealed(&mut self, fields: &Fields, index: ExtSeq, extensions: &[(u8, &[u8])], payload: &[u8]) -> Vec<u8> {
+        let mut slot = vec![0; 2_048];
+        self.twcc = self.twcc.wrapping_add(1);
+        let twcc = self.twcc.to_be_bytes();
+        let mut extensions = extensions.to_vec();
+        extensions.push((TWCC, &twcc));
+        let header = write_header(&mut slot, fields, &extensions).unwrap();
+        let len = self.sealer.seal_rtp(&mut slot, header, 0, payload, index.roc()).unwrap();
+        slot.truncate(len);
+        slot
+    }
+
+    /// Sends one packet of `source`; returns its datagram, for those who want to send it again.
+    pub fn send(&mut self, world: &mut World, source: &mut Source, payload: &[u8], marker: bool) -> Vec<u8> {
+        let datagram = source.next(self, payload, marker);
+        world.handle(self.remote, &datagram);
+        datagram
+    }
+
+    pub fn send_rtcp(&mut self, world: &mut World, write: impl FnOnce(&mut [u8]) -> Option<usize>) {
+        let mut slot = vec![0; 2_048];
+        let plain = write(&mut slot).unwrap();
+        let len = self.sealer.seal_rtcp(&mut slot, plain, self.rtcp_index).unwrap();
+        self.rtcp_index += 1;
+        slot.truncate(len);
+        world.handle(self.remote, &slot);
+    }
+
+    pub fn nack(&mut self, world: &mut World, media: u32, lost: &[u16]) {
+        let lost: Vec<SeqNo> = lost.iter().map(|&n| SeqNo(n)).collect();
+        self.send_rtcp(world, |slot| rtcp::write_nack(slot, Ssrc(1), Ssrc(media), &lost));
+    }
+
+    pub fn pli(&mut self, world: &mut World, media: u32) {
+        self.send_rtcp(world, |slot| rtcp::write_pli(slot, Ssrc(1), Ssrc(media)));
+    }
+
+    /// Everything that has left for this client since the last call, opened. No SRTP index may come twice.
+    pub fn got(&mut self, world: &mut World) -> Vec<Got> {
+        let (mine, others) = std::mem::take(&mut world.kept.datagrams).into_iter().partition(|(_, to, _)| *to == self.remote);
+        world.kept.datagrams = others;
+        let mine: Vec<(SocketAddr, SocketAddr, Vec<u8>)> = mine;
+        mine.into_iter().map(|(_, _, datagram)| self.open(datagram)).collect()
+    }
+
+    fn open(&mut self, mut datagram: Vec<u8>) -> Got {
+        match datagram.as_slice() {
+            [128..=191, 192..=223, ..] => {
+                let (len, _) = self.opener.open_rtcp(&mut datagram).unwrap();
+                datagram.truncate(len);
+                Got::Rtcp(datagram)
+            }
+            [128..=191, ..] => {
+                let header = Header::parse(&datagram).unwrap();
+                let index = match self.received.get(&header.ssrc.0) {
+                    None => ExtSeq(u64::from(header.seq.0)),
+                    Some(highest) => ExtSeq(highest.0.wrapping_add_signed(i64::from(header.seq.since(highest.seq())))),
+                };
+                let len = self.opener.open_rtp(&mut datagram, header.len, index).unwrap();
+                datagram.truncate(len);
+                let highest = self.received.entry(header.ssrc.0).or_insert(index);
+                *highest = index.max(*highest);
+                assert!(self.seen.insert((header.ssrc.0, index.0), ()).is_none(), "index {index:?} sealed twice");
+                let payload = header.payload(&datagram).unwrap();
+                Got::Rtp { header, payload: datagram[payload].to_vec(), packet: datagram }
+            }
+            _ => Got::Other(datagram),
+        }
+    }
+
+    /// The RTP packets among them.
+    pub fn media(&mut self, world: &mut World) -> Vec<(Header, Vec<u8>)> {
+        self.got(world)
+            .into_iter()
+            .filter_map(|got| match got {
+                Got::Rtp { header, payload, .. } => Some((header, payload)),
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// How many keyframe requests, and which numbers were asked for again, per SSRC.
+    pub fn asked(&mut self, world: &mut World) -> (Vec<u32>, Vec<(u32, u16)>) {
+        let (mut plis, mut nacks) = (Vec::new(), Vec::new());
+        for got in self.got(world) {
+            let Got::Rtcp(compound) = got else { continue };
+            for packet in rtcp::Compound::parse(&compound).unwrap() {
+                match packet {
+                    rtcp::Packet::Pli { media, .. } => plis.push(media.0),
+                    rtcp::Packet::Nack { media, lost, .. } => nacks.extend(lost.map(|seq| (media.0, seq.0))),
+                    _ => {}
+                }
+            }
+        }
+        (plis, nacks)
+    }
+}
+
+/// One stream as a client sends it.
+pub struct Source {
+    pub ssrc: u32,
+    pub payload_type: u8,
+    /// The next packet's.
+    pub seq: ExtSeq,
+    pub timestamp: u32,
+    pub mid: Option<String>,
+    pub rid: Option<String>,
+    pub repaired_rid: Option<String>,
+    pub level: Option<u8>,
+}
+
+impl Source {
+    pub fn new(ssrc: u32, payload_type: u8, start: u16) -> Self {
+        Self {
+            ssrc,
+            payload_type,
+            seq: ExtSeq(u64::from(start)),
+            timestamp: 1_000,
+            mid: None,
+            rid: None,
+            repaired_rid: None,
+            level: None,
+        }
+    }
+
+    pub fn mid(mut self, mid: &str) -> Self {
+        self.mid = Some(mid.into());
+        self
+    }
+    pub fn rid(mut self, rid: &str) -> Self {
+        self.rid = Some(rid.into());
+        self
+    }
+    pub fn repaired_rid(mut self, rid: &str) -> Self {
+        self.repaired_rid = Some(rid.into());
+        self
+    }
+
+    /// The next packet, sealed and not sent yet.
+    pub fn next(&mut self, client: &mut Client, payload: &[u8], marker: bool) -> Vec<u8> {
+        let fields = Fields {
+            marker,
+            padding: false,
+            payload_type: self.payload_type,
+            seq: self.seq.seq(),
+            timestamp: Timestamp(self.timestamp),
+            ssrc: Ssrc(self.ssrc),
+        };
+        let level = self.level.map(|level| [level]);
+        let mut extensions: Vec<(u8, &[u8])> = Vec::new();
+        for (id, label) in [(MID, &self.mid), (RID, &self.rid), (RRID, &self.repaired_rid)] {
+            if let Some(label) = label {
+                extensions.push((id, label.as_bytes()));
+            }
+        }
+        if let Some(level) = &level {
+            extensions.push((LEVEL, level));
+        }
+        let datagram = client.sealed(&fields, self.seq, &extensions, payload);
+        self.seq = self.seq.next();
+        datagram
+    }
+}
+
+/// A VP8 packet: picture id, TL0PICIDX, temporal layer, keyframe or not; `body` follows.
+pub fn vp8(picture: u16, tl0: u8, tid: u8, keyframe: bool, body: &[u8]) -> Vec<u8> {
+    let descriptor = vp8::Descriptor {
+        len: 0,
+        non_reference: false,
+        start_of_partition: true,
+        partition: 0,
+        picture_id: Some(picture & 0x7fff),
+        long_picture_id: true,
+        tl0_pic_idx: Some(tl0),
+        tid: Some(tid),
+        layer_sync: tid > 0,
+        key_idx: None,
+        keyframe,
+    };
+    let mut out = vec![0; vp8::MAX_DESCRIPTOR];
+    let len = descriptor.write(&mut out).unwrap();
+    out.truncate(len);
+    // Frame tag (RFC 6386 §9.1): bit 0 is zero for a keyframe; a keyframe goes on with its start code and dimensions.
+    out.push(u8::from(!keyframe));
+    out.extend([0, 0]);
+    if keyframe {
+        out.extend([0x9d, 0x01, 0x2a, 64, 1, 240, 0]);
+    }
+    out.extend_from_slice(body);
+    out
+}
+
+pub fn opus(body: u8) -> Vec<u8> {
+    vec![0x78, body, body, body]
+}
+
+/// A STAP-A with SPS and PPS.
+pub fn h264_keyframe() -> Vec<u8> {
+    let (sps, pps) = ([0x67, 0x42, 0xe0, 0x1f], [0x68, 0xce, 0x3c, 0x80]);
+    let mut out = vec![0x78];
+    for nal in [sps, pps] {
+        out.extend([0, 4]);
+        out.extend(nal);
+    }
+    out
+}
+
+/// One slice: of an IDR picture, or of another.
+pub fn h264_slice(idr: bool, body: u8) -> Vec<u8> {
+    vec![if idr { 0x65 } else { 0x41 }, 0x88, body, body]
+}
+
