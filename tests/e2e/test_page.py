@@ -44,6 +44,7 @@ def devices_that(refuse: str) -> str:
 async def open_link(browser: Browser, server: Server, link: str, *, script: str = "", **context: Any) -> Person:
     """Opens a link with a script that runs before the page's own, and waits for nothing."""
     tab = await Person.open(browser, server, "someone", **context)
+    tab.page.set_default_timeout(15_000)
     await tab.page.add_init_script(VIOLATIONS + script)
     await tab.page.goto(link)
     return Person(tab.page, tab.server, tab.identity, tab.console, tab.requests)
@@ -251,7 +252,7 @@ async def test_joining_twice_ends_the_first_with_the_reason(browser: Browser, se
 @pytest.mark.parametrize(
     ("script", "fault"),
     [
-        ("delete window.RTCPeerConnection;", "unsupported"),
+        ("delete window.RTCPeerConnection; delete window.webkitRTCPeerConnection;", "unsupported"),
         ("delete MediaDevices.prototype.getUserMedia;", "unsupported"),
     ],
 )
