@@ -67,7 +67,7 @@ def _serve(options: argparse.Namespace) -> int:
     logging.basicConfig(level=options.log_level.upper(), format="%(levelname)s %(name)s %(message)s", stream=sys.stderr)
     from d4e_sfu import server  # the engine and the event loop: no other command waits for them
 
-    return server.run(config)
+    return server.run(config, reload=lambda: configuration.load(options.config))
 
 
 def _check(options: argparse.Namespace) -> int:
