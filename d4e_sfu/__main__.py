@@ -8,6 +8,7 @@ everything for people goes to standard error.
 from __future__ import annotations
 
 import argparse
+import functools
 import importlib.metadata
 import ipaddress
 import logging
@@ -61,13 +62,19 @@ class _Refusal(Exception):  # noqa: N818 - it is no error of ours
 
 
 def _serve(options: argparse.Namespace) -> int:
-    config = configuration.load(options.config)
-    if not config.keys:
-        raise ConfigError([Problem(options.config, 1, 1, "keys", NO_KEY)])
+    config = _servable(options.config)
     logging.basicConfig(level=options.log_level.upper(), format="%(levelname)s %(name)s %(message)s", stream=sys.stderr)
     from d4e_sfu import server  # the engine and the event loop: no other command waits for them
 
-    return server.run(config, reload=lambda: configuration.load(options.config))
+    return server.run(config, reload=functools.partial(_servable, options.config))
+
+
+def _servable(file: str) -> Config:
+    """A server without a key would run, and let nobody in. A reload must not bring it there either."""
+    config = configuration.load(file)
+    if not config.keys:
+        raise ConfigError([Problem(file, 1, 1, "keys", NO_KEY)])
+    return config
 
 
 def _check(options: argparse.Namespace) -> int:

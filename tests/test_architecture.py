@@ -274,7 +274,7 @@ def each_file_says_what_it_is(files: Files) -> Iterator[str]:
     for path, text in files.items():
         if path.endswith(".py") and text.strip() and not ast.get_docstring(ast.parse(text)):
             yield path
-        if path.endswith(".rs") and not re.match(r"(?:#!\[.*\]\n|\s)*//!", text):
+        if path.endswith(".rs") and text.strip() and not re.match(r"(?:#!\[.*\]\n|\s)*//!", text):
             yield path
 
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 import types
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -15,6 +16,7 @@ from d4e_sfu import config as configuration
 from d4e_sfu.__main__ import main
 from d4e_sfu.config import Config
 from d4e_sfu.core import policy, tokens
+from d4e_sfu.errors import ConfigError
 
 SAMPLE = Path(__file__).parents[1] / "config" / "d4e-sfu.yaml"
 
@@ -78,14 +80,26 @@ def test_the_way_to_make_a_key_that_serve_tells_works(tmp_path: Path, capsys: py
     assert main(["check", str(path)]) == 0
 
 
-def test_serve_hands_the_configuration_to_the_server(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_serve_hands_over_the_configuration_and_the_way_to_read_it_again(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen: list[Config] = []
+
+    def run(config: Config, *, reload: Callable[[], Config]) -> int:
+        seen.append(config)
+        file.write_text(file.read_text() + "limits: {sections: 99}\n")
+        seen.append(reload())
+        file.write_text("keys: []")
+        with pytest.raises(ConfigError, match="there is no key"):
+            reload()
+        return 7
+
     double = types.ModuleType("d4e_sfu.server")
-    double.run = lambda config: seen.append(config) or 7  # type: ignore[attr-defined,func-returns-value]
+    vars(double)["run"] = run
     monkeypatch.setitem(sys.modules, "d4e_sfu.server", double)
     monkeypatch.setattr("d4e_sfu.server", double, raising=False)
     assert main(["serve", "--config", str(file)]) == 7
-    assert seen == [configuration.load(file)]
+    assert [config.limits.sections for config in seen] == [512, 99]
 
 
 def test_token_prints_a_token_and_nothing_else(file: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -270,7 +270,8 @@ class _Series(Collector):
             for key, family in gauges.items():
                 family.add_metric([worker.name], _number(snapshot.get(key)))
             deaths.add_metric([worker.name], worker.deaths)
-        yield deaths
+            cpu.add_metric([worker.name], _number(snapshot.get("cpu_seconds")))
+        yield from (deaths, cpu)
         yield from gauges.values()
         for key, meaning in _ENGINE_GAUGES.items():
             yield _gauge(f"engine_{key}", meaning, gauged[key])

@@ -172,7 +172,12 @@ def test_the_engines_counters_are_added_up_over_workers() -> None:
     }
     counters = {name: number for number, name in enumerate(names, start=1)}
     workers = [
-        Worker("worker-0", counters, {"paused": 5, "bad_rtp": 0}, {"busy_ratio": 0.25, "events_waiting": 3}),
+        Worker(
+            "worker-0",
+            counters,
+            {"paused": 5, "bad_rtp": 0},
+            {"busy_ratio": 0.25, "events_waiting": 3, "cpu_seconds": 1.5},
+        ),
         Worker("worker-1", counters, {"paused": 1}, {"busy_ratio": 0.5, "transports": 6}),
     ]
     series = scrape(Metrics(replace(NOTHING, workers=lambda: workers)))
@@ -181,6 +186,7 @@ def test_the_engines_counters_are_added_up_over_workers() -> None:
     assert series['drops_total{reason="bad_rtp"}'] == 0  # there from the start
     assert series['worker_busy_ratio{worker="worker-1"}'] == 0.5
     assert series['event_queue_depth{worker="worker-0"}'] == 3
+    assert series['worker_cpu_seconds_total{worker="worker-0"}'] == 1.5
     assert series["engine_transports"] == 6
 
 
