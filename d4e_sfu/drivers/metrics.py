@@ -263,6 +263,7 @@ class _Series(Collector):
         deaths = CounterMetricFamily(
             f"{PREFIX}worker_deaths", "Workers that died and were replaced.", labels=["worker"]
         )
+        cpu = CounterMetricFamily(f"{PREFIX}worker_cpu_seconds", "CPU time, the system's included.", labels=["worker"])
         for worker in self._sources.workers():
             snapshot = worker.snapshot()
             totals.update(self._monotonic(worker, snapshot))  # update: unlike +=, it keeps what is zero
