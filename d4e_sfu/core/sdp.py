@@ -353,29 +353,36 @@ def _payloads(formats: Sequence[str], attributes: Mapping[str, list[str]]) -> tu
 def _read_payloads(
     formats: tuple[str, ...], rtpmaps: tuple[str, ...], fmtps: tuple[str, ...], feedbacks: tuple[str, ...]
 ) -> tuple[Payload, ...]:
-    if len(set(formats)) != len(formats):
-        raise SdpError("A payload type is twice in one m-line.")
     maps: dict[str, str] = {}
     for value in rtpmaps:
         number, _, encoding = value.partition(" ")
         if number in maps:
             raise SdpError(f"Payload type {_quote(number)} has two rtpmaps in one section.")
         maps[number] = encoding
-    parameters, feedback = _by_payload(fmtps), _by_payload(feedbacks)
+    parameters = {number: text for number, _, text in (value.partition(" ") for value in fmtps)}
+    if len(parameters) != len(fmtps):
+        raise SdpError("A payload type has two fmtps in one section.")  # RFC 8866 §6.15
+    feedback: defaultdict[str, list[str]] = defaultdict(list)
+    for value in feedbacks:
+        number, _, text = value.partition(" ")
+        feedback[number].append(text)
     everywhere = feedback.get("*", ())
-    return tuple(
-        _payload(text, maps[text], parameters.get(text, ()), (*feedback.get(text, ()), *everywhere))
+    found = tuple(
+        _payload(text, maps[text], parameters.get(text, ""), (*feedback.get(text, ()), *everywhere))
         if text in maps
         else _BARE[_number(text, "payload type", 127)]  # RFC 3551 §6: seven bits
         for text in formats
     )
+    if len({payload.number for payload in found}) != len(found):
+        raise SdpError("A payload type is twice in one m-line.")
+    return found
 
 
 _cached_payloads = lru_cache(maxsize=32)(_read_payloads)
 _BARE: Final = tuple(map(Payload, range(128)))
 
 
-def _payload(number: str, encoding: str, parameters: Iterable[str], feedback: tuple[str, ...]) -> Payload:
+def _payload(number: str, encoding: str, parameters: str, feedback: tuple[str, ...]) -> Payload:
     name, _, rest = encoding.partition("/")
     rate, _, channels = rest.partition("/")
     return Payload(
@@ -383,17 +390,9 @@ def _payload(number: str, encoding: str, parameters: Iterable[str], feedback: tu
         _token(name, "rtpmap"),
         _number(rate, "clock rate", 2**32 - 1),
         _number(channels, "channels", 255) if channels else 1,
-        ";".join(parameters),
+        parameters,
         feedback,
     )
-
-
-def _by_payload(values: Iterable[str]) -> Mapping[str, list[str]]:
-    found: defaultdict[str, list[str]] = defaultdict(list)
-    for value in values:
-        number, _, text = value.partition(" ")
-        found[number].append(text)
-    return found
 
 
 def _extension(value: str) -> HeaderExtension:

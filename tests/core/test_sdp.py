@@ -103,8 +103,7 @@ def test_rare_forms_are_read() -> None:
         "a=ssrc:1 label:x",
         "a=ssrc:1 cname:a b",
         "a=rtpmap:111 opus/48000/2",
-        "a=fmtp:111 stereo=1; UseDTX=1",
-        "a=fmtp:111 cbr=1",
+        "a=fmtp:111 stereo=1; UseDTX=1;",
         "a=rtcp-fb:* nack",
         "a=candidate:1 1 tcp 1 fe80::1 9 typ host tcptype active",
         "a=end-of-candidates",
@@ -120,7 +119,7 @@ def test_rare_forms_are_read() -> None:
     assert section.rids == (Rid("1", "send", "pt=111;max-width=320"),)
     assert section.msids == (("-", "track"), ("stream", ""))
     assert section.sources == (Source(1, "a b"),)
-    assert section.payloads[0].parameters() == {"stereo": "1", "usedtx": "1", "cbr": "1"}
+    assert section.payloads[0].parameters() == {"stereo": "1", "usedtx": "1"}
     assert section.payloads[0].feedback == ("nack",)
     assert (section.candidates[0].address, section.candidates[0].extensions) == ("fe80::1", "tcptype active")
     assert section.end_of_candidates
@@ -144,6 +143,7 @@ def test_rare_forms_are_read() -> None:
         HEAD + "m=audio 1_0 UDP/TLS/RTP/SAVPF 0\r\n",
         HEAD + "m=audio 9 UDP/TLS/RTP/SAVPF 128\r\n",
         HEAD + "m=audio 9 UDP/TLS/RTP/SAVPF 96 96\r\n",
+        HEAD + "m=audio 9 UDP/TLS/RTP/SAVPF 96 096\r\n",
         HEAD + "m=audio 9  UDP/TLS/RTP/SAVPF 96\r\n",
         HEAD + "stray\r\n",
         HEAD + AUDIO + "stray\r\n",
@@ -169,6 +169,7 @@ def test_rare_forms_are_read() -> None:
                 "a=rtpmap:111 opus",
                 "a=rtpmap:111 opus/fast",
                 "a=rtpmap:111 opus/48000/2\r\na=rtpmap:111 opus/48000/2",
+                "a=fmtp:111 a=1\r\na=fmtp:111 b=1",
                 "a=extmap:x urn:a",
                 "a=extmap:1",
                 "a=extmap:1/both urn:a",
@@ -243,7 +244,7 @@ HOSTILE = {
     "sections": HEAD + AUDIO * 30_000,
     "payload types": HEAD + f"m=audio 9 UDP/TLS/RTP/SAVPF {ALL_PAYLOADS}\r\n" * 500,
     "feedback for all": HEAD + (f"m=audio 9 RTP/SAVPF {ALL_PAYLOADS}\r\n" + "a=rtcp-fb:* nack\r\n" * 90) * 500,
-    "one fmtp in pieces": HEAD + (AUDIO + "a=rtpmap:111 opus/48000/2\r\n" + "a=fmtp:111 x\r\n" * 90) * 500,
+    "parameters": HEAD + (AUDIO + "".join(f"a=fmtp:{n} x\r\n" for n in range(90))) * 500,
     "sources": HEAD + "".join(AUDIO + "".join(f"a=ssrc:{n} cname:x\r\n" for n in range(250)) for _ in range(190)),
     "candidates": HEAD + (AUDIO + "a=candidate:1 1 udp 1 1.1.1.1 1 typ host\r\n" * 95) * 250,
     "simulcast": HEAD + (AUDIO + "a=simulcast:send " + ";".join(["q"] * 45) + "\r\n") * 500,
