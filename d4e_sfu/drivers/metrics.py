@@ -142,17 +142,17 @@ class Metrics:
         self._joining: set[object] = set()  # sids; no more than there are participants
 
     def announce(self, event: str, facts: Mapping[str, str | int | float]) -> None:
-        reason = facts.get("reason", OTHER)
+        who, reason = facts.get("participant", ""), facts.get("reason", OTHER)
         match event:
             case "participant_joined":
-                self._joining.add(facts["participant"])
+                self._joining.add(who)
             case "participant_active":
-                self._joining.discard(facts["participant"])
+                self._joining.discard(who)
                 self.joins["connected"] += 1
-                self.join_durations.observe(float(facts["seconds"]))
+                self.join_durations.observe(float(facts.get("seconds", 0.0)))
             case "participant_left":
-                if facts["participant"] in self._joining:
-                    self._joining.discard(facts["participant"])
+                if who in self._joining:
+                    self._joining.discard(who)
                     self.joins["failed"] += 1
                 _count(self.leaves, reason)
             case "client_error":
