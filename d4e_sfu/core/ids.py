@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Container
 from typing import Final
 
 from d4e_sfu.core.boundary import PublicationId, SubscriptionId, TransportId
@@ -46,11 +45,15 @@ class Ids:
         """ICE ufrag and password."""
         return self._letters(_UFRAG), self._letters(_PASSWORD)
 
-    def ssrc(self, taken: Container[int]) -> int:
-        """RFC 3550 §8.1: random, and unique among the streams of one transport."""
+    def ssrc(self, taken: set[int]) -> int:
+        """RFC 3550 §8.1: random, and unique among the streams of one transport. Adds it to those taken.
+
+        It stays taken: a client may remember a stream that has ended.
+        """
         while True:
             ssrc = self._chance.randrange(1, 1 << 32)
             if ssrc not in taken:
+                taken.add(ssrc)
                 return ssrc
 
     def _letters(self, count: int) -> str:

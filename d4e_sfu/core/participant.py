@@ -132,6 +132,7 @@ class Participant:
         "room",
         "sections",
         "sid",
+        "ssrcs",
         "state",
         "subscriptions",
         "transport",
@@ -175,6 +176,7 @@ class Participant:
         self.wishes: dict[str, float] = {}  # sids subscribed to before they exist, with the time of it
         self.publications: dict[str, Publication] = {}  # by sid, in order of add_track
         self.subscriptions: dict[str, Subscription] = {}  # by the publication's sid, in order of subscribing
+        self.ssrcs: set[int] = set()  # of the streams that he receives or has received
         self.sections = SectionsRequirement()
         self.offers = Allowance(rate=OFFERS_PER_SECOND, burst=OFFER_BURST, now=now)
         self.data_ready: set[DataKind] = set()

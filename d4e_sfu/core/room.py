@@ -306,9 +306,7 @@ class Room:
         if not publisher.permission.allows(participant, publication.sid):
             self._tell_permission(participant, publication, allowed=False)
             return False
-        taken = {ssrc for each in participant.subscriptions.values() for ssrc in (each.ssrc, each.rtx_ssrc)}
-        ssrc = self._ids.ssrc(taken)
-        rtx_ssrc = self._ids.ssrc({*taken, ssrc})
+        ssrc, rtx_ssrc = self._ids.ssrc(participant.ssrcs), self._ids.ssrc(participant.ssrcs)
         # With adaptive streams the client tells the size of each view soon; until then the smallest is enough.
         quality = models.VideoQuality.LOW if participant.client_can.adaptive_stream else models.VideoQuality.HIGH
         participant.subscriptions[publication.sid] = Subscription(
