@@ -176,6 +176,7 @@ class Negotiation:
             if found is None or found.section is not section:
                 sections.append(_rejected(section))
                 continue
+            rtp = found.choice is not None
             base = Section(
                 kind=section.kind,
                 port=port,
@@ -186,19 +187,16 @@ class Negotiation:
                 ice_pwd=local.pwd,
                 fingerprints=(local.fingerprint,),
                 setup=Setup.PASSIVE if remote.role == "server" else Setup.ACTIVE,
+                rtcp_mux=rtp,
+                rtcp_rsize=rtp and section.rtcp_rsize,
+                # Also where nothing is sent yet: a browser that was refused rid once does not offer it to a later
+                # sender of that section.
+                extensions=payloads.extensions(section, ids) if rtp else (),
+                extmap_allow_mixed=rtp and section.extmap_allow_mixed,
             )
             if found.choice is None:
                 sections.append(_application(base, section))
                 continue
-            base = replace(
-                base,
-                rtcp_mux=True,
-                rtcp_rsize=section.rtcp_rsize,
-                # Also where nothing is sent yet: a browser that was refused rid once does not offer it to a later
-                # sender of that section.
-                extensions=payloads.extensions(section, ids),
-                extmap_allow_mixed=section.extmap_allow_mixed,
-            )
             if found.mid in bound:
                 sections.append(_receiving(base, bound[found.mid]))
             elif found.mid in carried:

@@ -249,7 +249,10 @@ def write(session: Session) -> str:
 
 
 def _split(text: str, max_bytes: int, max_sections: int) -> list[list[str]]:
-    """Lines of the session part and of each section, with every cap applied before any line is looked into."""
+    """Lines of the session part, then of each section; its first line has lost its "m=".
+
+    Every cap on size is applied here, before any line is looked into.
+    """
     try:
         size = len(text) if len(text) > max_bytes or text.isascii() else len(text.encode())
     except UnicodeEncodeError:
@@ -263,18 +266,11 @@ def _split(text: str, max_bytes: int, max_sections: int) -> list[list[str]]:
     text = text.replace("\r\n", "\n")
     if "\r" in text or "\0" in text:
         raise SdpError("The SDP holds a stray carriage return or a NUL.")
-    lines = text.split("\n")
-    while lines and not lines[-1]:
-        lines.pop()
-    if not lines or lines[0] != "v=0":
+    groups = [part.split("\n") for part in text.rstrip("\n").split("\nm=")]
+    if groups[0][0] != "v=0":
         raise SdpError("The SDP does not begin with v=0.")
-    if max(map(len, lines)) > MAX_LINE:
+    if any(max(map(len, lines)) > MAX_LINE for lines in groups):
         raise SdpError(f"The SDP has a line of more than {MAX_LINE} characters.")
-    groups: list[list[str]] = [[]]
-    for line in lines:
-        if line.startswith("m="):
-            groups.append([])
-        groups[-1].append(line)
     if max(map(len, groups)) > MAX_SECTION_LINES:
         raise SdpError(f"The SDP has a section of more than {MAX_SECTION_LINES} lines.")
     return groups
@@ -302,7 +298,7 @@ def _attributes(lines: Iterable[str], types: frozenset[str]) -> defaultdict[str,
 
 def _section(lines: Sequence[str]) -> Section:
     """One section from its lines, m-line first; nothing else decides the result."""
-    words = lines[0][2:].split(" ")
+    words = lines[0].split(" ")
     if len(words) < 4 or "" in words:
         raise SdpError(f"This m-line is incomplete: {_quote(lines[0])}.")
     kind, port, protocol, *formats = words
