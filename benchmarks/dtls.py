@@ -18,7 +18,7 @@ from aiortc.rtcdtlstransport import RTCCertificate, RTCDtlsFingerprint, RTCDtlsP
 from benchmarks.results import record
 from d4e_sfu._engine import Command
 from d4e_sfu.core.boundary import TransportId
-from d4e_sfu.drivers.dtls import Associations
+from d4e_sfu.drivers.associations import Associations
 from tests.drivers.associations import Endpoint, Heard, until
 
 RUNS = 5

@@ -29,7 +29,8 @@ from d4e_sfu.core.sfu import Sfu
 from d4e_sfu.drivers import certificates
 from d4e_sfu.drivers import engine as engines
 from d4e_sfu.drivers.admin import Admin
-from d4e_sfu.drivers.dtls import Associations, EngineCertificate
+from d4e_sfu.drivers.associations import Associations
+from d4e_sfu.drivers.dtls import EngineCertificate
 from d4e_sfu.drivers.metrics import Metrics, Sources
 from d4e_sfu.drivers.pages import Pages
 from d4e_sfu.drivers.signal import MAX_LINE, Signalling

@@ -4,8 +4,8 @@
 hold or cost, and ends the association when the peer breaks a rule. Ending it leaves the DTLS transport alone: its
 keys still carry the media. Nothing here decides who may send what; `core.room` does.
 
-On the path of a data message: `dtls.EngineDtls` → here → `dtls.Associations` → core. And of one sent: core →
-`dtls.Associations.send` → here → `dtls.EngineDtls`.
+On the path of a data message: `dtls.EngineDtls` → here → `associations.Associations` → core. And of one sent: core →
+`associations.Associations.send` → here → `dtls.EngineDtls`.
 """
 
 from __future__ import annotations

@@ -1,18 +1,16 @@
-"""DTLS of all transports of one worker: aiortc's transport over the engine's datagrams, exported keys to the engine.
+"""One DTLS association: aiortc's transport over the engine's datagrams, and keys exported to the engine.
 
-`Associations` is the table, and all that the rest of the server sees (`core.boundary.Associations`). `EngineDtls` is
-one handshake and the records after it. Media never passes here; data channels do (`datachannel.GuardedSctp`).
-Everything runs in the event loop: one task for each association, a few of them working in one turn of the loop.
+`EngineCertificate` holds the context that all share, `EngineDtls` is one handshake and the records after it. Which
+transport it belongs to and who hears of it is the table's business (`associations.Associations`). Media never passes
+here; data channels do (`datachannel.GuardedSctp`).
 
-On the path of a join: validated datagram → `Associations.receive` → handshake → fingerprint → `Command.SetKeys` →
-`transport_connected`.
+On the path of a join: `associations` → handshake here → fingerprint → keys → `associations`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from struct import pack, unpack_from
@@ -35,11 +33,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from OpenSSL import SSL
 
 from d4e_sfu import _engine
-from d4e_sfu._engine import Command, Profile
-from d4e_sfu.core.boundary import AssociationEvents, DataKind, DtlsRole, TransportId
+from d4e_sfu._engine import Profile
+from d4e_sfu.core.boundary import DtlsRole
 from d4e_sfu.drivers.certificates import dtls_certificate
-from d4e_sfu.drivers.counters import Counters
-from d4e_sfu.drivers.datachannel import DataLimits, GuardedSctp
+from d4e_sfu.drivers.datachannel import DataLimits
 from d4e_sfu.drivers.inbox import MAX_DATAGRAM, Inbox
 
 log = logging.getLogger(__name__)
@@ -86,7 +83,7 @@ class Limits:
     handshake_bytes: int = 64 << 10  # received in one handshake
     handshakes: int = 512  # at the same time, about 90 kB each; more wait their turn
     steps: int = 8  # associations that work in one turn of the event loop
-    datagrams: int = 64  # waiting, for each transport
+    datagrams: int = 128  # waiting, for each transport
     datagrams_per_second: float = 3000.0  # for each transport
     data: DataLimits = field(default_factory=DataLimits)
 
@@ -193,8 +190,10 @@ class EngineDtls(RTCDtlsTransport):
     def close(self) -> None:
         """close_notify to the peer, at once; the state is then closed or failed, and nothing more is called."""
         self._on_end = _ignore
-        _complete(self.stop())
+        complete(self.stop())
         self._inbox.close()
+        self.on_nudge = None  # its owner; what refers to each other in a circle stays in memory until it is searched
+        self._keys = _ignore
 
     # --- the handshake ---------------------------------------------------------------------------------------------
 
@@ -417,6 +416,11 @@ class EngineDtls(RTCDtlsTransport):
             self._on_end(self.failure or ("fingerprint" if state is State.FAILED else "closed"))
 
 
+def verifiable(fingerprints: Sequence[tuple[str, str]]) -> bool:
+    """At least one of them is of a kind that we can check; SHA-1 is not (RFC 8122 §5)."""
+    return any(algorithm.lower() in X509_DIGEST_ALGORITHMS for algorithm, _ in fingerprints)
+
+
 def packed(records: bytes, limit: int = _MTU) -> list[bytes]:
     """DTLS records as datagrams of at most `limit` bytes, none cut; a longer record goes alone."""
     datagrams: list[bytes] = []
@@ -431,250 +435,7 @@ def packed(records: bytes, limit: int = _MTU) -> list[bytes]:
     return datagrams
 
 
-class Associations:
-    """DTLS and SCTP of all transports of one worker (`core.boundary.Associations`).
-
-    Whoever owns the engine calls `receive` for each `Event.Dtls`, `path_changed` for each `Event.PathChanged`, and
-    `stop` at the end. Datagrams and keys go to the engine through `submit`; `events` hears of the rest.
-    """
-
-    def __init__(
-        self,
-        submit: Callable[[Sequence[Command]], None],
-        events: AssociationEvents,
-        *,
-        certificate: EngineCertificate | None = None,
-        limits: Limits | None = None,
-        loop: asyncio.AbstractEventLoop | None = None,
-    ) -> None:
-        self._submit = submit
-        self._events = events
-        self._certificate = certificate or EngineCertificate.generate()
-        self._limits = limits or Limits()
-        self._loop = loop or asyncio.get_running_loop()
-        self._handshakes = asyncio.Semaphore(self._limits.handshakes)
-        self._turn = asyncio.Semaphore(self._limits.steps)
-        self._table: dict[TransportId, _Association] = {}
-        self.counters = Counters()
-
-    @property
-    def fingerprint(self) -> tuple[str, str]:
-        return self._certificate.fingerprint
-
-    @property
-    def max_message_size(self) -> int:
-        """What to advertise as `a=max-message-size`."""
-        return self._limits.data.message_size
-
-    def open(
-        self,
-        transport: TransportId,
-        *,
-        fingerprints: Sequence[tuple[str, str]],
-        role: DtlsRole,
-        sctp_port: int | None,
-        max_message_size: int,
-    ) -> None:
-        self.close(transport)
-        inbox = Inbox(self._loop, limit=self._limits.datagrams, rate=self._limits.datagrams_per_second)
-        association = _Association(transport, tuple(fingerprints), role, sctp_port, max_message_size, inbox)
-        self._table[transport] = association
-        if not any(algorithm.lower() in X509_DIGEST_ALGORITHMS for algorithm, _ in fingerprints):
-            # Nothing that we could verify: no handshake, hence no keys (RFC 8827 §6.5).
-            association.timer = self._loop.call_later(0, self._failed, association, "fingerprint")
-        elif role == "client":
-            self._start(association)
-        else:
-            association.timer = self._loop.call_later(self._limits.silence, self._failed, association, "silent")
-
-    def open_data(self, transport: TransportId, *, sctp_port: int, max_message_size: int) -> None:
-        """The client has added its application section after the first offer."""
-        association = self._table.get(transport)
-        if association is not None and association.sctp_port is None:
-            association.sctp_port = sctp_port
-            association.max_message_size = max_message_size
-            if association.connected:
-                self._open_data(association)
-
-    def close(self, transport: TransportId) -> None:
-        association = self._table.pop(transport, None)
-        if association is not None:
-            self._release(association)
-
-    def send(self, transport: TransportId, kind: DataKind, payload: bytes) -> bool:
-        association = self._table.get(transport)
-        return association is not None and association.data is not None and association.data.send(kind, payload)
-
-    def receive(self, transport: TransportId, datagram: bytes) -> None:
-        """A datagram from this transport's validated address."""
-        association = self._table.get(transport)
-        if association is None:
-            self.counters.datagrams_dropped += 1
-            return
-        if not association.inbox.put(datagram, now=self._loop.time()):
-            self.counters.datagrams_dropped += 1
-        elif association.task is None:
-            self._start(association)
-
-    def path_changed(self, transport: TransportId) -> None:
-        """The transport has a validated path (or another one). Not needed, but a DTLS client then loses no time."""
-        association = self._table.get(transport)
-        if association is not None and association.dtls is not None:
-            association.dtls.resend()
-
-    def stop(self) -> None:
-        """Close all, each with its close_notify."""
-        for transport in list(self._table):
-            self.close(transport)
-
-    def debug_state(self, transport: TransportId | None = None) -> dict[str, object]:
-        """Of one association, or of all: numbers and states, no address and no key."""
-        if transport is not None:
-            association = self._table.get(transport)
-            return {} if association is None else association.debug_state()
-        states = Counter(str(association.debug_state()["dtls"]) for association in self._table.values())
-        return {"associations": dict(states), **self.counters.debug_state()}
-
-    # --- one association's way -------------------------------------------------------------------------------------
-
-    def _start(self, association: _Association) -> None:
-        if association.timer is not None:
-            association.timer.cancel()
-        association.started = self._loop.time()
-        association.task = self._loop.create_task(self._run(association), name=f"dtls {association.transport}")
-
-    async def _run(self, association: _Association) -> None:
-        transport = association.transport
-        try:
-            async with self._handshakes:
-                association.dtls = dtls = EngineDtls(
-                    association.inbox,
-                    self._certificate,
-                    role=association.role,
-                    fingerprints=association.fingerprints,
-                    send=lambda datagrams: self._submit(
-                        [Command.SendDtls(transport=transport, datagram=datagram) for datagram in datagrams]
-                    ),
-                    keys=lambda profile, receive, send: self._submit(
-                        [Command.SetKeys(transport=transport, profile=profile, receive=receive, send=send)]
-                    ),
-                    on_end=lambda reason: self._failed(association, reason),
-                    turn=self._turn,
-                    limits=self._limits,
-                )
-                await dtls.run()
-        except Exception:
-            log.exception("handshake of transport %d ended by a fault of ours", transport)
-            self._failed(association, "internal")
-            return
-        self.counters.replays += dtls.replayed
-        if dtls.failure is not None or self._table.get(transport) is not association:
-            return
-        self.counters.handshakes["connected"] += 1
-        self.counters.durations.observe(self._loop.time() - association.started)
-        association.connected = True
-        self._call(self._events.transport_connected, transport)
-        if association.sctp_port is not None and self._table.get(transport) is association:
-            self._open_data(association)
-
-    def _open_data(self, association: _Association) -> None:
-        transport, dtls, port = association.transport, association.dtls, association.sctp_port
-        assert dtls is not None
-        assert port is not None
-        association.data = data = GuardedSctp(
-            dtls,
-            limits=self._limits.data,
-            on_open=lambda kind: self._call(self._events.data_ready, transport, kind),
-            on_message=lambda kind, payload: self._call(self._events.data_received, transport, kind, payload),
-            on_end=lambda reason: self._data_ended(association, reason),
-            nudge=association.inbox.nudge,
-            clock=self._loop.time,
-        )
-        dtls.on_nudge = data.pump
-        _complete(data.open(remote_port=port, max_message_size=association.max_message_size))
-
-    def _data_ended(self, association: _Association, reason: str) -> None:
-        self.counters.data_ends[reason] += 1
-        if reason == "closed":
-            return
-        log.info("transport=%d data channels ended: %s", association.transport, reason)
-        # Not from inside `send`.
-        self._loop.call_soon(self._call, self._events.data_ended, association.transport, reason)
-
-    def _failed(self, association: _Association, reason: str) -> None:
-        transport = association.transport
-        if self._table.get(transport) is not association:
-            return
-        del self._table[transport]
-        if association.connected:
-            self.counters.ends[reason] += 1
-        else:
-            self.counters.handshakes[reason] += 1
-            log.info("transport=%d DTLS failed: %s", transport, reason)
-        self._release(association)
-        self._call(self._events.transport_failed, transport, reason)
-
-    def _release(self, association: _Association) -> None:
-        if association.timer is not None:
-            association.timer.cancel()
-        if association.data is not None:
-            association.data.end("closed")
-        if association.dtls is not None:
-            association.dtls.close()
-        association.inbox.close()
-        if association.task is not None and association.task is not asyncio.current_task(self._loop):
-            association.task.cancel()
-
-    def _call(self, method: Callable[..., None], *arguments: object) -> None:
-        """Up to the core. A fault there is not the peer's, and must not cost it its association."""
-        try:
-            method(*arguments, now=self._loop.time())
-        except Exception:
-            self.counters.faults += 1
-            log.exception("the core failed on %s", getattr(method, "__name__", method))
-
-
-class _Association:
-    """One row of the table."""
-
-    __slots__ = (
-        "connected", "data", "dtls", "fingerprints", "inbox", "max_message_size", "role", "sctp_port", "started",
-        "task", "timer", "transport",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        transport: TransportId,
-        fingerprints: tuple[tuple[str, str], ...],
-        role: DtlsRole,
-        sctp_port: int | None,
-        max_message_size: int,
-        inbox: Inbox,
-    ) -> None:
-        self.transport = transport
-        self.fingerprints = fingerprints
-        self.role = role
-        self.sctp_port = sctp_port
-        self.max_message_size = max_message_size
-        self.inbox = inbox
-        self.dtls: EngineDtls | None = None
-        self.data: GuardedSctp | None = None
-        self.task: asyncio.Task[None] | None = None
-        self.timer: asyncio.TimerHandle | None = None
-        self.started = 0.0
-        self.connected = False
-
-    def debug_state(self) -> dict[str, object]:
-        return {
-            "dtls": "waiting" if self.dtls is None else self.dtls.state,
-            "role": self.role,
-            "queued": len(self.inbox),
-            "dropped": self.inbox.dropped,
-            "data": None if self.data is None else self.data.debug_state(),
-        }
-
-
-def _complete(coroutine: Coroutine[Any, Any, None]) -> None:
+def complete(coroutine: Coroutine[Any, Any, None]) -> None:
     """Run a coroutine of aiortc's that, over this transport, has nothing to wait for."""
     try:
         coroutine.send(None)
@@ -684,5 +445,5 @@ def _complete(coroutine: Coroutine[Any, Any, None]) -> None:
     raise RuntimeError("aiortc waited where it must not")
 
 
-def _ignore(reason: str) -> None:
+def _ignore(*_: object) -> None:
     """Nobody listens any more."""

@@ -22,7 +22,8 @@ from aiortc.rtcsctptransport import RTCSctpTransport
 
 from d4e_sfu._engine import Command
 from d4e_sfu.core.boundary import DataKind, DtlsRole, TransportId
-from d4e_sfu.drivers.dtls import Associations, EngineCertificate, Limits
+from d4e_sfu.drivers.associations import Associations
+from d4e_sfu.drivers.dtls import EngineCertificate, Limits
 
 DELAY = 0.002  # seconds, one way
 

@@ -198,7 +198,7 @@ def test_openssl_offers_what_the_context_needs() -> None:
 
 
 async def test_sending_never_waits_so_that_close_can_be_synchronous() -> None:
-    """`dtls._complete` runs `stop` and `start` to their end in one step."""
+    """`dtls.complete` runs `stop` and `start` to their end in one step."""
     dtls = RTCDtlsTransport(type("Ice", (), {"role": "controlled"})(), [RTCCertificate.generateCertificate()])
     with pytest.raises(StopIteration):
         dtls.stop().send(None)

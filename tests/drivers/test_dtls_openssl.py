@@ -19,8 +19,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from d4e_sfu._engine import Command
 from d4e_sfu.core.boundary import DtlsRole, TransportId
+from d4e_sfu.drivers.associations import Associations
 from d4e_sfu.drivers.certificates import dtls_certificate
-from d4e_sfu.drivers.dtls import Associations
 from tests.drivers.associations import Heard, until
 
 ONE = TransportId(1)
