@@ -538,6 +538,19 @@ async def test_an_attack_ends_its_own_association_and_holds_nobody(
     assert longest.cpu < HOLD
 
 
+async def test_every_record_of_a_datagram_is_read_at_once(attacker: Attacker) -> None:
+    """aiortc reads one, and leaves the others until the next datagram comes."""
+    assert attacker.client.sctp is not None
+    ssl = attacker.client.dtls._ssl
+    assert ssl is not None
+    stream = next(iter(attacker.client.sctp._data_channels))
+    for text in (b"one", b"two", b"three"):
+        ssl.send(attacker.packet(attacker.data(text, flags=7, stream=stream)))
+    attacker.server.associations.receive(ONE, ssl.bio_read(1 << 16))
+    await until(lambda: attacker.server.heard.received)
+    assert [payload for _, _, payload in attacker.server.heard.received] == [b"one", b"two", b"three"]
+
+
 async def test_a_bystander_keeps_his_channels_during_an_attack(attacker: Attacker) -> None:
     other, reliable, _ = await connected(attacker.server, number=2)
     attack = asyncio.create_task(attacker.send(fragments_without_end(attacker)))

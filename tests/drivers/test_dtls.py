@@ -23,7 +23,7 @@ from OpenSSL import SSL
 from d4e_sfu._engine import Profile
 from d4e_sfu.core.boundary import DtlsRole, TransportId
 from d4e_sfu.drivers.certificates import dtls_certificate
-from d4e_sfu.drivers.dtls import EngineCertificate, Limits, packed
+from d4e_sfu.drivers.dtls import _PROFILES, EngineCertificate, Limits, packed
 from d4e_sfu.drivers.inbox import Inbox, TokenBucket
 from tests.drivers.associations import Client, Fate, Server, lost, until
 
@@ -612,6 +612,11 @@ def test_a_token_bucket_saves_up_no_more_than_its_burst() -> None:
     assert bucket.take(1, now=0.1)
     assert not bucket.take(1, now=0.1)
     assert [bucket.take(1, now=1000.0) for _ in range(6)] == [True] * 5 + [False]
+
+
+def test_all_handshakes_share_one_context() -> None:
+    certificate = EngineCertificate.generate()
+    assert certificate._create_ssl_context(_PROFILES) is certificate._create_ssl_context(_PROFILES)
 
 
 async def test_an_inbox_takes_dtls_only() -> None:
