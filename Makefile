@@ -19,6 +19,7 @@ CARGO   := cargo --locked --quiet
 MANIFEST := --manifest-path $(ENGINE)/Cargo.toml
 # Everything below is quiet about what went well and keeps pip away from a newer pip's advertisement.
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_QUIET := 1
 export PYTHONDONTWRITEBYTECODE := 1
 
 RUST_SOURCES := $(shell find $(ENGINE)/src -name '*.rs') $(wildcard $(ENGINE)/build.rs) $(ENGINE)/Cargo.toml $(ENGINE)/Cargo.lock

@@ -35,9 +35,10 @@ ARGUMENTS = (
     "--use-fake-device-for-media-stream",
     "--use-fake-ui-for-media-stream",
     "--autoplay-policy=no-user-gesture-required",
-    # The server listens on loopback, and its candidates are addresses and not mDNS names.
+    # The server listens on loopback, its candidates are addresses and not mDNS names, and `client.html` comes from
+    # Playwright, which Chromium takes for the open internet reaching into this machine.
     "--allow-loopback-in-peer-connection",
-    "--disable-features=WebRtcHideLocalIpsWithMdns",
+    "--disable-features=WebRtcHideLocalIpsWithMdns,LocalNetworkAccessChecks",
     # Several pages share one window: none of them is to be slowed down for being behind another.
     "--disable-background-timer-throttling",
     "--disable-backgrounding-occluded-windows",
