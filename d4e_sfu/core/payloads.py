@@ -111,7 +111,7 @@ def extensions(section: Section, ids: dict[Extension, int]) -> tuple[HeaderExten
         if known not in ids and offered.id in ids.values():
             continue
         if ids.setdefault(known, offered.id) == offered.id:
-            accepted.append(replace(offered, direction=_FLIPPED[offered.direction]))
+            accepted.append(offered._replace(direction=_FLIPPED[offered.direction]))
     return tuple(accepted)
 
 

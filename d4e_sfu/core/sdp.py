@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
-from typing import Final, Literal, TypeVar
+from typing import Final, Literal, NamedTuple, TypeVar
 
 from d4e_sfu.errors import BadRequest
 
@@ -97,8 +97,10 @@ class Payload:
         return {key.strip().lower(): value.strip() for key, _, value in pairs if key.strip()}
 
 
-@dataclass(frozen=True, slots=True)
-class HeaderExtension:
+# What a hostile section holds by the thousand is a NamedTuple: made in a third of the time of a frozen dataclass.
+
+
+class HeaderExtension(NamedTuple):
     """`a=extmap` (RFC 8285 §8). `direction` None = that of the section."""
 
     id: int
@@ -115,8 +117,7 @@ class Rid:
     restrictions: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class RidChoice:
+class RidChoice(NamedTuple):
     """One alternative of one simulcast stream (RFC 8853 §5.1); `paused` = written with `~`."""
 
     rid: str
@@ -131,8 +132,7 @@ class Simulcast:
     recv: tuple[tuple[RidChoice, ...], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(NamedTuple):
     """The `a=ssrc` lines of one SSRC (RFC 5576 §4.1); of its attributes only the CNAME is kept."""
 
     ssrc: int
@@ -147,8 +147,7 @@ class SourceGroup:
     ssrcs: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(NamedTuple):
     """`a=candidate` (RFC 8839 §5.1); `extensions` = what follows the type, as written."""
 
     foundation: str

@@ -255,19 +255,27 @@ HOSTILE = {
 }
 
 
+def honest_megabyte() -> str:
+    head, *sections = text_of("chromium-join").split("\r\nm=")
+    video = next(section for section in sections if section.startswith("video"))
+    return "\r\nm=".join([head, *[video] * (((1 << 20) - len(head)) // (len(video) + 4))]) + "\r\n"
+
+
+def cpu(text: str) -> float:
+    started = time.process_time()
+    try:
+        sdp.parse(text)
+    except SdpError:
+        pass
+    return time.process_time() - started
+
+
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_megabyte_of_hostility_is_over_soon(name: str) -> None:
-    text = HOSTILE[name][: 1 << 20]
-    spent = []
-    for _ in range(3):
-        started = time.process_time()
-        try:
-            sdp.parse(text)
-        except SdpError:
-            pass
-        spent.append(time.process_time() - started)
-    # 50 ms is the limit that the event loop is promised; the machine that runs the tests may be half as fast.
-    assert min(spent) < 0.1
+    # On a quiet machine both are under 50 ms, which is what the event loop is promised. A busy one slows both down.
+    hostile, honest = HOSTILE[name][: 1 << 20], honest_megabyte()
+    spent, measure = (min(each) for each in zip(*((cpu(hostile), cpu(honest)) for _ in range(5)), strict=True))
+    assert spent < max(0.05, 4 * measure)
 
 
 def mutate(text: str, draw: st.DrawFn) -> str:
