@@ -78,7 +78,7 @@ async def _open(browser: Browser, server: Server, identity: str) -> Tab:
 
 async def _join(tab: Tab, server: Server) -> float:
     token = server.token("bench", tab.identity, "observer")
-    return float(await tab.page.evaluate(JOIN, [server.ws, token]))
+    return float(await tab.page.evaluate(JOIN, [server.url.replace("http", "ws"), token]))
 
 
 if __name__ == "__main__":
