@@ -1,0 +1,224 @@
+//! The judge of what a receiver gets: is every frame whole, decodable, in unbroken sequence, and in time.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use serde::Serialize;
+
+use crate::wire::seq::{Ssrc, Timestamp};
+
+use super::canary::Stamp;
+use super::latency::{Latency, Quantiles};
+use super::payload::Layer;
+use super::spec::Codec;
+use super::{Nanos, SECOND};
+
+/// Decoded frames that later ones may refer to.
+const REMEMBERED: usize = 64;
+/// An RTP timestamp may be off the capture clock by this much before it counts as a seam: a forwarder cannot know the
+/// offsets of two encodings better before their sender reports.
+const TIMESTAMP_TOLERANCE: f64 = 0.1;
+
+/// Breaks of continuity, each of a kind that a decoder or renderer would stumble over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Seams {
+    /// The sequence number leapt by more than any loss explains.
+    pub sequence: u64,
+    /// Not newer than the frame before, or off the capture clock.
+    pub timestamp: u64,
+    pub picture_id: u64,
+    pub tl0_pic_idx: u64,
+    /// A frame ended without its marker, or went on behind it.
+    pub marker: u64,
+}
+
+impl Seams {
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.sequence + self.timestamp + self.picture_id + self.tl0_pic_idx + self.marker
+    }
+}
+
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct FrameStats {
+    pub frames: u64,
+    pub keyframes: u64,
+    /// Whole, but what it refers to is missing.
+    pub undecodable: u64,
+    /// Put together, and not what the publisher made.
+    pub corrupt: u64,
+    /// Given up with a packet missing.
+    pub broken: u64,
+    /// Voice in silence.
+    pub dtx: u64,
+    /// Voice frames that never came although no packet was missing.
+    pub skipped: u64,
+    /// The encoding changed (also back).
+    pub switches: u64,
+    pub encoding: Option<u8>,
+    /// RFC-less, as in WebRTC statistics: a gap above max(3 × mean, mean + 150 ms).
+    pub freezes: u64,
+    pub freeze_seconds: f64,
+    pub first_frame: Option<f64>,
+    pub last_frame: Option<f64>,
+    /// Decodable frames by the publication that made them.
+    pub sources: BTreeMap<u32, u64>,
+    pub seams: Seams,
+    pub max_timestamp_error: f64,
+}
+
+pub struct Checker {
+    codec: Codec,
+    decoded: VecDeque<(Ssrc, u32)>,
+    last: Option<Last>,
+    /// Mean time between decodable frames, nanoseconds.
+    mean_gap: f64,
+    pub latency: Latency,
+    pub stats: FrameStats,
+}
+
+struct Last {
+    timestamp: Timestamp,
+    layer: Layer,
+    stamp: Option<Stamp>,
+    at: Nanos,
+    /// A packet was given up since: continuity is not judged over it.
+    hole: bool,
+}
+
+impl Checker {
+    pub fn new(codec: Codec) -> Self {
+        Self {
+            codec,
+            decoded: VecDeque::new(),
+            last: None,
+            mean_gap: 0.0,
+            latency: Latency::default(),
+            stats: FrameStats::default(),
+        }
+    }
+
+    /// A packet was given up: the next frames may jump and may be undecodable, and that is the network's fault.
+    pub fn hole(&mut self) {
+        if let Some(last) = &mut self.last {
+            last.hole = true;
+        }
+    }
+
+    pub fn silence(&mut self, timestamp: Timestamp) {
+        self.stats.dtx += 1;
+        if let Some(last) = &mut self.last {
+            if !last.hole && !timestamp.newer_than(last.timestamp) {
+                self.stats.seams.timestamp += 1;
+            }
+            last.timestamp = timestamp;
+            last.stamp = None;
+        }
+    }
+
+    /// A whole frame arrived in order. True when it can be decoded.
+    pub fn frame(
+        &mut self,
+        now: Nanos,
+        timestamp: Timestamp,
+        layer: Layer,
+        keyframe: bool,
+        stamp: Option<Stamp>,
+    ) -> bool {
+        let Some(stamp) =
+            stamp.filter(|stamp| self.codec == Codec::Opus || stamp.is_key() == keyframe)
+        else {
+            self.stats.corrupt += 1;
+            return false;
+        };
+        self.continuity(timestamp, layer, stamp);
+        let decodable = stamp.is_key() || self.decoded.contains(&(stamp.ssrc, stamp.reference));
+        let before = self.last.replace(Last {
+            timestamp,
+            layer,
+            stamp: Some(stamp),
+            at: now,
+            hole: false,
+        });
+        if !decodable {
+            self.stats.undecodable += 1;
+            // A freeze lasts until a picture is shown.
+            if let (Some(last), Some(before)) = (&mut self.last, before) {
+                last.at = before.at;
+            }
+            return false;
+        }
+        if stamp.is_key() && self.codec != Codec::Opus {
+            // What came before a keyframe is not referred to again.
+            self.decoded.clear();
+        }
+        if self.decoded.len() == REMEMBERED {
+            self.decoded.pop_front();
+        }
+        self.decoded.push_back((stamp.ssrc, stamp.frame));
+        if self.stats.frames > 0 && self.stats.encoding != Some(stamp.encoding) {
+            self.stats.switches += 1;
+        }
+        self.stats.encoding = Some(stamp.encoding);
+        self.stats.frames += 1;
+        self.stats.keyframes += u64::from(stamp.is_key() && self.codec != Codec::Opus);
+        *self.stats.sources.entry(stamp.publication).or_default() += 1;
+        let seconds = now as f64 / SECOND as f64;
+        self.stats.first_frame.get_or_insert(seconds);
+        self.stats.last_frame = Some(seconds);
+        self.latency.add(now.saturating_sub(stamp.sent));
+        if let Some(before) = before {
+            self.gap((now - before.at) as f64);
+        }
+        true
+    }
+
+    fn continuity(&mut self, timestamp: Timestamp, layer: Layer, stamp: Stamp) {
+        let Some(last) = self.last.as_ref().filter(|last| !last.hole) else {
+            return;
+        };
+        let seams = &mut self.stats.seams;
+        let advance = timestamp.since(last.timestamp);
+        let mut bad_time = advance <= 0;
+        if let Some(before) = last.stamp {
+            // The capture clock: what the publisher's `now` says passed between the two frames.
+            let passed = (stamp.sent as f64 - before.sent as f64) / SECOND as f64;
+            let error = (f64::from(advance) / f64::from(self.codec.clock_rate()) - passed).abs();
+            self.stats.max_timestamp_error = self.stats.max_timestamp_error.max(error);
+            bad_time |= error > TIMESTAMP_TOLERANCE;
+            if self.codec == Codec::Opus && before.ssrc == stamp.ssrc {
+                self.stats.skipped +=
+                    u64::from(stamp.frame.wrapping_sub(before.frame).saturating_sub(1));
+            }
+        }
+        seams.timestamp += u64::from(bad_time);
+        if let (Some(id), Some(before)) = (layer.picture_id, last.layer.picture_id) {
+            seams.picture_id += u64::from(id != before.wrapping_add(1) & 0x7fff);
+        }
+        if let (Some(index), Some(before)) = (layer.tl0_pic_idx, last.layer.tl0_pic_idx) {
+            let expected = before.wrapping_add(u8::from(layer.tid.unwrap_or(0) == 0));
+            seams.tl0_pic_idx += u64::from(index != expected);
+        }
+    }
+
+    fn gap(&mut self, gap: f64) {
+        if self.codec == Codec::Opus {
+            return;
+        }
+        let limit = (self.mean_gap * 3.0).max(self.mean_gap + 0.15 * SECOND as f64);
+        if self.stats.frames > 5 && gap > limit {
+            self.stats.freezes += 1;
+            self.stats.freeze_seconds += gap / SECOND as f64;
+        } else {
+            let weight = if self.stats.frames < 30 {
+                1.0 / self.stats.frames as f64
+            } else {
+                1.0 / 30.0
+            };
+            self.mean_gap += (gap - self.mean_gap) * weight;
+        }
+    }
+
+    pub fn quantiles(&self) -> Quantiles {
+        self.latency.quantiles()
+    }
+}

@@ -1,0 +1,2 @@
+//! `d4e-peer`: peers behind sockets.
+fn main() {}

@@ -1,0 +1,501 @@
+//! One received section: jitter buffer, repair by NACK and RTX, reports, and the frames handed to the checker in order.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::wire::rtcp::{self, Block, SenderInfo};
+use crate::wire::seq::{SeqNo, Ssrc, Timestamp, Unwrapper};
+
+use super::canary::Stamp;
+use super::checker::{Checker, FrameStats};
+use super::latency::Quantiles;
+use super::outlet::Outlet;
+use super::payload::assemble;
+use super::spec::{Codec, ReceiveSpec};
+use super::{Nanos, SECOND, seconds};
+
+/// A leap of the sequence number over more than this is no loss: the buffer starts anew.
+const MAX_LEAP: u64 = 2000;
+const MAX_TRIES: u32 = 12;
+/// How far a reordered start may reach back.
+const MAX_START: u64 = 100;
+/// Between two keyframe requests while stuck.
+const PLI_INTERVAL: Nanos = SECOND / 2;
+/// A stream of packets without a decodable frame for so long is stuck.
+const STUCK: Nanos = SECOND / 4;
+
+pub struct Receiver {
+    pub spec: ReceiveSpec,
+    pub ssrc: Option<Ssrc>,
+    pub rtx_ssrc: Option<Ssrc>,
+    unwrapper: Unwrapper,
+    /// The next number to hand on; everything below is done with.
+    next: Option<u64>,
+    buffer: BTreeMap<u64, Held>,
+    missing: BTreeMap<u64, Missing>,
+    partial: Vec<Held>,
+    /// Packets of the current frame are given up: the rest of it is dropped.
+    broken: bool,
+    /// No frame was handed on yet: a packet from before the first to come may still move the beginning back.
+    beginning: bool,
+    checker: Checker,
+    waiting: bool,
+    waiting_since: Nanos,
+    last_pli: Option<Nanos>,
+    reception: Reception,
+    counts: Counts,
+}
+
+struct Held {
+    at: u64,
+    timestamp: Timestamp,
+    marker: bool,
+    payload: Vec<u8>,
+}
+
+struct Missing {
+    since: Nanos,
+    next_try: Nanos,
+    tries: u32,
+}
+
+/// RFC 3550 A.3, A.8.
+#[derive(Default)]
+struct Reception {
+    first: Option<u64>,
+    received: u64,
+    expected_prior: u64,
+    received_prior: u64,
+    jitter: f64,
+    transit: Option<i64>,
+    last_sr: Option<(u32, Nanos)>,
+}
+
+#[derive(Clone, Debug, Default, Serialize)]
+struct Counts {
+    packets: u64,
+    bytes: u64,
+    padding: u64,
+    /// Came behind its repair or behind the end of our patience. (Twice the same packet is `replayed` of the peer.)
+    late: u64,
+    rtx: u64,
+    /// A repair of what we had already: it crossed the original, or the other side sent it twice.
+    rtx_duplicates: u64,
+    recovered: u64,
+    nacked: u64,
+    lost: u64,
+    plis: u64,
+    sender_reports: u64,
+    byes: u64,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct ReceiverStats {
+    pub receiver: u32,
+    pub ssrc: Option<u32>,
+    #[serde(flatten)]
+    counts: Counts,
+    #[serde(flatten)]
+    pub frames: FrameStats,
+    pub seam_total: u64,
+    /// Publisher's clock to the last packet of the frame, microseconds.
+    pub latency: Quantiles,
+}
+
+impl Receiver {
+    pub fn new(spec: ReceiveSpec, now: Nanos) -> Self {
+        Self {
+            ssrc: spec.ssrc.map(Ssrc),
+            rtx_ssrc: spec.rtx_ssrc.map(Ssrc),
+            unwrapper: Unwrapper::default(),
+            next: None,
+            buffer: BTreeMap::new(),
+            missing: BTreeMap::new(),
+            partial: Vec::new(),
+            broken: false,
+            beginning: true,
+            checker: Checker::new(spec.codec),
+            waiting: spec.codec.is_video(),
+            waiting_since: now,
+            last_pli: None,
+            reception: Reception::default(),
+            counts: Counts::default(),
+            spec,
+        }
+    }
+
+    pub fn stats(&self) -> ReceiverStats {
+        ReceiverStats {
+            receiver: self.spec.receiver,
+            ssrc: self.ssrc.map(|ssrc| ssrc.0),
+            counts: self.counts.clone(),
+            frames: self.checker.stats.clone(),
+            seam_total: self.checker.stats.seams.total(),
+            latency: self.checker.quantiles(),
+        }
+    }
+
+    pub fn latency(&mut self) -> &mut super::latency::Latency {
+        &mut self.checker.latency
+    }
+
+    pub fn frames(&self) -> u64 {
+        self.checker.stats.frames
+    }
+
+    /// A packet of our stream, opened.
+    pub fn media(
+        &mut self,
+        now: Nanos,
+        seq: SeqNo,
+        timestamp: Timestamp,
+        marker: bool,
+        payload: &[u8],
+    ) {
+        self.counts.packets += 1;
+        self.counts.bytes += payload.len() as u64;
+        self.reception
+            .arrived(now, timestamp, self.spec.codec.clock_rate());
+        self.packet(now, seq, timestamp, marker, payload, false);
+    }
+
+    /// A packet of our RTX stream (RFC 4588 §4): the original number, then the original payload.
+    pub fn rtx(&mut self, now: Nanos, timestamp: Timestamp, marker: bool, payload: &[u8]) {
+        let Some((original, payload)) = payload.split_first_chunk::<2>() else {
+            self.counts.padding += 1;
+            return;
+        };
+        self.counts.rtx += 1;
+        self.packet(
+            now,
+            SeqNo(u16::from_be_bytes(*original)),
+            timestamp,
+            marker,
+            payload,
+            true,
+        );
+    }
+
+    fn packet(
+        &mut self,
+        now: Nanos,
+        seq: SeqNo,
+        timestamp: Timestamp,
+        marker: bool,
+        payload: &[u8],
+        repaired: bool,
+    ) {
+        if repaired && self.next.is_none() {
+            // Only the media stream says where numbering begins.
+            self.counts.rtx_duplicates += 1;
+            return;
+        }
+        let before = self.unwrapper.highest().map(|highest| highest.0);
+        let at = self.unwrapper.unwrap(seq).0;
+        if !repaired {
+            self.reception.received += 1;
+            self.reception.first.get_or_insert(at);
+        }
+        self.next.get_or_insert(at);
+        if let Some(before) = before {
+            if at > before + MAX_LEAP {
+                self.checker.stats.seams.sequence += 1;
+                self.start_anew(at);
+            }
+            for lost in (before + 1).max(self.next.unwrap_or(at))..at {
+                self.missing.insert(
+                    lost,
+                    Missing {
+                        since: now,
+                        next_try: now,
+                        tries: 0,
+                    },
+                );
+            }
+        }
+        if self.beginning {
+            self.begin_at(now, at);
+        }
+        if self.next.is_some_and(|next| at < next) || self.buffer.contains_key(&at) {
+            if repaired {
+                self.counts.rtx_duplicates += 1;
+            } else {
+                self.counts.late += 1;
+            }
+            return;
+        }
+        if self.missing.remove(&at).is_some() && repaired {
+            self.counts.recovered += 1;
+        }
+        self.buffer.insert(
+            at,
+            Held {
+                at,
+                timestamp,
+                marker,
+                payload: payload.to_vec(),
+            },
+        );
+        self.consume(now);
+    }
+
+    fn begin_at(&mut self, now: Nanos, at: u64) {
+        let Some(next) = self.next.filter(|&next| at < next && next - at < MAX_START) else {
+            return;
+        };
+        let first = self.partial.first().map_or(next, |held| held.at);
+        for held in self.partial.drain(..) {
+            self.buffer.insert(held.at, held);
+        }
+        self.broken = false;
+        for lost in at..first {
+            self.missing.insert(
+                lost,
+                Missing {
+                    since: now,
+                    next_try: now,
+                    tries: 0,
+                },
+            );
+        }
+        self.next = Some(at);
+    }
+
+    fn start_anew(&mut self, at: u64) {
+        self.counts.lost += self.missing.len() as u64;
+        self.missing.clear();
+        self.buffer.clear();
+        self.partial.clear();
+        self.broken = true;
+        self.checker.hole();
+        self.next = Some(at);
+    }
+
+    fn consume(&mut self, now: Nanos) {
+        while let Some(next) = self.next {
+            if let Some(held) = self.buffer.remove(&next) {
+                self.next = Some(next + 1);
+                self.in_order(now, held);
+                continue;
+            }
+            // A hole at the front: wait, and then give everything up to the next packet up.
+            let max_wait = seconds(self.spec.max_wait);
+            let expired = self
+                .missing
+                .get(&next)
+                .is_some_and(|missing| now >= missing.since + max_wait);
+            let Some((&resume, _)) = self.buffer.first_key_value().filter(|_| expired) else {
+                break;
+            };
+            self.counts.lost += resume - next;
+            self.missing = self.missing.split_off(&resume);
+            self.next = Some(resume);
+            self.give_up_frame();
+        }
+    }
+
+    fn give_up_frame(&mut self) {
+        if self.spec.codec.is_video() {
+            self.checker.stats.broken += u64::from(!self.broken);
+            self.partial.clear();
+            self.broken = true;
+        }
+        self.checker.hole();
+    }
+
+    fn in_order(&mut self, now: Nanos, held: Held) {
+        if held.payload.is_empty() {
+            self.counts.padding += 1;
+            return;
+        }
+        if self.spec.codec == Codec::Opus {
+            if held.payload.len() <= 2 {
+                self.checker.silence(held.timestamp);
+            } else {
+                self.frame(now, vec![held]);
+            }
+            return;
+        }
+        if self.broken && self.partial.is_empty() {
+            // Packets up to the next marker may belong to the frame that lost some: a start is taken only behind it,
+            // or at a new timestamp's first packet, which `assemble` recognises.
+            if assemble_starts(self.spec.codec, &held.payload) {
+                self.broken = false;
+            } else {
+                self.broken = !held.marker;
+                return;
+            }
+        }
+        if let Some(first) = self.partial.first() {
+            if first.timestamp != held.timestamp {
+                self.checker.stats.seams.marker += 1;
+                let frame = std::mem::take(&mut self.partial);
+                self.frame(now, frame);
+            }
+        }
+        let marker = held.marker;
+        self.partial.push(held);
+        if marker {
+            let frame = std::mem::take(&mut self.partial);
+            self.frame(now, frame);
+        }
+    }
+
+    fn frame(&mut self, now: Nanos, packets: Vec<Held>) {
+        self.beginning = false;
+        let Some(timestamp) = packets.first().map(|packet| packet.timestamp) else {
+            return;
+        };
+        let payloads: Vec<_> = packets.into_iter().map(|packet| packet.payload).collect();
+        let decodable = match assemble(self.spec.codec, &payloads) {
+            Some(frame) => {
+                let stamp = Stamp::read(&frame.body);
+                self.checker
+                    .frame(now, timestamp, frame.layer, frame.keyframe, stamp)
+            }
+            None => {
+                self.checker.stats.corrupt += 1;
+                false
+            }
+        };
+        if decodable {
+            self.waiting = false;
+        } else if self.spec.codec.is_video() && !self.waiting {
+            self.waiting = true;
+            self.waiting_since = now;
+        }
+    }
+
+    pub fn next_timeout(&self, now: Nanos) -> Option<Nanos> {
+        let retry = self
+            .missing
+            .values()
+            .filter(|missing| missing.tries < MAX_TRIES)
+            .map(|missing| missing.next_try)
+            .min();
+        let give_up = self
+            .missing
+            .first_key_value()
+            .map(|(_, missing)| missing.since + seconds(self.spec.max_wait));
+        let give_up = give_up.filter(|_| !self.buffer.is_empty());
+        let pli = self.pli_due().map(|due| due.max(now));
+        [retry.filter(|_| self.spec.nack), give_up, pli]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    fn pli_due(&self) -> Option<Nanos> {
+        if !self.waiting || self.ssrc.is_none() || self.counts.packets == 0 {
+            return None;
+        }
+        Some((self.waiting_since + STUCK).max(self.last_pli.map_or(0, |last| last + PLI_INTERVAL)))
+    }
+
+    pub fn advance(&mut self, now: Nanos, us: Ssrc, outlet: &mut Outlet) {
+        self.consume(now);
+        let Some(ssrc) = self.ssrc else { return };
+        if self.spec.nack {
+            let retry = seconds(self.spec.retry);
+            let due = self
+                .missing
+                .iter_mut()
+                .filter(|(_, missing)| now >= missing.next_try && missing.tries < MAX_TRIES);
+            let mut lost = Vec::new();
+            for (&at, missing) in due.take(200) {
+                missing.tries += 1;
+                missing.next_try = now + retry;
+                lost.push(SeqNo(at as u16));
+            }
+            self.counts.nacked += lost.len() as u64;
+            let mut compound = [0; 1000];
+            if let Some(len) = rtcp::write_nack(&mut compound, us, ssrc, &lost) {
+                outlet.rtcp(&compound[..len]);
+            }
+        }
+        if self.pli_due().is_some_and(|due| now >= due) {
+            self.last_pli = Some(now);
+            self.request_keyframe(us, outlet);
+        }
+    }
+
+    pub fn request_keyframe(&mut self, us: Ssrc, outlet: &mut Outlet) {
+        let Some(ssrc) = self.ssrc else { return };
+        self.counts.plis += 1;
+        let mut compound = [0; 16];
+        if let Some(len) = rtcp::write_pli(&mut compound, us, ssrc) {
+            outlet.rtcp(&compound[..len]);
+        }
+    }
+
+    pub fn sender_report(&mut self, now: Nanos, info: &SenderInfo) {
+        self.counts.sender_reports += 1;
+        self.reception.last_sr = Some(((info.ntp >> 16) as u32, now));
+    }
+
+    pub fn bye(&mut self) {
+        self.counts.byes += 1;
+    }
+
+    /// A block for the next receiver report, once anything has come.
+    pub fn block(&mut self, now: Nanos) -> Option<Block> {
+        let (ssrc, highest) = (self.ssrc?, self.unwrapper.highest()?.0);
+        let reception = &mut self.reception;
+        // The unwrapper starts in cycle 1; on the wire cycles start at 0.
+        let (first, extended) = (reception.first?, highest.saturating_sub(1 << 16));
+        let expected = highest - first + 1;
+        let lost = expected as i64 - reception.received as i64;
+        let expected_interval = expected - reception.expected_prior;
+        let lost_interval =
+            expected_interval as i64 - (reception.received - reception.received_prior) as i64;
+        reception.expected_prior = expected;
+        reception.received_prior = reception.received;
+        let fraction_lost = if expected_interval == 0 {
+            0
+        } else {
+            (lost_interval.max(0) as u64 * 256 / expected_interval).min(255) as u8
+        };
+        let (last_sr, delay) = reception.last_sr.map_or((0, 0), |(last_sr, at)| {
+            (
+                last_sr,
+                (u128::from(now.saturating_sub(at)) * 65_536 / u128::from(SECOND)) as u32,
+            )
+        });
+        Some(Block {
+            ssrc,
+            fraction_lost,
+            lost: lost.clamp(-0x80_0000, 0x7f_ffff) as i32,
+            highest: extended as u32,
+            jitter: reception.jitter as u32,
+            last_sr,
+            delay,
+        })
+    }
+}
+
+/// The payload is, as far as it shows, the first of a frame.
+fn assemble_starts(codec: Codec, payload: &[u8]) -> bool {
+    use crate::wire::codec::{h264, vp8};
+    match codec {
+        Codec::Opus => true,
+        Codec::Vp8 => {
+            vp8::Descriptor::parse(payload).is_some_and(|descriptor| descriptor.start_of_frame())
+        }
+        // Behind parameter sets the slice looks like a start as well: a keyframe starts at its parameter sets.
+        Codec::H264 => h264::Facts::parse(payload)
+            .is_some_and(|facts| facts.sps || (facts.start_of_frame && !facts.idr)),
+    }
+}
+
+impl Reception {
+    /// RFC 3550 A.8.
+    fn arrived(&mut self, now: Nanos, timestamp: Timestamp, clock_rate: u32) {
+        let arrival = (u128::from(now) * u128::from(clock_rate) / u128::from(SECOND)) as i64;
+        let transit = arrival.wrapping_sub(i64::from(timestamp.0));
+        if let Some(before) = self.transit.replace(transit) {
+            let change = i64::from(transit.wrapping_sub(before) as i32).unsigned_abs() as f64;
+            self.jitter += (change - self.jitter) / 16.0;
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! What a peer is told to do: plain values, the same as JSON on `d4e-peer`'s input and as dictionaries from Python.
+//! Times are seconds, rates bits per second.
+
+use std::net::SocketAddr;
+
+use serde::Deserialize;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Codec {
+    Opus,
+    Vp8,
+    H264,
+}
+
+impl Codec {
+    #[must_use]
+    pub const fn clock_rate(self) -> u32 {
+        match self {
+            Self::Opus => 48_000,
+            Self::Vp8 | Self::H264 => 90_000,
+        }
+    }
+
+    #[must_use]
+    pub const fn is_video(self) -> bool {
+        !matches!(self, Self::Opus)
+    }
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PeerSpec {
+    pub local_ufrag: String,
+    pub local_pwd: String,
+    pub remote_ufrag: String,
+    pub remote_pwd: String,
+    /// The other side's candidates. Empty for a lite peer, which waits.
+    #[serde(default)]
+    pub remotes: Vec<SocketAddr>,
+    /// In virtual time the address that the peer sends from; behind sockets the address to bind.
+    #[serde(default = "loopback")]
+    pub local: SocketAddr,
+    /// Answers checks and never sends any (the server's side, in tests of two peers and for the latency baseline).
+    #[serde(default)]
+    pub lite: bool,
+    #[serde(default)]
+    pub extensions: ExtensionIds,
+    #[serde(default)]
+    pub seed: u64,
+    /// Between checks of consent (varied by ±20 %, RFC 7675 §5.1); 0 = none: the other side must notice.
+    #[serde(default = "default_consent")]
+    pub consent: f64,
+    /// Between transport-wide feedback packets; 0 = none.
+    #[serde(default = "default_feedback")]
+    pub feedback: f64,
+}
+
+/// Identifiers of header extensions, one mapping for the bundle; absent = not sent and not understood.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ExtensionIds {
+    pub mid: Option<u8>,
+    pub rid: Option<u8>,
+    pub repaired_rid: Option<u8>,
+    pub audio_level: Option<u8>,
+    pub transport_cc: Option<u8>,
+    pub abs_send_time: Option<u8>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PublishSpec {
+    /// Written into every frame: where it comes from.
+    pub publication: u32,
+    pub codec: Codec,
+    pub mid: String,
+    pub payload_type: u8,
+    #[serde(default)]
+    pub rtx_payload_type: Option<u8>,
+    pub encodings: Vec<EncodingSpec>,
+    #[serde(default = "default_cname")]
+    pub cname: String,
+    /// Video only; voice is 50.
+    #[serde(default = "default_fps")]
+    pub fps: f64,
+    /// Seconds between keyframes; 0 = the first, and when asked.
+    #[serde(default)]
+    pub keyframe_interval: f64,
+    /// How many times a delta frame's size; encoders of talking heads make 5–10.
+    #[serde(default = "default_keyframe_factor")]
+    pub keyframe_factor: f64,
+    /// 1 or 2 (VP8: every second frame is droppable).
+    #[serde(default = "one")]
+    pub temporal_layers: u8,
+    /// Voice: silent every other two seconds, a one-byte packet each 400 ms of it.
+    #[serde(default)]
+    pub dtx: bool,
+    /// Largest RTP payload.
+    #[serde(default = "default_max_payload")]
+    pub max_payload: usize,
+    /// Frame sizes vary by ± this part.
+    #[serde(default = "default_spread")]
+    pub spread: f64,
+    /// MID and RID are sent until a receiver report names the SSRC, and at most on this many packets of it.
+    #[serde(default = "default_identified")]
+    pub identified: u64,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EncodingSpec {
+    #[serde(default)]
+    pub rid: Option<String>,
+    pub ssrc: u32,
+    #[serde(default)]
+    pub rtx_ssrc: Option<u32>,
+    pub bitrate: u32,
+    #[serde(default = "default_width")]
+    pub width: u16,
+    #[serde(default = "default_height")]
+    pub height: u16,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReceiveSpec {
+    /// The caller's name for it.
+    pub receiver: u32,
+    pub codec: Codec,
+    #[serde(default)]
+    pub mid: Option<String>,
+    pub payload_type: u8,
+    #[serde(default)]
+    pub rtx_payload_type: Option<u8>,
+    /// Without it the first unknown stream with this MID, or (without a MID on it) this payload type is taken.
+    #[serde(default)]
+    pub ssrc: Option<u32>,
+    #[serde(default)]
+    pub rtx_ssrc: Option<u32>,
+    #[serde(default = "yes")]
+    pub nack: bool,
+    /// How long a hole is waited for.
+    #[serde(default = "default_max_wait")]
+    pub max_wait: f64,
+    /// Between two requests for the same packet.
+    #[serde(default = "default_retry")]
+    pub retry: f64,
+}
+
+/// Keys given instead of a handshake: master key and salt of each direction, in hexadecimal.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeySpec {
+    pub profile: ProfileSpec,
+    pub receive: String,
+    pub send: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProfileSpec {
+    Gcm,
+    Cm,
+}
+
+/// Things that no honest client does, so many times a second.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct StormSpec {
+    /// Packets of 17 × 60 NACKs each, for every received stream.
+    pub nacks: f64,
+    pub plis: f64,
+    /// Authentic RTP, each of a new SSRC.
+    pub ssrcs: f64,
+    /// Binding requests with a wrong MESSAGE-INTEGRITY.
+    pub stun: f64,
+    /// The last sealed packets once more.
+    pub replays: f64,
+    /// Random bytes of random lengths, every first byte in turn.
+    pub noise: f64,
+}
+
+fn loopback() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 0))
+}
+fn default_consent() -> f64 {
+    2.5
+}
+fn default_feedback() -> f64 {
+    0.1
+}
+fn default_cname() -> String {
+    "d4e-peer".into()
+}
+fn default_fps() -> f64 {
+    30.0
+}
+fn default_keyframe_factor() -> f64 {
+    7.0
+}
+fn one() -> u8 {
+    1
+}
+fn default_max_payload() -> usize {
+    1100
+}
+fn default_spread() -> f64 {
+    0.3
+}
+fn default_identified() -> u64 {
+    u64::MAX
+}
+fn default_width() -> u16 {
+    640
+}
+fn default_height() -> u16 {
+    360
+}
+fn yes() -> bool {
+    true
+}
+fn default_max_wait() -> f64 {
+    0.6
+}
+fn default_retry() -> f64 {
+    0.1
+}
