@@ -110,6 +110,7 @@ class Participant:
         "attributes",
         "client",
         "client_can",
+        "closed_at",
         "data_ready",
         "forbidden",
         "held",
@@ -166,7 +167,8 @@ class Participant:
         self.version = 1
         self.joined_at = now
         self.joined_wall = wall
-        self.lost_at: float | None = None
+        self.lost_at: float | None = None  # the signalling ended, media goes on
+        self.closed_at: float | None = None  # the client has closed its transport, and has not said yet why
         self.transport: TransportId | None = None
         self.local: LocalTransport | None = None
         self.negotiation: Negotiation | None = None

@@ -41,6 +41,8 @@ CONNECT_SECONDS: Final = 60.0
 # Media may outlive the signalling this long. A client that lost it joins anew within some seconds and replaces
 # himself; until then the others keep his picture. Without media there is nothing to keep, and he goes at once.
 LOST_SECONDS: Final = 15.0
+# From the end of a transport that the client has closed itself to the `leave` that says why.
+CLOSED_SECONDS: Final = 1.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -179,7 +181,7 @@ class Sfu:
         if participant.client is not client or participant.state is State.DISCONNECTED:
             return
         participant.client = None
-        if participant.state is not State.ACTIVE:
+        if participant.state is not State.ACTIVE or participant.closed_at is not None:
             participant.room.leave(participant, Reason.SIGNAL_CLOSE, now=now)
             return
         participant.lost_at = now
@@ -225,7 +227,12 @@ class Sfu:
 
     def transport_failed(self, transport: TransportId, reason: str, *, now: float) -> None:
         self._announcer.announce("transport_failed", {"reason": reason})
-        self._media_lost(transport, Reason.MEDIA_FAILURE, now=now)
+        participant = self._transports.get(transport)
+        if reason == "closed" and participant is not None and participant.client is not None:
+            # Clients that leave close their transport first, and their `leave` is slower than that.
+            participant.closed_at = now
+        else:
+            self._media_lost(transport, Reason.MEDIA_FAILURE, now=now)
 
     def data_ready(self, transport: TransportId, kind: DataKind, *, now: float) -> None:
         participant = self._transports.get(transport)
@@ -264,6 +271,8 @@ class Sfu:
             for participant in list(room.participants.values()):
                 if participant.state is State.JOINED and now - participant.joined_at >= CONNECT_SECONDS:
                     room.leave(participant, Reason.CONNECTION_TIMEOUT, action=Action.RECONNECT, now=now)
+                elif participant.closed_at is not None and now - participant.closed_at >= CLOSED_SECONDS:
+                    room.leave(participant, Reason.MEDIA_FAILURE, action=Action.RECONNECT, now=now)
                 elif participant.lost_at is not None and now - participant.lost_at >= LOST_SECONDS:
                     room.leave(participant, Reason.SIGNAL_CLOSE, now=now)
                 else:

@@ -10,7 +10,7 @@ from livekit.protocol import models, rtc
 from d4e_sfu._engine import Command, Event
 from d4e_sfu.config import Config, RoomRule
 from d4e_sfu.core.participant import State
-from d4e_sfu.core.sfu import CONNECT_SECONDS, LOST_SECONDS
+from d4e_sfu.core.sfu import CLOSED_SECONDS, CONNECT_SECONDS, LOST_SECONDS
 from d4e_sfu.errors import ClientError, Full, RoomNotFound, TooLarge, Unauthorized
 from tests.conftest import WALL, MintToken
 from tests.core.house import House, Person, join_request
@@ -288,9 +288,31 @@ def test_a_lost_transport_asks_for_a_new_join(house: House, how: str) -> None:
     if how == "consent":
         house.sfu.engine_event(house.engine, Event.TransportGone(transport), now=40.0)
     else:
-        house.sfu.transport_failed(transport, "closed", now=40.0)
+        house.sfu.transport_failed(transport, "timeout", now=40.0)
     assert an.client.last("leave").action == Action.RECONNECT
     assert house.sfu.rooms["ward"].participants == {}
+
+
+def test_who_leaves_may_close_his_transport_first(house: House) -> None:
+    an, binh = house.join("an"), house.join("binh")
+    an.connect()
+    house.sfu.transport_failed(an.participant.transport, "closed", now=40.0)  # type: ignore[arg-type]
+    an.ask(leave=rtc.LeaveRequest(), now=40.1)
+    assert binh.client.last("update").participants[0].disconnect_reason == Reason.CLIENT_INITIATED
+
+
+@pytest.mark.parametrize("then", ["nothing", "socket closed"])
+def test_a_transport_closed_without_a_word_is_not_waited_for(house: House, then: str) -> None:
+    an, binh = house.join("an"), house.join("binh")
+    an.connect()
+    binh.connect()
+    house.sfu.transport_failed(an.participant.transport, "closed", now=40.0)  # type: ignore[arg-type]
+    if then == "nothing":
+        house.sfu.tick(now=40.0 + CLOSED_SECONDS)
+        assert an.client.last("leave").action == Action.RECONNECT
+    else:
+        house.sfu.client_lost(an.participant, an.client, now=40.1)
+    assert binh.client.last("update").participants[0].state == States.DISCONNECTED
 
 
 def test_an_empty_room_is_forgotten_after_its_time(house: House) -> None:
