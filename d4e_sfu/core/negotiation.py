@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from d4e_sfu._engine import Codec, Extension
 from d4e_sfu.core import payloads, sdp
@@ -156,6 +157,16 @@ class Negotiation:
         if placement.missing is None and placement.places.keys() != state.places.keys():
             return 0, 0
         return placement.missing
+
+    def debug_state(self) -> dict[str, Any]:
+        state = self._state
+        return {
+            "answers": state.version,
+            "role": None if state.remote is None else state.remote.role,
+            "sections": len(state.offered),
+            "published": {mid: bound.published.track_sid for mid, bound in state.bound.items()},
+            "carried": {place.mid: place.outgoing.track_sid for place in state.places.values()},
+        }
 
     def _compose(
         self,

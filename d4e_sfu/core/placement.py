@@ -101,16 +101,7 @@ def place(
         section, choice = found
         del free[section.mid]
         places[out.subscription] = Place(section.mid, out, choice, _spec(section.mid, out, choice))
-    hopeless = {
-        key
-        for key in full
-        if any(each.section.kind == key[0] for each in sections.values())
-        and not any(
-            payloads.subscribable(each.section, key[1], key[2])
-            for each in sections.values()
-            if each.section.kind == key[0]
-        )
-    }
+    hopeless = {key for key in full if _is_hopeless(sections.values(), *key)}
     unsupported = [out.subscription for out in homeless if (out.kind, out.codec, out.format) in hopeless]
     wanted = [out.kind for out in homeless if (out.kind, out.codec, out.format) not in hopeless]
     return Placement(places, displaced, unsupported, _missing(wanted, [each.section.kind for each in cooling], room))
@@ -123,6 +114,12 @@ def _first_fit(free: Iterable[Offered], out: Outgoing) -> tuple[Offered, payload
             if choice is not None:
                 return each, choice
     return None
+
+
+def _is_hopeless(sections: Iterable[Offered], kind: Kind, codec: Codec, stream_format: str) -> bool:
+    """The client has sections of the kind, and none offers the codec: then another one would not either."""
+    alike = [each.section for each in sections if each.section.kind == kind]
+    return bool(alike) and not any(payloads.subscribable(section, codec, stream_format) for section in alike)
 
 
 def _spec(mid: str, out: Outgoing, choice: payloads.Choice) -> SubscriptionSpec:

@@ -238,6 +238,19 @@ def test_the_recorded_session_of_a_browser_is_followed_to_its_end() -> None:
     assert [placed.subscription for placed in answer.placed] == [2]
 
 
+def test_debug_state_says_what_each_section_does() -> None:
+    talks = negotiation()
+    assert talks.debug_state()["role"] is None
+    talks.answer(PUBLISH, pending=[mic(), cam()], outgoing=[voice(1)])
+    assert talks.debug_state() == {
+        "answers": 1,
+        "role": "server",
+        "sections": 9,
+        "published": {"7": "TR_mic", "8": "TR_cam"},
+        "carried": {"0": "TR_1"},
+    }
+
+
 def test_the_recorded_session_of_a_native_client_is_followed_to_its_end() -> None:
     talks = negotiation()
     for name, pending, published, unpublished in (
@@ -813,7 +826,7 @@ def shuffled_sessions(draw: st.DrawFn) -> str:
     return sdp.write(replace(session, sections=tuple(sections)))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.lists(shuffled_sessions(), min_size=1, max_size=4), st.data())
 def test_any_sequence_of_offers_is_answered_in_step_or_refused(offers: list[str], data: st.DataObject) -> None:
     talks = negotiation()
