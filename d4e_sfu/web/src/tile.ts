@@ -3,7 +3,7 @@
  * shows is also in `data-*` attributes, which the style sheet and the tests read.
  */
 
-import { facingModeFromLocalTrack, LocalVideoTrack, ParticipantEvent, Track, type Participant, type TrackPublication } from "livekit-client";
+import { facingModeFromLocalTrack, LocalVideoTrack, Track, type Participant, type TrackPublication } from "livekit-client";
 import { drawing, make } from "./element";
 import { say, speak } from "./language";
 import { badge, showRole } from "./role";
@@ -44,9 +44,6 @@ export class Tile {
       this.element.dataset["decodedHeight"] = String(this.video.videoHeight);
     });
     this.refresh();
-    participant.on(ParticipantEvent.IsSpeakingChanged, (speaking) => {
-      if (source === "camera") this.speaking = speaking;
-    });
   }
 
   set speaking(speaking: boolean) {
