@@ -8,7 +8,7 @@ mod media;
 mod repair;
 mod switching;
 
-pub(super) use client::{Client, Got, World, h264_keyframe, h264_slice, opus, vp8};
+pub(super) use self::client::{Client, Got, World, h264_keyframe, h264_slice, opus, vp8};
 
 /// Where wrap-around bugs live.
 pub(super) const STARTS: [u16; 16] = [

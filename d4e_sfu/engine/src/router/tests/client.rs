@@ -27,7 +27,6 @@ pub struct World {
     pub kept: Kept,
     pub now: Now,
     pub local: SocketAddr,
-    pub events: Vec<Event>,
 }
 
 impl World {
@@ -37,7 +36,6 @@ impl World {
             kept: Kept::default(),
             now: Now::from_millis(1_000),
             local: "10.0.0.1:7882".parse().unwrap(),
-            events: Vec::new(),
         }
     }
 
@@ -69,10 +67,6 @@ impl World {
 
     pub fn drops(&self, reason: DropReason) -> u64 {
         self.router.snapshot().counters.drops.get(reason)
-    }
-
-    pub fn ignored(&self) -> u64 {
-        self.router.snapshot().counters.commands_ignored
     }
 
     /// One video publication of `client` with encodings named `rids` (none: one without a name), as publication 1.
@@ -137,7 +131,7 @@ impl World {
 pub enum Got {
     Rtp { header: Header, packet: Vec<u8>, payload: Vec<u8> },
     Rtcp(Vec<u8>),
-    Other(Vec<u8>),
+    Other,
 }
 
 pub struct Client {
@@ -304,7 +298,7 @@ impl Client {
                 let payload = header.payload(&datagram).unwrap();
                 Got::Rtp { header, payload: datagram[payload].to_vec(), packet: datagram }
             }
-            _ => Got::Other(datagram),
+            _ => Got::Other,
         }
     }
 
