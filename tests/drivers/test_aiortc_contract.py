@@ -61,6 +61,7 @@ METHODS: dict[type, dict[str, tuple[list[str], bool]]] = {
         "_get_inbound_stream": (["stream_id"], False),
         "_reset_deferred_streams": ([], True),
         "_send_chunk": (["chunk"], True),
+        "_send_sack": ([], True),
         "_transmit": ([], True),
         "_set_state": (["state"], False),
         "start": (["remoteCaps", "remotePort"], True),

@@ -217,17 +217,17 @@ async def test_a_reader_that_falls_silent_loses_lossy_messages_and_then_its_chan
     await finish(server, client)
 
 
-async def test_messages_to_five_hundred_do_not_hold_the_loop() -> None:
-    """One chat message to all: `send` queues, and the loop turns between the associations."""
+async def test_two_thousand_messages_at_once_do_not_hold_the_loop() -> None:
+    """`send` queues, and SCTP gets a few in each turn of the loop."""
     server = Server()
     client, reliable, _ = await connected(server)
     got: list[bytes] = []
     reliable.on("message", got.append)
     async with turning() as longest:
-        for number in range(500):
+        for number in range(2000):
             assert server.associations.send(ONE, RELIABLE, b"%d" % number)
-        await until(lambda: len(got) == 500)
-    assert got == [b"%d" % number for number in range(500)]
+        await until(lambda: len(got) == 2000)
+    assert got == [b"%d" % number for number in range(2000)]
     assert longest.cpu < HOLD
     await finish(server, client)
 
@@ -549,6 +549,36 @@ async def test_every_record_of_a_datagram_is_read_at_once(attacker: Attacker) ->
     attacker.server.associations.receive(ONE, ssl.bio_read(1 << 16))
     await until(lambda: attacker.server.heard.received)
     assert [payload for _, _, payload in attacker.server.heard.received] == [b"one", b"two", b"three"]
+
+
+async def test_a_late_copy_of_the_init_does_not_set_the_counters_back(attacker: Attacker) -> None:
+    """RFC 9260 §5.2.2; aiortc would take every message a second time."""
+    assert attacker.client.sctp is not None
+    stream = next(iter(attacker.client.sctp._data_channels))
+    message = attacker.packet(attacker.data(b"once", flags=7, stream=stream))
+    init = InitChunk()
+    init.initiate_tag = attacker.client.sctp._local_verification_tag
+    init.outbound_streams = init.inbound_streams = 10
+    init.initial_tsn = (attacker.tsn - 3) % 2**32
+    await attacker.send([message, attacker.packet(init, tag=0), message])
+    assert [payload for _, _, payload in attacker.server.heard.received] == [b"once"]
+    assert not attacker.server.heard.ended
+
+
+async def test_behind_one_hole_only_so_much_is_kept_and_the_rest_counts_as_lost(attacker: Attacker) -> None:
+    assert attacker.client.sctp is not None
+    stream = next(iter(attacker.client.sctp._data_channels))
+    hole = attacker.packet(attacker.data(b"late", stream=stream, flags=7))
+    later = [attacker.packet(attacker.data(b"%d" % n, stream=stream, flags=7)) for n in range(3000)]
+    longest = await attacker.send(later)
+    state = attacker.server.associations.debug_state(ONE)["data"]
+    assert isinstance(state, dict)
+    assert state["misordered"] == DataLimits().misordered
+    assert len(attacker.server.heard.received) == DataLimits().misordered
+    await attacker.send([hole, *later])
+    assert len(attacker.server.heard.received) == 3001
+    assert not attacker.server.heard.ended
+    assert longest.cpu < HOLD
 
 
 async def test_a_bystander_keeps_his_channels_during_an_attack(attacker: Attacker) -> None:
