@@ -256,6 +256,16 @@ def test_a_kind_that_is_not_known_is_standard() -> None:
     assert tokens.verify(sign(claims(kind="hologram")), CONFIG, now=NOW).kind == "standard"
 
 
+def test_the_longest_token_is_still_read() -> None:
+    """Bounds include their last value: 16 KiB of token, 8 KiB of metadata."""
+    tokens.verify(sign(claims(metadata="x" * tokens.MAX_METADATA)), CONFIG, now=NOW)
+    padded = next(
+        token for filling in range(11_900, 12_300) if len(token := sign(claims(iat="x" * filling))) >= tokens.MAX_TOKEN
+    )
+    assert len(padded) == tokens.MAX_TOKEN
+    tokens.verify(padded, CONFIG, now=NOW)
+
+
 def test_a_header_may_name_the_key_and_leave_out_the_type() -> None:
     for allowed in ({"alg": "HS256"}, header(kid="province"), header(typ="jwt")):
         tokens.verify(sign(claims(), header=allowed), CONFIG, now=NOW)
