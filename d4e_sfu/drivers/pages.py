@@ -65,12 +65,13 @@ class Pages:
             return web.Response(status=404, text="not found", headers=_HEADERS)
         headers = {**_HEADERS, "ETag": file.etag, "Cache-Control": file.cache_control, "Vary": "Accept-Encoding"}
         headers["Content-Security-Policy"] = _policy(request.host)
+        # On a 304 too: a browser merges its headers into what it has (RFC 9111 §4.3.4).
+        headers["Content-Type"] = file.content_type
         if request.headers.get("If-None-Match") == file.etag:
             return web.Response(status=304, headers=headers)
         encoding = _encoding(request.headers.get("Accept-Encoding", ""), file)
         if encoding:
             headers["Content-Encoding"] = encoding
-        headers["Content-Type"] = file.content_type
         return web.Response(body=file.bodies[encoding], headers=headers)
 
 

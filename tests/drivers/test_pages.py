@@ -68,6 +68,8 @@ async def test_what_has_not_changed_is_not_sent_again(client: Client) -> None:
     first = await client.get("/")
     again = await client.get("/", headers={"If-None-Match": first.headers["ETag"]})
     assert (again.status, await again.read()) == (304, b"")
+    for header in ("Content-Type", "Content-Security-Policy", "Cache-Control", "Vary"):
+        assert again.headers.get(header) == first.headers.get(header), "a browser takes it over"
 
 
 @pytest.mark.parametrize(
