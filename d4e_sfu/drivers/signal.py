@@ -318,7 +318,8 @@ def _with_cors(handler: _Handler) -> _Handler:
         try:
             response = await handler(request)
         except ClientError as error:
-            log.info("join refused status=%d rule=%s", error.status, error.rule)
+            detail = f" detail={error.detail!r}" if error.detail else ""
+            log.info("join refused status=%d rule=%s%s", error.status, error.rule, detail)
             headers: Mapping[str, str] = _CORS | ({"Retry-After": "5"} if isinstance(error, Full) else {})
             return web.Response(status=error.status, text=str(error), headers=headers)
         except web.HTTPException:
