@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import argparse
 import base64
-import datetime
 import ipaddress
 import os
 import secrets
@@ -21,10 +20,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from d4e_sfu import config as configuration
+from d4e_sfu.drivers import certificates
 
 TOP = Path(__file__).parent.parent
 READY_SECONDS = 20
@@ -32,14 +29,15 @@ READY_SECONDS = 20
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _options(arguments)
-    network = network_address()
+    network = next((a for a in certificates.local_addresses() if not ipaddress.ip_address(a).is_loopback), None)
     folder: Path = options.folder
-    folder.mkdir(parents=True, exist_ok=True)
-    certificate(folder, network)
+    certificates.development(folder, [socket.gethostname()])
     secret(folder / "development.secret")
     config = folder / "development.yaml"
     if not config.exists():
-        config.write_text(configuration(options))
+        config.write_text(settings(options))
+
+    admin = configuration.load(config).admin  # someone may have changed the file since it was written
 
     command = [sys.executable, "-m", "d4e_sfu"]
     server = subprocess.Popen([*command, "serve", "--config", str(config)], cwd=TOP)
@@ -50,14 +48,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         server.send_signal(number)
 
     signal.signal(signal.SIGTERM, hand_on)
-    if wait_until_ready(server, f"http://127.0.0.1:{options.admin_port}/readyz"):
+    if wait_until_ready(server, f"http://{admin.address}:{admin.port}/readyz"):
         show_links(command, config, options.room, network)
     elif server.poll() is None:
         print(f"The server is not ready after {READY_SECONDS} s; what it says is above.", flush=True)
     return server.wait()
 
 
-def configuration(options: argparse.Namespace) -> str:
+def settings(options: argparse.Namespace) -> str:
     """Everything that differs from the defaults; `config/d4e-sfu.yaml` documents every key."""
     return f"""# Written by `make run`, once: change it as you like, or delete it to get a new one.
 http:
@@ -73,49 +71,10 @@ keys:
 
 
 def secret(path: Path) -> None:
-    """48 random bytes in base64, readable by the owner alone."""
+    """48 random bytes in base64, readable by the owner alone; an old one stays, so that old links still join."""
     if not path.exists():
-        _write_private(path, base64.b64encode(secrets.token_bytes(48)) + b"\n")
-
-
-def certificate(folder: Path, network: str | None) -> None:
-    """A self-signed P-256 certificate for localhost, this host's name and its address on the network."""
-    crt, key_file = folder / "development.crt", folder / "development.key"
-    if crt.exists() and key_file.exists():
-        return
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "d4e-sfu development")])
-    addresses = ["127.0.0.1", "::1", *([network] if network else [])]
-    names: list[x509.GeneralName] = [x509.DNSName("localhost"), x509.DNSName(socket.gethostname())]
-    names += [x509.IPAddress(ipaddress.ip_address(address)) for address in addresses]
-    now = datetime.datetime.now(datetime.UTC)
-    built = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        # Some browsers refuse leaf certificates that live for more than 398 days.
-        .not_valid_after(now + datetime.timedelta(days=365))
-        .add_extension(x509.SubjectAlternativeName(names), critical=False)
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    crt.write_bytes(built.public_bytes(serialization.Encoding.PEM))
-    pem = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    _write_private(key_file, key.private_bytes(*pem))
-
-
-def network_address() -> str | None:
-    """The address from which this machine reaches others; nothing is sent to find it."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect(("192.0.2.1", 9))  # RFC 5737 TEST-NET-1: connect() only asks the routing table
-        except OSError:
-            return None
-        address = str(probe.getsockname()[0])
-    return None if ipaddress.ip_address(address).is_loopback else address
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(base64.b64encode(secrets.token_bytes(48)) + b"\n")
 
 
 def wait_until_ready(server: subprocess.Popen[bytes], url: str) -> bool:
@@ -144,11 +103,6 @@ def show_links(command: Sequence[str], config: Path, room: str, network: str | N
     if network:
         print("\nOn the network the browser warns of the development certificate: accept it once.")
     print("Ctrl-C stops the server.\n", flush=True)
-
-
-def _write_private(path: Path, content: bytes) -> None:
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-        file.write(content)
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
