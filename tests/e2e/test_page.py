@@ -6,16 +6,20 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import jwt
 import pytest
+import pytest_asyncio
 from playwright.async_api import Browser
 
 from tests.lab.browser import Person, chromium, until
-from tests.lab.server import TOP, Server
+from tests.lab.server import TOP, Server, running
 
-pytestmark = pytest.mark.browser
+# One server and one browser for all of them: what takes long is to start these.
+pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module")]
 ROOM = "phòng khám 7"
 AXE = TOP / "d4e_sfu/web/node_modules/axe-core/axe.min.js"
 # Letters that English does not have, and every Vietnamese sentence of the page does.
@@ -27,6 +31,33 @@ window.__violations = [];
 document.addEventListener("securitypolicyviolation", (event) =>
   window.__violations.push(`${event.violatedDirective} ${event.blockedURI}`));
 """
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Server]:
+    async with running(tmp_path_factory.mktemp("server")) as server:
+        yield server
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def one_browser() -> AsyncIterator[Browser]:
+    async with chromium() as browser:
+        yield browser
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def browser(one_browser: Browser) -> AsyncIterator[Browser]:
+    """The shared browser, without what the test before left open."""
+    yield one_browser
+    for context in one_browser.contexts:
+        await context.close()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def mortal_server(tmp_path: Path) -> AsyncIterator[Server]:
+    """A server that the test may stop."""
+    async with running(tmp_path) as server:
+        yield server
 
 
 def devices_that(refuse: str) -> str:
@@ -83,7 +114,7 @@ async def test_the_page_speaks_the_browsers_language_or_vietnamese(
 
 async def test_one_button_changes_every_word_and_is_remembered(browser: Browser, server: Server) -> None:
     person = await at_the_door(browser, server, locale="vi-VN")
-    for _ in ("the device check", "the call"):
+    for view in ("the device check", "the call"):
         await person.press("language")
         assert await asked(person, "document.documentElement.lang") == "en"
         text = await asked(
@@ -96,7 +127,7 @@ async def test_one_button_changes_every_word_and_is_remembered(browser: Browser,
                 ...labels.flatMap((each) => [each.ariaLabel, each.placeholder])].join(" ");
             }""",
         )
-        assert not VIETNAMESE.search(text), text
+        assert not VIETNAMESE.search(text), (view, text)
         await person.page.reload()
         await person.page.wait_for_selector("body[data-state=lobby]")
         assert await asked(person, "document.documentElement.lang") == "en"
@@ -177,9 +208,10 @@ async def test_the_token_leaves_the_address_and_outlives_a_reload_but_not_leavin
 ) -> None:
     person = await at_the_door(browser, server)
     assert person.page.url == f"{server.url}/"
-    await person.page.reload()
-    await person.page.wait_for_selector("body[data-state=lobby]")
-    await person.join()
+    for _ in ("from the device check", "from the call"):
+        await person.page.reload()
+        await person.page.wait_for_selector("body[data-state=lobby]")
+        await person.join()
     assert await asked(person, "sessionStorage.length") == 1
     await person.press("leave")
     await told(person, "left")
@@ -223,19 +255,19 @@ async def test_a_missing_or_broken_link_is_told_in_words(
     assert len(await told(person, fault)) > 40
 
 
-async def test_an_unreachable_server_is_told_and_can_be_tried_again(browser: Browser, server: Server) -> None:
-    person = await at_the_door(browser, server)
-    await server.stop()
+async def test_an_unreachable_server_is_told_and_can_be_tried_again(browser: Browser, mortal_server: Server) -> None:
+    person = await at_the_door(browser, mortal_server)
+    await mortal_server.stop()
     await person.press("join")
     assert len(await told(person, "unreachable")) > 40
     assert await person.page.is_enabled("[data-button=join]")
     await person.page.wait_for_selector(".mirror[data-camera=on]")
 
 
-async def test_a_stopping_server_is_told_and_waited_for(browser: Browser, server: Server) -> None:
-    person = await at_the_door(browser, server)
+async def test_a_stopping_server_is_told_and_waited_for(browser: Browser, mortal_server: Server) -> None:
+    person = await at_the_door(browser, mortal_server)
     await person.join()
-    await server.stop()
+    await mortal_server.stop()
     await person.page.wait_for_selector("body[data-state=reconnecting]")
     assert await person.page.get_attribute(".banner", "data-word") == "reconnecting"
     assert await person.page.get_attribute(".banner", "role") == "alert"

@@ -23,6 +23,7 @@ import { make } from "./element";
 import { publishFault } from "./faults";
 import { Grid } from "./grid";
 import { say } from "./language";
+import { forgetToken } from "./link";
 import { languageSwitch } from "./masthead";
 import { Speaking } from "./speaking";
 import { Tile, type TileSource } from "./tile";
@@ -61,7 +62,11 @@ export class Call {
       screen: () => void this.toggle("screen"),
       chat: () => this.showChat(!this.chat.open),
       devices: () => this.devices.open(),
-      leave: () => void room.disconnect(),
+      leave: () => {
+        // Said by a press and not by the reason of the end: a reload ends the call for that reason too.
+        forgetToken();
+        void room.disconnect();
+      },
     });
     this.chat = new Chat(
       room,

@@ -6,7 +6,8 @@
  * a shoulder, copied on with the address, or found in the history of a shared computer. It is kept
  * in sessionStorage while it is of use, so that a reload, or a phone that discards and restores
  * the tab, comes back to the room. That storage belongs to this tab and origin, and no script but
- * ours runs here (CSP); leaving the room, or a refusal by the server, erases it.
+ * ours runs here (CSP). Leaving the room, or a refusal by the server, erases it: on a shared computer
+ * the next person must not be able to reload into the call.
  */
 
 import { decodeTokenPayload } from "livekit-client";

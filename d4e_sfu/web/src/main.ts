@@ -71,8 +71,7 @@ function enter(invitation: Invitation, room: Room, ready: Ready): void {
   const call = new Call(room, (reason) => {
     call.close();
     const fault = endFault(reason);
-    // On a shared computer the next person must not be able to reload into the call.
-    if (reason === DisconnectReason.CLIENT_INITIATED || reason === DisconnectReason.PARTICIPANT_REMOVED) forgetToken();
+    if (reason === DisconnectReason.PARTICIPANT_REMOVED) forgetToken();
     present("ended", ending(fault, () => check(invitation)));
   });
   present("joined", call.element);
