@@ -252,5 +252,7 @@ fn _engine(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<api::Event>()?;
     module.add_class::<Worker>()?;
     module.add_class::<Router>()?;
+    #[cfg(feature = "peer")]
+    crate::peer::python::register(module)?;
     module.add_function(wrap_pyfunction!(certificate_verify_callback, module)?)
 }

@@ -36,6 +36,8 @@ pub struct Agent {
     heard: Nanos,
     started: Nanos,
     lost: bool,
+    /// Answers are not read: silence says nothing.
+    pub deaf: bool,
     pub checks: u64,
     pub responses: u64,
     pub errors: u64,
@@ -74,6 +76,7 @@ impl Agent {
             heard: now,
             started: now,
             lost: false,
+            deaf: false,
             checks: 0,
             responses: 0,
             errors: 0,
@@ -116,7 +119,7 @@ impl Agent {
             return;
         }
         if let Some(selected) = self.selected {
-            if now >= self.heard + EXPIRY {
+            if now >= self.heard + EXPIRY && !self.deaf {
                 self.lost = true;
             } else if self.consent > 0 && now >= self.next {
                 self.next = now + (self.consent as f64 * chance.between(0.8, 1.2)) as Nanos;

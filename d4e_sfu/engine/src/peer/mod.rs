@@ -14,6 +14,8 @@ mod latency;
 mod outlet;
 mod payload;
 mod publication;
+#[cfg(feature = "python")]
+pub(crate) mod python;
 mod receiver;
 pub mod spec;
 mod storm;
@@ -46,7 +48,7 @@ pub const SECOND: Nanos = 1_000_000_000;
 
 #[must_use]
 pub fn seconds(seconds: f64) -> Nanos {
-    (seconds * SECOND as f64) as Nanos
+    (seconds * SECOND as f64).round() as Nanos
 }
 
 /// `now` as NTP time: some epoch, the same for all streams of a process.
@@ -160,7 +162,7 @@ impl Peer {
             ProfileSpec::Gcm => Profile::AeadAes128Gcm,
             ProfileSpec::Cm => Profile::Aes128CmHmacSha1_80,
         };
-        let decode = |text: &str| hex(text).ok_or(BadKey);
+        let decode = |text: &str| unhex(text).ok_or(BadKey);
         self.set_keys(profile, &decode(&keys.receive)?, &decode(&keys.send)?)
     }
 
@@ -247,6 +249,13 @@ impl Peer {
         self.agent.moved(now);
     }
 
+    /// Nobody reads what comes any more: nothing is judged, requested or reported, and the path counts as good. Checks of
+    /// consent go on, so that the other side keeps sending.
+    pub fn set_deaf(&mut self) {
+        self.receivers.clear();
+        self.agent.deaf = true;
+    }
+
     /// Any bytes, to any address, from ours.
     pub fn send_raw(&mut self, remote: SocketAddr, datagram: Vec<u8>) {
         self.outlet.raw(remote, datagram);
@@ -302,7 +311,7 @@ impl Peer {
         match classify(datagram) {
             Some(Kind::Stun) => {
                 let selected = self.agent.handle(now, from, datagram, &mut self.pending);
-                self.path(now);
+                self.outlet.remote = self.agent.selected();
                 if selected {
                     self.connected.get_or_insert(now);
                 }
@@ -313,11 +322,6 @@ impl Peer {
             Some(Kind::Rtcp) => self.rtcp(now, datagram),
             None => self.counts.malformed += 1,
         }
-    }
-
-    fn path(&mut self, now: Nanos) {
-        self.outlet.remote = self.agent.selected();
-        let _ = now;
     }
 
     fn flush(&mut self) {
@@ -498,7 +502,7 @@ impl Peer {
     /// Does everything that is due at `now`.
     pub fn advance(&mut self, now: Nanos) {
         self.agent.advance(now, &mut self.chance, &mut self.pending);
-        self.path(now);
+        self.outlet.remote = self.agent.selected();
         self.flush();
         for publication in &mut self.publications {
             publication.advance(now, &mut self.outlet, &mut self.chance);
@@ -625,7 +629,9 @@ impl Peer {
     }
 }
 
-fn hex(text: &str) -> Option<Vec<u8>> {
+/// Hexadecimal digits in pairs; `None` for anything else.
+#[must_use]
+pub fn unhex(text: &str) -> Option<Vec<u8>> {
     let digit = |byte: u8| (byte as char).to_digit(16);
     let bytes = text.as_bytes();
     if bytes.len() % 2 != 0 {

@@ -451,11 +451,9 @@ impl Receiver {
             expected_interval as i64 - (reception.received - reception.received_prior) as i64;
         reception.expected_prior = expected;
         reception.received_prior = reception.received;
-        let fraction_lost = if expected_interval == 0 {
-            0
-        } else {
-            (lost_interval.max(0) as u64 * 256 / expected_interval).min(255) as u8
-        };
+        let fraction_lost = (lost_interval.max(0) as u64 * 256)
+            .checked_div(expected_interval)
+            .map_or(0, |fraction| fraction.min(255) as u8);
         let (last_sr, delay) = reception.last_sr.map_or((0, 0), |(last_sr, at)| {
             (
                 last_sr,
