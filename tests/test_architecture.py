@@ -170,7 +170,7 @@ MAY_NAME: dict[str, set[str]] = {
     **{noun: {"wire", "api", *MECHANISMS} for noun in NOUNS},
     "router": {"wire", "api", *MECHANISMS, *NOUNS},
     "driver": {"wire", "api", "now", "outlet", "router"},
-    "python": {"wire", "api", "now", "outlet", "router", "driver"},
+    "python": {"wire", "api", "now", "outlet", "router", "driver", "peer"},  # registers the peer's, in the laboratory
 }
 # What the thread and the bindings may know of the router: itself, what it counts, what it tells.
 OF_THE_ROUTER = {"Router", "counters", "events", "fault"}
@@ -200,15 +200,18 @@ def named(path: str, text: str) -> Iterator[tuple[str, str]]:
 
 
 def rust_tiers_name_only_those_below(files: Files) -> Iterator[str]:
+    # The peer's program is a crate of its own: in its files `crate::` is the program, and the engine is `d4e_engine::`.
+    program = set(re.findall(r"^mod (\w+);", files.get(f"{ENGINE}peer/main.rs", ""), flags=re.MULTILINE))
     for path, module, text in rust(files):
         if module == "lib":
             continue
         if module not in MAY_NAME:
             yield f"{path}: {module} belongs to no tier"
             continue
-        for other, _ in named(path, text):
-            if other != module and other not in MAY_NAME[module]:
-                yield f"{path} names {other}"
+        within = program if PurePosixPath(path).stem in {"main", *program} and module == "peer" else set()
+        others = {other for other, _ in named(path, text)} - within
+        others.update(re.findall(r"\bd4e_engine::(\w+)", text))
+        yield from (f"{path} names {other}" for other in sorted(others - MAY_NAME[module] - {module}))
 
 
 def the_thread_knows_little_of_the_router(files: Files) -> Iterator[str]:
@@ -368,6 +371,7 @@ def test_the_repository_is_really_looked_at(files: Files) -> None:
         (rust_tiers_name_only_those_below, "driver.rs", "use crate::transport::Transport;"),
         (rust_tiers_name_only_those_below, "peer/receiver.rs", "use crate::cache::Cache;"),
         (rust_tiers_name_only_those_below, "peer/receiver.rs", "use crate::api::Codec;"),
+        (rust_tiers_name_only_those_below, "peer/endpoint.rs", "use d4e_engine::transport::Transport;"),
         (rust_tiers_name_only_those_below, "api.rs", "use crate::wire::seq::SeqNo;"),
         (rust_tiers_name_only_those_below, "novelty.rs", ""),
         (the_thread_knows_little_of_the_router, "driver.rs", "use crate::router::table::Table;"),

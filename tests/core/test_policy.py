@@ -53,8 +53,8 @@ FLAGS = {
 }
 
 
-@pytest.mark.parametrize(("granted", "role_has"), itertools.product([False, True], repeat=2))
-@pytest.mark.parametrize(("grant", "right"), FLAGS.items())
+@pytest.mark.parametrize(("granted", "role_has"), list(itertools.product([False, True], repeat=2)))
+@pytest.mark.parametrize(("grant", "right"), list(FLAGS.items()))
 def test_a_right_is_grant_and_role(grant: str, right: str, granted: bool, role_has: bool) -> None:
     roles = config(f"roles: {{doctor: {EVERYTHING if role_has else NOTHING}, patient: {{}}}}")
     changed: dict[str, Any] = {grant: granted}
