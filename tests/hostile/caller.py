@@ -1,0 +1,184 @@
+"""A caller of whom every byte is ours: signalling through aiohttp, connectivity checks through aioice, DTLS and data
+channels through stock aiortc, all over one plain UDP socket. So a test can be a correct client up to any point, and then
+send what it likes from an address that the server has validated. None of this code is the server's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import secrets
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import aiohttp
+from aioice import stun
+from aiortc.rtcdtlstransport import RTCCertificate, RTCDtlsFingerprint, RTCDtlsParameters, RTCDtlsTransport
+from livekit.protocol import models, rtc
+
+from tests.doubles import Description
+from tests.lab.server import Server
+
+CHECK_SECONDS = 0.25  # between two tries of a connectivity check; loopback loses nothing, a full buffer may
+CONNECT_SECONDS = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """ICE user fragments and passwords of both sides."""
+
+    local_ufrag: str
+    local_pwd: str
+    remote_ufrag: str
+    remote_pwd: str
+
+    def check(self) -> bytes:
+        """The Binding request with which a controlling agent checks and nominates at once (RFC 8445 §7.2.2)."""
+        message = stun.Message(message_method=stun.Method.BINDING, message_class=stun.Class.REQUEST)
+        message.attributes["USERNAME"] = f"{self.remote_ufrag}:{self.local_ufrag}"
+        message.attributes["PRIORITY"] = 0x7E7F_1EFF
+        message.attributes["ICE-CONTROLLING"] = secrets.randbits(63)
+        message.attributes["USE-CANDIDATE"] = None
+        message.add_message_integrity(self.remote_pwd.encode())
+        message.add_fingerprint()
+        return bytes(message)
+
+
+class Socket:
+    """One UDP socket to the media port. What comes back is sorted by its first byte (RFC 7983) and counted."""
+
+    role, state = "controlling", "completed"  # what stock aiortc asks of an ICE transport
+
+    def __init__(self, server: Server, address: str = "127.0.0.1") -> None:
+        self.answers: asyncio.Queue[bytes] = asyncio.Queue()
+        self.dtls: asyncio.Queue[bytes] = asyncio.Queue()
+        self.bytes_received = 0
+        self._media = ("127.0.0.1", server.media_port)
+        # Not connected: an ICMP error is no news, and an answer from a wrong address would be.
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        self._socket.bind((address, 0))
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(self._socket, self._receive)
+
+    def send(self, datagram: bytes) -> None:
+        self._socket.sendto(datagram, self._media)
+
+    def close(self) -> None:
+        self._loop.remove_reader(self._socket)
+        self._socket.close()
+
+    def _receive(self) -> None:
+        datagram, source = self._socket.recvfrom(1 << 16)
+        assert source == self._media
+        self.bytes_received += len(datagram)
+        if datagram[0] < 4:
+            self.answers.put_nowait(datagram)
+        elif 20 <= datagram[0] < 64:
+            self.dtls.put_nowait(datagram)
+
+    async def _recv(self) -> bytes:
+        return await self.dtls.get()
+
+    async def _send(self, datagram: bytes) -> None:
+        self.send(datagram)
+
+
+class Caller:
+    """`Caller.join` is in the room; after `check` his address is validated; after `connect` he has keys."""
+
+    def __init__(self, signalling: aiohttp.ClientWebSocketResponse, udp: Socket) -> None:
+        self.signalling = signalling
+        self.udp = udp
+        self.certificate = RTCCertificate.generateCertificate()
+        self.dtls = RTCDtlsTransport(udp, [self.certificate])  # type: ignore[arg-type]
+        self.dtls._set_role("client")
+        self.credentials = Credentials("", "", "", "")
+        self.fingerprint = ("", "")
+
+    @classmethod
+    @asynccontextmanager
+    async def join(cls, server: Server, room: str, identity: str) -> AsyncIterator[Caller]:
+        udp = Socket(server)
+        async with aiohttp.ClientSession() as http:
+            # The offer needs the certificate, the answer comes on the socket that the offer opened.
+            caller = cls(None, udp)  # type: ignore[arg-type]
+            offer = caller._offer()
+            params = {"access_token": server.token(room, identity, "doctor"), "join_request": wrapped(offer)}
+            async with http.ws_connect(f"{server.ws}/rtc/v1", params=params, max_msg_size=0) as signalling:
+                caller.signalling = signalling
+                try:
+                    caller._answered((await caller.receive("answer")).answer.sdp)
+                    yield caller
+                finally:
+                    await caller.dtls.stop()
+                    udp.close()
+
+    async def receive(self, kind: str) -> rtc.SignalResponse:
+        """The next message of this kind; others are passed over."""
+        while True:
+            frame = await self.signalling.receive(timeout=CONNECT_SECONDS)
+            assert frame.type is aiohttp.WSMsgType.BINARY, f"waiting for {kind}: {frame}"
+            response = rtc.SignalResponse.FromString(frame.data)
+            if response.WhichOneof("message") == kind:
+                return response
+
+    async def check(self) -> bytes:
+        """A connectivity check until it is answered; returns the answer."""
+        async with asyncio.timeout(CONNECT_SECONDS):
+            while True:
+                self.udp.send(self.credentials.check())
+                try:
+                    answer = await asyncio.wait_for(self.udp.answers.get(), CHECK_SECONDS)
+                except TimeoutError:
+                    continue
+                message = stun.parse_message(answer)
+                assert message.check_message_integrity(self.credentials.remote_pwd.encode())
+                assert message.message_class is stun.Class.RESPONSE
+                return answer
+
+    async def connect(self) -> None:
+        """Checks and the handshake; raises where there are no keys in the end."""
+        await self.check()
+        algorithm, value = self.fingerprint
+        theirs = RTCDtlsParameters(fingerprints=[RTCDtlsFingerprint(algorithm=algorithm, value=value)])
+        async with asyncio.timeout(CONNECT_SECONDS):
+            await self.dtls.start(theirs)
+        assert self.dtls.state == "connected"
+
+    def _offer(self) -> rtc.SessionDescription:
+        ufrag, password = secrets.token_hex(4), secrets.token_hex(12)
+        self.credentials = Credentials(ufrag, password, "", "")
+        mine = next(each for each in self.certificate.getFingerprints() if each.algorithm == "sha-256")
+        name = "anyone"
+        sdp = (
+            Description(name)
+            .sdp()
+            .replace(f"a=ice-ufrag:{name[:4]}\r\n", f"a=ice-ufrag:{ufrag}\r\n")
+            .replace(f"a=ice-pwd:{name:x<24}\r\n", f"a=ice-pwd:{password}\r\n")
+            .replace(":".join(["CD"] * 32), mine.value)
+        )
+        return rtc.SessionDescription(type="offer", sdp=sdp, id=1)
+
+    def _answered(self, sdp: str) -> None:
+        values: dict[str, str] = {}
+        for line in sdp.splitlines():
+            key, _, value = line.partition(":")
+            values.setdefault(key, value)
+        mine = self.credentials
+        self.credentials = Credentials(mine.local_ufrag, mine.local_pwd, values["a=ice-ufrag"], values["a=ice-pwd"])
+        algorithm, _, value = values["a=fingerprint"].partition(" ")
+        self.fingerprint = (algorithm, value)
+        assert values["a=setup"] == "passive", "the server waits for the client's hello"
+
+
+def wrapped(offer: rtc.SessionDescription) -> str:
+    """A join request as the query carries it."""
+    request = rtc.JoinRequest(
+        client_info=models.ClientInfo(sdk=models.ClientInfo.SDK.PYTHON, protocol=16),
+        connection_settings=rtc.ConnectionSettings(auto_subscribe=True),
+        publisher_offer=offer,
+    )
+    message = rtc.WrappedJoinRequest(join_request=request.SerializeToString())
+    return base64.urlsafe_b64encode(message.SerializeToString()).decode()
