@@ -77,8 +77,8 @@ lint: $(VENV)/.dev $(WEB)/node_modules/.ready $(ENGINE)/Cargo.lock  ## formats a
 .PHONY: test-rust
 test-rust:  ## the engine's own tests, without and with the laboratory peer
 	@mkdir -p $(PROOFS)
-	$(CARGO) test $(MANIFEST) 2>&1 | tee $(PROOFS)/cargo-engine.txt
-	$(CARGO) test $(MANIFEST) --features peer 2>&1 | tee $(PROOFS)/cargo-peer.txt
+	cargo test --locked $(MANIFEST) 2>&1 | tee $(PROOFS)/cargo-engine.txt
+	cargo test --locked $(MANIFEST) --features peer 2>&1 | tee $(PROOFS)/cargo-peer.txt
 
 .PHONY: test-page
 test-page: $(WEB)/node_modules/.ready  ## types and unit tests of the page

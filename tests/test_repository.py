@@ -75,6 +75,26 @@ def test_git_keeps_no_secret_of_certs() -> None:
     assert run("git", "ls-files", "certs").split() == ["certs/README.md"]
 
 
+def test_the_readme_says_what_a_stranger_needs() -> None:
+    readme = (TOP / "README.md").read_text()
+    for section in (
+        "Two commands",
+        "Point an existing client at it",
+        "Configure",
+        "Map of the code",
+        "Limits that remain",
+    ):
+        assert f"\n## {section}\n" in readme, section
+    for way in ("A media packet", "A join", "A setting", "A metric"):
+        assert f"- **{way}**: " in readme, way
+    assert "Works with LiveKit client SDKs; not affiliated with LiveKit, Inc." in readme
+    assert "make run" in readme
+    assert "make test" in readme
+    # Every file that it points at is there: the picture, the sample, the folders of the map.
+    for link in re.findall(r"\]\(([^)#:]+)\)", readme):
+        assert (TOP / link).exists(), link
+
+
 @pytest.fixture
 def started(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], list[str], dict[str, int]]]:
     """`make run`'s server in a folder and on ports of its own, and the lines that it printed until its links."""

@@ -99,9 +99,9 @@ class Tab:
     requests: list[str] = field(default_factory=list)
 
     @classmethod
-    async def open(cls, browser: Browser, server: Server, identity: str, **context: Any) -> Tab:
+    async def open(cls, browser: Browser, server: Server, identity: str, *, script: str = "", **context: Any) -> Tab:
         made: BrowserContext = await browser.new_context(viewport={"width": 1280, "height": 800}, **context)
-        await made.add_init_script(HOOK)
+        await made.add_init_script(HOOK + script)
         tab = cls(await made.new_page(), server, identity)
 
         def log(message: ConsoleMessage) -> None:
@@ -162,12 +162,20 @@ class Person(Tab):
 
     @classmethod
     async def arrive(
-        cls, browser: Browser, server: Server, room: str, identity: str, *, role: str = "doctor", **context: Any
+        cls,
+        browser: Browser,
+        server: Server,
+        room: str,
+        identity: str,
+        *,
+        role: str = "doctor",
+        name: str = "",
+        **context: Any,
     ) -> Person:
         """Open the join link, and wait at the device check."""
         tab = await cls.open(browser, server, identity, **context)
         person = cls(tab.page, tab.server, tab.identity, tab.console, tab.requests)
-        await person.page.goto(server.link(room, identity, role))
+        await person.page.goto(server.link(room, identity, role, name=name))
         await person.page.wait_for_selector("body[data-state=lobby]")
         return person
 

@@ -65,17 +65,18 @@ class Server:
     def log(self) -> str:
         return "\n".join(self.lines)
 
-    def token(self, room: str, identity: str, role: str | None = None, **grants: Any) -> str:
+    def token(self, room: str, identity: str, role: str | None = None, *, name: str = "", **grants: Any) -> str:
         """A token from the stock SDK; `role` goes in as our own claim, without it the configured default counts."""
         grant = api.VideoGrants(room_join=True, room=room, **grants)
-        token = api.AccessToken(KEY_ID, self.secret).with_identity(identity).with_name(identity).with_grants(grant)
+        token = api.AccessToken(KEY_ID, self.secret).with_identity(identity).with_grants(grant)
+        token = token.with_name(name or identity)
         if role is None:
             return token.to_jwt()
         return _with_claims(token.to_jwt(), self.secret, {"d4e": {"role": role}})
 
-    def link(self, room: str, identity: str, role: str | None = "doctor") -> str:
+    def link(self, room: str, identity: str, role: str | None = "doctor", *, name: str = "") -> str:
         """What a person is sent: the page, and after `#` the room and the token."""
-        return f"{self.url}/#room={room}&token={self.token(room, identity, role)}"
+        return f"{self.url}/#room={room}&token={self.token(room, identity, role, name=name)}"
 
     async def get(self, path: str) -> str:
         """A document of the admin listener."""
