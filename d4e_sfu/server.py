@@ -153,7 +153,7 @@ class Server:
         self.metrics.announce(event, facts)
         # Whoever sends refused data may do so a thousand times a second: counted, not logged.
         level = logging.DEBUG if event == "data_refused" else logging.INFO
-        log.log(level, "%s %s", event, " ".join(f"{key}={value}" for key, value in facts.items()))
+        log.log(level, "%s %s", event, " ".join(f"{key}={_shown(value)}" for key, value in facts.items()))
 
     # --- media -------------------------------------------------------------------------------------------------------
 
@@ -307,6 +307,10 @@ async def _every(interval: float, act: Callable[[], Any]) -> None:
             act()
         except Exception:
             log.exception("timer failed")  # ours; the next turn may go well
+
+
+def _shown(value: str | int | float) -> str:
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
 def _version() -> str:
