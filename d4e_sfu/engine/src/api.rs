@@ -102,44 +102,112 @@ pub struct SubscriptionSpec {
 pub enum Command {
     /// A participant's ICE + DTLS + SRTP association. Until its first valid check it costs a table row and nothing else.
     /// `may_publish`: without it every RTP packet from this transport drops as `NotPermitted`.
-    AddTransport { transport: TransportId, local_ufrag: String, local_pwd: String, remote_ufrag: String, may_publish: bool },
+    AddTransport {
+        transport: TransportId,
+        local_ufrag: String,
+        local_pwd: String,
+        remote_ufrag: String,
+        may_publish: bool,
+    },
     /// Ids of header extensions on this transport, replaced whole; ids 1–14 (one-byte form) are sent, 1–255 understood.
-    SetExtensions { transport: TransportId, extensions: Vec<(Extension, u8)> },
-    SetMayPublish { transport: TransportId, may_publish: bool },
+    SetExtensions {
+        transport: TransportId,
+        extensions: Vec<(Extension, u8)>,
+    },
+    SetMayPublish {
+        transport: TransportId,
+        may_publish: bool,
+    },
     /// Master key followed by master salt, as exported from DTLS (RFC 5764 §4.2). Given once.
-    SetKeys { transport: TransportId, profile: Profile, receive: Vec<u8>, send: Vec<u8> },
+    SetKeys {
+        transport: TransportId,
+        profile: Profile,
+        receive: Vec<u8>,
+        send: Vec<u8>,
+    },
     /// A DTLS datagram to the client, on the validated path; silently dropped where there is none.
-    SendDtls { transport: TransportId, datagram: Vec<u8> },
+    SendDtls {
+        transport: TransportId,
+        datagram: Vec<u8>,
+    },
     /// The client's signalling socket is lost (or back): consent then expires after 15 s instead of 30 s.
-    SetSignalLost { transport: TransportId, lost: bool },
+    SetSignalLost {
+        transport: TransportId,
+        lost: bool,
+    },
     /// Removes its publications and subscriptions as well.
-    RemoveTransport { transport: TransportId },
-    AddPublication { publication: PublicationId, transport: TransportId, spec: PublicationSpec },
+    RemoveTransport {
+        transport: TransportId,
+    },
+    AddPublication {
+        publication: PublicationId,
+        transport: TransportId,
+        spec: PublicationSpec,
+    },
     /// 0 = blocked: everything drops as `OverBitrate`.
-    SetMaxBitrate { publication: PublicationId, max_bitrate: u32 },
-    RemovePublication { publication: PublicationId },
-    AddSubscription { subscription: SubscriptionId, publication: PublicationId, transport: TransportId, spec: SubscriptionSpec },
+    SetMaxBitrate {
+        publication: PublicationId,
+        max_bitrate: u32,
+    },
+    RemovePublication {
+        publication: PublicationId,
+    },
+    AddSubscription {
+        subscription: SubscriptionId,
+        publication: PublicationId,
+        transport: TransportId,
+        spec: SubscriptionSpec,
+    },
     /// Wanted layer; the switch happens at the next keyframe of that encoding. `spatial` None = paused.
-    SetLayer { subscription: SubscriptionId, spatial: Option<u8>, temporal: u8 },
-    RemoveSubscription { subscription: SubscriptionId },
+    SetLayer {
+        subscription: SubscriptionId,
+        spatial: Option<u8>,
+        temporal: u8,
+    },
+    RemoveSubscription {
+        subscription: SubscriptionId,
+    },
     /// Answered by `Event::Debug` with the same token and the router's `debug_state()` as JSON.
-    Debug { token: u32 },
+    Debug {
+        token: u32,
+    },
 }
 
 #[cfg_attr(feature = "python", pyclass(frozen, eq))]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// A DTLS datagram from a validated address. Dropped (counted) when the queue is full.
-    Dtls { transport: TransportId, datagram: Vec<u8> },
+    Dtls {
+        transport: TransportId,
+        datagram: Vec<u8>,
+    },
     /// First nominated pair, or a move of the path: `local` and `remote` as `ip:port`.
-    PathChanged { transport: TransportId, local: String, remote: String },
+    PathChanged {
+        transport: TransportId,
+        local: String,
+        remote: String,
+    },
     /// Consent expired: no authenticated check for 30 s (15 s when the signalling is lost). The router has removed it.
-    TransportGone { transport: TransportId },
+    TransportGone {
+        transport: TransportId,
+    },
     /// The first packet of an encoding arrived (`active`), or none for 1 s although it was active.
-    EncodingActive { publication: PublicationId, encoding: u8, active: bool },
+    EncodingActive {
+        publication: PublicationId,
+        encoding: u8,
+        active: bool,
+    },
     /// The layer that is really forwarded changed; `None` = nothing yet, or paused.
-    LayerChanged { subscription: SubscriptionId, spatial: Option<u8> },
-    Debug { token: u32, state: String },
+    LayerChanged {
+        subscription: SubscriptionId,
+        spatial: Option<u8>,
+    },
+    Debug {
+        token: u32,
+        state: String,
+    },
     /// The worker's thread has panicked or lost its sockets; every transport on it is gone.
-    WorkerDied { reason: String },
+    WorkerDied {
+        reason: String,
+    },
 }

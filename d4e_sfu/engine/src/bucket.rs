@@ -56,7 +56,9 @@ mod tests {
     fn a_burst_then_exactly_the_rate() {
         let mut bucket = Bucket::new(100, 10, Now(0));
         assert_eq!((0..20).filter(|_| bucket.take(Now(0), 1)).count(), 10);
-        let over_one_second = (1..=1000).filter(|&ms| bucket.take(Now::from_millis(ms), 1)).count();
+        let over_one_second = (1..=1000)
+            .filter(|&ms| bucket.take(Now::from_millis(ms), 1))
+            .count();
         assert_eq!(over_one_second, 100);
     }
 

@@ -74,7 +74,9 @@ impl Cache {
     pub fn insert(&mut self, packet: Packet, payload: &[u8]) {
         let size = self.arena.len() as u64;
         let len = payload.len() as u64;
-        let Ok(short) = u16::try_from(len) else { return };
+        let Ok(short) = u16::try_from(len) else {
+            return;
+        };
         if len > size {
             return;
         }
@@ -109,7 +111,8 @@ impl Cache {
     /// `get`, but nothing that is over [`MAX_AGE`] old.
     #[must_use]
     pub fn recent(&self, now: Now, seq: ExtSeq) -> Option<(&Packet, &[u8])> {
-        self.get(seq).filter(|(packet, _)| now.since(packet.arrival) <= MAX_AGE)
+        self.get(seq)
+            .filter(|(packet, _)| now.since(packet.arrival) <= MAX_AGE)
     }
 
     fn row_of(&self, seq: ExtSeq) -> usize {
@@ -141,7 +144,9 @@ mod tests {
             cache.insert(packet(seq), &[seq as u8; 90]);
         }
         // 11 packets of 90 bytes fit into 1,000 bytes; the rest of the arena is skipped at each turn.
-        let alive: Vec<u64> = (0..20).filter(|&s| cache.get(ExtSeq(s)).is_some()).collect();
+        let alive: Vec<u64> = (0..20)
+            .filter(|&s| cache.get(ExtSeq(s)).is_some())
+            .collect();
         assert!(alive.len() >= 10 && alive.len() <= 11, "{alive:?}");
         assert_eq!(alive.last(), Some(&19));
         for seq in alive {

@@ -72,9 +72,15 @@ impl Worker {
     /// `sockets` are bound UDP sockets, one for each listening address; they are duplicated.
     pub fn start(sockets: &[RawFd], name: &str) -> io::Result<Self> {
         if sockets.is_empty() {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "a worker needs at least one socket"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "a worker needs at least one socket",
+            ));
         }
-        let sockets = sockets.iter().map(|&fd| Socket::adopt(fd)).collect::<io::Result<Vec<_>>>()?;
+        let sockets = sockets
+            .iter()
+            .map(|&fd| Socket::adopt(fd))
+            .collect::<io::Result<Vec<_>>>()?;
         let wake = Arc::new(os::eventfd()?);
         let shared = Arc::new(Shared {
             events: Mutex::default(),
@@ -86,19 +92,32 @@ impl Worker {
         let (orders, inbox) = channel();
         let thread = {
             let (wake, shared) = (Arc::clone(&wake), Arc::clone(&shared));
-            std::thread::Builder::new().name(name.to_owned()).spawn(move || {
-                death::watch(Arc::clone(&shared));
-                // The one place where a panic is caught: everything below may assume that it unwinds to here.
-                let end = catch_unwind(AssertUnwindSafe(|| run(&sockets, &inbox, &wake, &shared)));
-                death::unwound();
-                match end {
-                    Ok(Ok(())) => shared.alive.store(false, Ordering::Release),
-                    Ok(Err(error)) => death::tell(&shared, format!("lost its sockets: {error}")),
-                    Err(panic) => death::tell(&shared, format!("panicked: {}", death::message(panic.as_ref()))),
-                }
-            })?
+            std::thread::Builder::new()
+                .name(name.to_owned())
+                .spawn(move || {
+                    death::watch(Arc::clone(&shared));
+                    // The one place where a panic is caught: everything below may assume that it unwinds to here.
+                    let end =
+                        catch_unwind(AssertUnwindSafe(|| run(&sockets, &inbox, &wake, &shared)));
+                    death::unwound();
+                    match end {
+                        Ok(Ok(())) => shared.alive.store(false, Ordering::Release),
+                        Ok(Err(error)) => {
+                            death::tell(&shared, format!("lost its sockets: {error}"))
+                        }
+                        Err(panic) => death::tell(
+                            &shared,
+                            format!("panicked: {}", death::message(panic.as_ref())),
+                        ),
+                    }
+                })?
         };
-        Ok(Self { orders, wake, shared, thread: Some(thread) })
+        Ok(Self {
+            orders,
+            wake,
+            shared,
+            thread: Some(thread),
+        })
     }
 
     /// Never blocks. Commands to a dead worker go nowhere.
@@ -171,7 +190,12 @@ impl Socket {
     }
 }
 
-fn run(sockets: &[Socket], orders: &Receiver<Order>, wake: &OwnedFd, shared: &Shared) -> io::Result<()> {
+fn run(
+    sockets: &[Socket],
+    orders: &Receiver<Order>,
+    wake: &OwnedFd,
+    shared: &Shared,
+) -> io::Result<()> {
     let began = Instant::now();
     // One second ahead of zero, so that "a second ago" is a time too.
     let clock = || Now(began.elapsed().as_nanos() as u64).plus(Duration::from_secs(1));
@@ -180,14 +204,18 @@ fn run(sockets: &[Socket], orders: &Receiver<Order>, wake: &OwnedFd, shared: &Sh
     for (at, socket) in sockets.iter().enumerate() {
         poll.add(socket.fd.as_raw_fd(), at as u64)?;
     }
-    let routes: HashMap<SocketAddr, RawFd> =
-        sockets.iter().map(|socket| (socket.local, socket.fd.as_raw_fd())).collect();
+    let routes: HashMap<SocketAddr, RawFd> = sockets
+        .iter()
+        .map(|socket| (socket.local, socket.fd.as_raw_fd()))
+        .collect();
     let mut router = Router::default();
     let (mut inbox, mut outbox) = (Inbox::new(), Outbox::new(routes));
     let mut meter = Meter::new(clock());
     loop {
         let now = clock();
-        let due = router.next_timeout().map_or(SNAPSHOT_INTERVAL, |at| at.since(now).min(SNAPSHOT_INTERVAL));
+        let due = router
+            .next_timeout()
+            .map_or(SNAPSHOT_INTERVAL, |at| at.since(now).min(SNAPSHOT_INTERVAL));
         let ready = poll.wait(due)?;
         let now = clock();
         if ready.has(sockets.len()) {
@@ -216,7 +244,9 @@ fn run(sockets: &[Socket], orders: &Receiver<Order>, wake: &OwnedFd, shared: &Sh
                 let received = inbox.receive(socket.fd.as_raw_fd())?;
                 for (remote, datagram) in inbox.datagrams(received) {
                     match datagram {
-                        Some(datagram) => router.handle(now, socket.local, remote, datagram, &mut outbox),
+                        Some(datagram) => {
+                            router.handle(now, socket.local, remote, datagram, &mut outbox)
+                        }
                         None => router.count_drop(DropReason::Oversized),
                     }
                 }
@@ -253,7 +283,10 @@ struct Meter {
 
 impl Meter {
     fn new(now: Now) -> Self {
-        Self { published: now, cpu: os::thread_cpu() }
+        Self {
+            published: now,
+            cpu: os::thread_cpu(),
+        }
     }
 
     fn publish(&mut self, now: Now, router: &Router, shared: &Shared) {
@@ -264,7 +297,8 @@ impl Meter {
         let cpu = os::thread_cpu();
         let snapshot = WorkerSnapshot {
             router: router.snapshot(),
-            busy_ratio: (cpu.saturating_sub(self.cpu).as_secs_f64() / elapsed.as_secs_f64()).min(1.0),
+            busy_ratio: (cpu.saturating_sub(self.cpu).as_secs_f64() / elapsed.as_secs_f64())
+                .min(1.0),
             cpu_seconds: cpu.as_secs_f64(),
         };
         (self.published, self.cpu) = (now, cpu);

@@ -33,7 +33,9 @@ pub enum Seen {
     /// Over [`MAX_GAP`] numbers are missing: what came before is over.
     Break,
     /// Fills a gap; `after` = since it was last asked for, if it was.
-    Repair { after: Option<Duration> },
+    Repair {
+        after: Option<Duration>,
+    },
     Duplicate,
     TooOld,
 }
@@ -69,13 +71,19 @@ impl Gaps {
         match self.highest {
             // Far from zero, so that what was sent just before the first packet has a number as well.
             None => ExtSeq((1 << 32) | u64::from(seq.0)),
-            Some(highest) => ExtSeq(highest.0.wrapping_add_signed(i64::from(seq.since(highest.seq())))),
+            Some(highest) => ExtSeq(
+                highest
+                    .0
+                    .wrapping_add_signed(i64::from(seq.since(highest.seq()))),
+            ),
         }
     }
 
     /// A stream with a new SSRC takes over: its numbers continue far above the old ones, so that the two never meet.
     pub fn restart(&mut self, first: SeqNo) -> ExtSeq {
-        let above = self.highest.map_or(1 << 32, |highest| ((highest.0 >> 16) + 2) << 16);
+        let above = self
+            .highest
+            .map_or(1 << 32, |highest| ((highest.0 >> 16) + 2) << 16);
         self.missing.clear();
         self.seen = [0; (WINDOW / 64) as usize];
         let first = ExtSeq(above | u64::from(first.0));
@@ -146,7 +154,8 @@ impl Gaps {
         self.missing.retain_mut(|missing| {
             let due = match missing.asked {
                 None => {
-                    highest - missing.seq.0 >= LATER_PACKETS || now.since(missing.since) >= REORDER_WAIT
+                    highest - missing.seq.0 >= LATER_PACKETS
+                        || now.since(missing.since) >= REORDER_WAIT
                 }
                 Some(at) => now.since(at) >= round_trip,
             };
@@ -202,7 +211,8 @@ mod tests {
     const RTT: Duration = Duration::from_millis(100);
     /// Where wrap-around bugs live; the idea is pion's (`pkg/nack/receive_log_test.go`).
     const STARTS: [u16; 16] = [
-        0, 1, 127, 128, 511, 512, 32_766, 32_767, 32_768, 32_769, 65_023, 65_024, 65_407, 65_533, 65_534, 65_535,
+        0, 1, 127, 128, 511, 512, 32_766, 32_767, 32_768, 32_769, 65_023, 65_024, 65_407, 65_533,
+        65_534, 65_535,
     ];
 
     fn asked(gaps: &mut Gaps, now: Now) -> Vec<u16> {
@@ -222,16 +232,28 @@ mod tests {
             let mut gaps = Gaps::default();
             let at = |n: u16| start.wrapping_add(n);
             for n in [0, 1, 3, 4] {
-                assert_eq!(receive(&mut gaps, Now(0), at(n)), Seen::New, "start {start}");
+                assert_eq!(
+                    receive(&mut gaps, Now(0), at(n)),
+                    Seen::New,
+                    "start {start}"
+                );
             }
-            assert!(asked(&mut gaps, Now(0)).is_empty(), "start {start}: two later packets may be reordering");
+            assert!(
+                asked(&mut gaps, Now(0)).is_empty(),
+                "start {start}: two later packets may be reordering"
+            );
             receive(&mut gaps, Now(0), at(5));
             assert_eq!(asked(&mut gaps, Now(0)), vec![at(2)], "start {start}");
             assert_eq!(
                 receive(&mut gaps, Now::from_millis(40), at(2)),
-                Seen::Repair { after: Some(Duration::from_millis(40)) }
+                Seen::Repair {
+                    after: Some(Duration::from_millis(40))
+                }
             );
-            assert_eq!(receive(&mut gaps, Now::from_millis(40), at(2)), Seen::Duplicate);
+            assert_eq!(
+                receive(&mut gaps, Now::from_millis(40), at(2)),
+                Seen::Duplicate
+            );
             assert!(asked(&mut gaps, Now::from_millis(500)).is_empty());
         }
     }
@@ -275,7 +297,11 @@ mod tests {
             let mut gaps = Gaps::default();
             receive(&mut gaps, Now(0), start);
             let before = start.wrapping_sub(1);
-            assert_eq!(receive(&mut gaps, Now(0), before), Seen::Repair { after: None }, "start {start}");
+            assert_eq!(
+                receive(&mut gaps, Now(0), before),
+                Seen::Repair { after: None },
+                "start {start}"
+            );
             assert_eq!(receive(&mut gaps, Now(0), before), Seen::Duplicate);
         }
     }

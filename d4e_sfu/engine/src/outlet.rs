@@ -34,6 +34,7 @@ impl Outlet for Kept {
         &mut self.slot
     }
     fn commit(&mut self, local: SocketAddr, remote: SocketAddr, len: usize) {
-        self.datagrams.push((local, remote, self.slot[..len.min(DATAGRAM)].to_vec()));
+        self.datagrams
+            .push((local, remote, self.slot[..len.min(DATAGRAM)].to_vec()));
     }
 }

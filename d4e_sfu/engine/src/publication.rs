@@ -93,7 +93,10 @@ impl Publication {
         for (report, encoding) in reports.iter_mut().zip(&self.encodings) {
             *report = encoding.report;
         }
-        Clocks { rate: self.clock_rate(), reports }
+        Clocks {
+            rate: self.clock_rate(),
+            reports,
+        }
     }
 
     pub fn set_max_bitrate(&mut self, now: Now, max_bitrate: u32) {
@@ -103,15 +106,27 @@ impl Publication {
 
     /// A packet of `encoding` has been opened. `sealed_len` is what it took on the wire, `rtx` that it is a
     /// retransmission (RFC 4588). On success it waits in `fresh`.
-    pub fn receive(&mut self, now: Now, encoding: u8, incoming: &Incoming<'_>) -> Result<Received, DropReason> {
+    pub fn receive(
+        &mut self,
+        now: Now,
+        encoding: u8,
+        incoming: &Incoming<'_>,
+    ) -> Result<Received, DropReason> {
         if !self.rate.take(now, incoming.wire_len as u64 * 8) {
             return Err(DropReason::OverBitrate);
         }
-        let expected = if incoming.rtx { self.rtx_payload_type } else { Some(self.payload_type) };
+        let expected = if incoming.rtx {
+            self.rtx_payload_type
+        } else {
+            Some(self.payload_type)
+        };
         if expected != Some(incoming.payload_type) {
             return Err(DropReason::BadPayload);
         }
-        let row = self.encodings.get_mut(usize::from(encoding)).ok_or(DropReason::UnknownStream)?;
+        let row = self
+            .encodings
+            .get_mut(usize::from(encoding))
+            .ok_or(DropReason::UnknownStream)?;
         let (seq, payload) = if incoming.rtx {
             match incoming.payload {
                 // Probe padding on the RTX stream has no original sequence number (RFC 4588 §4 knows no such packet).
@@ -122,15 +137,25 @@ impl Publication {
         } else {
             (incoming.seq, incoming.payload)
         };
-        let Accepted { seq, repaired, malformed } = row.receive(now, seq, incoming, payload)?;
+        let Accepted {
+            seq,
+            repaired,
+            malformed,
+        } = row.receive(now, seq, incoming, payload)?;
         if let Some(after) = repaired {
-            self.round_trip = (self.round_trip * 7 + after.clamp(Duration::from_millis(10), Duration::from_millis(500))) / 8;
+            self.round_trip = (self.round_trip * 7
+                + after.clamp(Duration::from_millis(10), Duration::from_millis(500)))
+                / 8;
         }
         if let Some(level) = incoming.carried.audio_level {
             self.level = Some(level);
         }
         self.fresh.push(Fresh { encoding, seq });
-        Ok(Received { activated: row.activate(now, payload), malformed, repaired: repaired.is_some() })
+        Ok(Received {
+            activated: row.activate(now, payload),
+            malformed,
+            repaired: repaired.is_some(),
+        })
     }
 
     /// Asks `encoding` for packets that are missing; see [`crate::nack::Gaps::due`].
@@ -139,7 +164,9 @@ impl Publication {
             return 0;
         }
         let round_trip = self.round_trip;
-        self.encodings.get_mut(usize::from(encoding)).map_or(0, |row| row.gaps.due(now, round_trip, out))
+        self.encodings
+            .get_mut(usize::from(encoding))
+            .map_or(0, |row| row.gaps.due(now, round_trip, out))
     }
 
     /// The encoding that a subscriber who wants at most `wanted` should get: the highest active one; when none is (a
@@ -183,7 +210,14 @@ pub fn clock_rate(codec: Codec) -> u32 {
 
 fn limits(max_bitrate: u32) -> (u64, u64) {
     let bits = u64::from(max_bitrate);
-    (bits, if bits == 0 { 0 } else { bits.max(MIN_BURST_BITS) })
+    (
+        bits,
+        if bits == 0 {
+            0
+        } else {
+            bits.max(MIN_BURST_BITS)
+        },
+    )
 }
 
 fn rate(now: Now, max_bitrate: u32) -> Bucket {

@@ -7,7 +7,9 @@ use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 
-use crate::api::{self, Codec, Command, Encoding, Event, Extension, Profile, PublicationSpec, SubscriptionSpec};
+use crate::api::{
+    self, Codec, Command, Encoding, Event, Extension, Profile, PublicationSpec, SubscriptionSpec,
+};
 use crate::driver;
 use crate::now::Now;
 use crate::outlet::Kept;
@@ -19,7 +21,11 @@ impl Encoding {
     #[new]
     #[pyo3(signature = (*, rid=None, ssrc=None, rtx_ssrc=None))]
     fn py_new(rid: Option<String>, ssrc: Option<u32>, rtx_ssrc: Option<u32>) -> Self {
-        Self { rid, ssrc, rtx_ssrc }
+        Self {
+            rid,
+            ssrc,
+            rtx_ssrc,
+        }
     }
     fn __repr__(&self) -> String {
         format!("{self:?}")
@@ -40,7 +46,15 @@ impl PublicationSpec {
         max_bitrate: u32,
         nack: bool,
     ) -> Self {
-        Self { codec, mid, payload_type, rtx_payload_type, encodings, max_bitrate, nack }
+        Self {
+            codec,
+            mid,
+            payload_type,
+            rtx_payload_type,
+            encodings,
+            max_bitrate,
+            nack,
+        }
     }
     fn __repr__(&self) -> String {
         format!("{self:?}")
@@ -62,7 +76,16 @@ impl SubscriptionSpec {
         spatial: Option<u8>,
         temporal: u8,
     ) -> Self {
-        Self { mid, payload_type, rtx_payload_type, ssrc, rtx_ssrc, cname, spatial, temporal }
+        Self {
+            mid,
+            payload_type,
+            rtx_payload_type,
+            ssrc,
+            rtx_ssrc,
+            cname,
+            spatial,
+            temporal,
+        }
     }
     fn __repr__(&self) -> String {
         format!("{self:?}")
@@ -77,7 +100,9 @@ struct Worker {
 
 impl Worker {
     fn worker(&self) -> std::sync::MutexGuard<'_, driver::Worker> {
-        self.worker.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.worker
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
 
@@ -89,11 +114,14 @@ impl Worker {
         if name.contains('\0') {
             return Err(PyValueError::new_err("a thread's name has no NUL"));
         }
-        let worker = driver::Worker::start(&sockets, name).map_err(|error| match error.raw_os_error() {
-            Some(_) => PyOSError::new_err(error),
-            None => PyValueError::new_err(error.to_string()),
-        })?;
-        Ok(Self { worker: worker.into() })
+        let worker =
+            driver::Worker::start(&sockets, name).map_err(|error| match error.raw_os_error() {
+                Some(_) => PyOSError::new_err(error),
+                None => PyValueError::new_err(error.to_string()),
+            })?;
+        Ok(Self {
+            worker: worker.into(),
+        })
     }
     fn submit(&self, commands: Vec<Command>) -> PyResult<()> {
         check(&commands)?;
@@ -155,7 +183,8 @@ impl Router {
         let now = instant(now)?;
         let (local, remote) = (address(local)?, address(remote)?);
         let mut datagram = datagram;
-        self.router.handle(now, local, remote, &mut datagram, &mut self.kept);
+        self.router
+            .handle(now, local, remote, &mut datagram, &mut self.kept);
         self.router.advance(now, &mut self.kept);
         Ok(())
     }
@@ -167,7 +196,13 @@ impl Router {
     fn transmits<'py>(&mut self, py: Python<'py>) -> Vec<(String, String, Bound<'py, PyBytes>)> {
         std::mem::take(&mut self.kept.datagrams)
             .into_iter()
-            .map(|(local, remote, bytes)| (local.to_string(), remote.to_string(), PyBytes::new(py, &bytes)))
+            .map(|(local, remote, bytes)| {
+                (
+                    local.to_string(),
+                    remote.to_string(),
+                    PyBytes::new(py, &bytes),
+                )
+            })
             .collect()
     }
     fn events(&mut self) -> Vec<Event> {
@@ -175,7 +210,9 @@ impl Router {
     }
     fn next_timeout(&self) -> Option<f64> {
         // Rounded up to the next microsecond, so that advancing to it is never too early.
-        self.router.next_timeout().map(|at| at.0.div_ceil(1_000) as f64 / 1e6)
+        self.router
+            .next_timeout()
+            .map(|at| at.0.div_ceil(1_000) as f64 / 1e6)
     }
     fn snapshot<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         to_dict(py, &self.router.snapshot())
@@ -198,11 +235,17 @@ fn instant(seconds: f64) -> PyResult<Now> {
 }
 
 fn address(text: &str) -> PyResult<SocketAddr> {
-    text.parse().map_err(|_| PyValueError::new_err("an address is ip:port or [ip]:port"))
+    text.parse()
+        .map_err(|_| PyValueError::new_err("an address is ip:port or [ip]:port"))
 }
 
 fn to_dict<'py>(py: Python<'py>, snapshot: &Snapshot) -> PyResult<Bound<'py, PyDict>> {
-    let (dict, counters, drops, levels) = (PyDict::new(py), PyDict::new(py), PyDict::new(py), PyDict::new(py));
+    let (dict, counters, drops, levels) = (
+        PyDict::new(py),
+        PyDict::new(py),
+        PyDict::new(py),
+        PyDict::new(py),
+    );
     let mut failed = Ok(());
     snapshot.counters.each(|name, value| {
         if failed.is_ok() {
@@ -223,14 +266,20 @@ fn to_dict<'py>(py: Python<'py>, snapshot: &Snapshot) -> PyResult<Bound<'py, PyD
     dict.set_item("transports_connected", snapshot.transports_connected)?;
     dict.set_item("publications", snapshot.publications)?;
     dict.set_item("subscriptions", snapshot.subscriptions)?;
-    dict.set_item("subscriptions_forwarding", snapshot.subscriptions_forwarding)?;
+    dict.set_item(
+        "subscriptions_forwarding",
+        snapshot.subscriptions_forwarding,
+    )?;
     dict.set_item("events_waiting", snapshot.events_waiting)?;
     Ok(dict)
 }
 
 /// `int (*)(int preverify_ok, X509_STORE_CTX *)`: every certificate passes here, because what counts in WebRTC is its
 /// fingerprint, compared after the handshake (RFC 8827 §6.5).
-extern "C" fn accept_certificate(_preverify_ok: std::ffi::c_int, _store: *mut std::ffi::c_void) -> std::ffi::c_int {
+extern "C" fn accept_certificate(
+    _preverify_ok: std::ffi::c_int,
+    _store: *mut std::ffi::c_void,
+) -> std::ffi::c_int {
     1
 }
 

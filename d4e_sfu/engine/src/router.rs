@@ -117,15 +117,25 @@ impl Router {
         Snapshot {
             counters: self.counters.clone(),
             transports: self.transports.len(),
-            transports_connected: self.transports.iter().filter(|(_, t)| t.ready().is_some()).count(),
+            transports_connected: self
+                .transports
+                .iter()
+                .filter(|(_, t)| t.ready().is_some())
+                .count(),
             publications: self.publications.len(),
             subscriptions: self.subscriptions.len(),
-            subscriptions_forwarding: self.subscriptions.iter().filter(|(_, s)| s.current().is_some()).count(),
+            subscriptions_forwarding: self
+                .subscriptions
+                .iter()
+                .filter(|(_, s)| s.current().is_some())
+                .count(),
             events_waiting: self.events.len(),
             levels: self
                 .publications
                 .iter()
-                .filter(|(_, publication)| publication.encodings.iter().any(|encoding| encoding.active))
+                .filter(|(_, publication)| {
+                    publication.encodings.iter().any(|encoding| encoding.active)
+                })
                 .filter_map(|(_, publication)| Some((publication.id, publication.level?)))
                 .collect(),
         }
@@ -140,8 +150,14 @@ impl Router {
         datagram: &mut [u8],
     ) -> Result<(), DropReason> {
         let header = Header::parse(datagram)?;
-        let row = *self.by_address.get(&(local, remote)).ok_or(DropReason::UnknownAddress)?;
-        let transport = self.transports.get_mut(row).ok_or(DropReason::UnknownAddress)?;
+        let row = *self
+            .by_address
+            .get(&(local, remote))
+            .ok_or(DropReason::UnknownAddress)?;
+        let transport = self
+            .transports
+            .get_mut(row)
+            .ok_or(DropReason::UnknownAddress)?;
         let (len, index) = transport.open_rtp(now, &header, datagram)?;
         let opened = &datagram[..len];
         self.busy = true;
@@ -153,7 +169,10 @@ impl Router {
         if !transport.may_publish {
             return Err(DropReason::NotPermitted);
         }
-        let publication = self.publications.get_mut(binding.publication).ok_or(DropReason::UnknownStream)?;
+        let publication = self
+            .publications
+            .get_mut(binding.publication)
+            .ok_or(DropReason::UnknownStream)?;
         let kind = match (binding.rtx, publication.is_voice()) {
             (true, _) => Kind::Rtx,
             (false, true) => Kind::Audio,
@@ -187,7 +206,11 @@ impl Router {
             self.counters.packets_repaired += 1;
         }
         self.wake(binding.publication);
-        if received.malformed { Err(DropReason::BadPayload) } else { Ok(()) }
+        if received.malformed {
+            Err(DropReason::BadPayload)
+        } else {
+            Ok(())
+        }
     }
 
     /// Not before the address is proven, not without end, not more than Python can take.
@@ -198,8 +221,14 @@ impl Router {
         remote: SocketAddr,
         datagram: &[u8],
     ) -> Result<(), DropReason> {
-        let row = *self.by_address.get(&(local, remote)).ok_or(DropReason::UnknownAddress)?;
-        let transport = self.transports.get_mut(row).ok_or(DropReason::UnknownAddress)?;
+        let row = *self
+            .by_address
+            .get(&(local, remote))
+            .ok_or(DropReason::UnknownAddress)?;
+        let transport = self
+            .transports
+            .get_mut(row)
+            .ok_or(DropReason::UnknownAddress)?;
         if !DTLS_LEN.contains(&datagram.len()) || !transport.dtls.take(now, 1) {
             return Err(DropReason::DtlsLimit);
         }
@@ -208,7 +237,11 @@ impl Router {
             transport: transport.id,
             datagram: datagram.to_vec(),
         };
-        if self.events.push(event) { Ok(()) } else { Err(DropReason::EventQueueFull) }
+        if self.events.push(event) {
+            Ok(())
+        } else {
+            Err(DropReason::EventQueueFull)
+        }
     }
 
     /// A connectivity check (RFC 8445 §7.3, RFC 8489 §9.1.3): everything about it is checked before anything changes, and
@@ -228,7 +261,10 @@ impl Router {
         }
         let (ours, theirs) = message.ufrags().ok_or(DropReason::UnknownUfrag)?;
         let row = *self.by_ufrag.get(ours).ok_or(DropReason::UnknownUfrag)?;
-        let transport = self.transports.get_mut(row).ok_or(DropReason::UnknownUfrag)?;
+        let transport = self
+            .transports
+            .get_mut(row)
+            .ok_or(DropReason::UnknownUfrag)?;
         if transport.remote_ufrag != theirs {
             return Err(DropReason::UnknownUfrag);
         }
@@ -245,15 +281,33 @@ impl Router {
         let (response, accepted) = if !unknown.is_empty() {
             // RFC 8489 §6.3.1
             let reason = "Unknown Attribute";
-            (stun::write_binding_error(slot, &message.transaction, 420, reason, unknown, key), false)
+            (
+                stun::write_binding_error(slot, &message.transaction, 420, reason, unknown, key),
+                false,
+            )
         } else if message.controlled.is_some() {
             // RFC 8445 §7.3.1.1: we are lite, and so always the controlled side.
-            (stun::write_binding_error(slot, &message.transaction, 487, "Role Conflict", &[], key), false)
+            (
+                stun::write_binding_error(
+                    slot,
+                    &message.transaction,
+                    487,
+                    "Role Conflict",
+                    &[],
+                    key,
+                ),
+                false,
+            )
         } else {
-            (stun::write_binding_success(slot, &message.transaction, remote, key), true)
+            (
+                stun::write_binding_success(slot, &message.transaction, remote, key),
+                true,
+            )
         };
         // Never more bytes than came, so that a forged source gains nothing.
-        let len = response.filter(|&len| len <= datagram.len()).ok_or(DropReason::BadStun)?;
+        let len = response
+            .filter(|&len| len <= datagram.len())
+            .ok_or(DropReason::BadStun)?;
         if accepted {
             self.checked(now, row, local, remote, message.use_candidate)?;
         }
@@ -272,15 +326,25 @@ impl Router {
         remote: SocketAddr,
         use_candidate: bool,
     ) -> Result<(), DropReason> {
-        let owner = self.by_address.get(&(local, remote)).copied().filter(|&owner| owner != row);
+        let owner = self
+            .by_address
+            .get(&(local, remote))
+            .copied()
+            .filter(|&owner| owner != row);
         if let Some(other) = owner.and_then(|owner| self.transports.get_mut(owner)) {
-            let kept = other.path.last_checked(local, remote).is_some_and(|at| now.since(at) < ADDRESS_KEPT);
+            let kept = other
+                .path
+                .last_checked(local, remote)
+                .is_some_and(|at| now.since(at) < ADDRESS_KEPT);
             if kept {
                 return Err(DropReason::AddressTaken);
             }
             other.path.remove(local, remote);
         }
-        let transport = self.transports.get_mut(row).ok_or(DropReason::UnknownUfrag)?;
+        let transport = self
+            .transports
+            .get_mut(row)
+            .ok_or(DropReason::UnknownUfrag)?;
         let change = transport.path.check(now, local, remote, use_candidate);
         if let Some(evicted) = change.evicted {
             self.by_address.remove(&evicted);
@@ -293,8 +357,12 @@ impl Router {
     }
 
     fn path_changed(&mut self, row: u32) {
-        let Some(transport) = self.transports.get(row) else { return };
-        let Some((local, remote)) = transport.path.selected() else { return };
+        let Some(transport) = self.transports.get(row) else {
+            return;
+        };
+        let Some((local, remote)) = transport.path.selected() else {
+            return;
+        };
         self.counters.path_changes += 1;
         self.events.push(Event::PathChanged {
             transport: transport.id,
@@ -315,9 +383,15 @@ impl Router {
 
     /// A subscriber can be reached now.
     fn wake_subscriptions(&mut self, transport: u32) {
-        let Some(transport) = self.transports.get(transport) else { return };
+        let Some(transport) = self.transports.get(transport) else {
+            return;
+        };
         let rows = transport.subscriptions.clone();
-        for publication in rows.iter().filter_map(|&row| Some(self.subscriptions.get(row)?.publication)).collect::<Vec<_>>() {
+        for publication in rows
+            .iter()
+            .filter_map(|&row| Some(self.subscriptions.get(row)?.publication))
+            .collect::<Vec<_>>()
+        {
             self.wake(publication);
         }
     }

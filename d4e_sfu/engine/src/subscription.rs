@@ -90,7 +90,12 @@ struct Last {
 
 impl Subscription {
     #[must_use]
-    pub fn new(id: SubscriptionId, publication: u32, transport: u32, spec: SubscriptionSpec) -> Self {
+    pub fn new(
+        id: SubscriptionId,
+        publication: u32,
+        transport: u32,
+        spec: SubscriptionSpec,
+    ) -> Self {
         Self {
             id,
             publication,
@@ -161,7 +166,9 @@ impl Subscription {
         let opens = packet.keyframe_start
             && self.target == Some(encoding)
             && self.numbering.is_new(encoding, packet.seq);
-        if self.current == Some(encoding) && self.numbering.open().is_some_and(|open| open.first < epoch) {
+        if self.current == Some(encoding)
+            && self.numbering.open().is_some_and(|open| open.first < epoch)
+        {
             self.current = None; // Its sender has started anew: nothing of the old stream helps to decode the new one.
         }
         match self.numbering.place(encoding, packet.seq) {
@@ -194,13 +201,22 @@ impl Subscription {
                     packet.timestamp.0.wrapping_sub(out.0)
                 };
                 let Facts::Vp8(descriptor) = packet.facts else {
-                    return self.begin(encoding, packet, Shifts { timestamp, picture: 0, tl0: 0 });
+                    return self.begin(
+                        encoding,
+                        packet,
+                        Shifts {
+                            timestamp,
+                            picture: 0,
+                            tl0: 0,
+                        },
+                    );
                 };
                 let picture = descriptor.picture_id.unwrap_or(0);
                 let tl0 = descriptor.tl0_pic_idx.unwrap_or(0);
                 Shifts {
                     timestamp,
-                    picture: picture.wrapping_sub(last.picture_id.map_or(picture, |id| id.wrapping_add(1))),
+                    picture: picture
+                        .wrapping_sub(last.picture_id.map_or(picture, |id| id.wrapping_add(1))),
                     tl0: tl0.wrapping_sub(last.tl0.map_or(tl0, |index| index.wrapping_add(1))),
                 }
             }
@@ -211,7 +227,8 @@ impl Subscription {
 
     fn begin(&mut self, encoding: u8, packet: &Packet, shifts: Shifts) {
         self.temporal = self.wanted_temporal;
-        self.numbering.start(encoding, packet.seq, self.temporal, shifts);
+        self.numbering
+            .start(encoding, packet.seq, self.temporal, shifts);
         self.current = Some(encoding);
         self.left_out = None;
         self.report_owed = true;
@@ -228,10 +245,15 @@ impl Subscription {
             Facts::Vp8(descriptor) => {
                 let tid = descriptor.tid.unwrap_or(0);
                 if descriptor.start_of_frame() {
-                    self.choose_temporal(packet.seq, tid, descriptor.layer_sync || descriptor.keyframe);
+                    self.choose_temporal(
+                        packet.seq,
+                        tid,
+                        descriptor.layer_sync || descriptor.keyframe,
+                    );
                 }
                 if tid > self.temporal {
-                    let first = descriptor.picture_id.is_some() && self.left_out != descriptor.picture_id;
+                    let first =
+                        descriptor.picture_id.is_some() && self.left_out != descriptor.picture_id;
                     self.left_out = descriptor.picture_id;
                     self.numbering.leave_out(packet.seq, first);
                     return Verdict::Drop(DropReason::OtherLayer);
@@ -262,7 +284,9 @@ impl Subscription {
 
     /// Down at the start of any frame; up where the frame refers to nothing that was left out (RFC 7741 §4.2: Y).
     fn choose_temporal(&mut self, seq: ExtSeq, tid: u8, switching_point: bool) {
-        let up = self.wanted_temporal > self.temporal && tid > self.temporal && tid <= self.wanted_temporal;
+        let up = self.wanted_temporal > self.temporal
+            && tid > self.temporal
+            && tid <= self.wanted_temporal;
         let temporal = if self.wanted_temporal < self.temporal {
             self.wanted_temporal
         } else if up && switching_point {
@@ -277,7 +301,10 @@ impl Subscription {
     /// The clock of the sender reports for what is forwarded now: our timestamp for the publisher's.
     #[must_use]
     pub fn timestamp(&self, encoding: u8, timestamp: Timestamp) -> Option<Timestamp> {
-        let run = self.numbering.open().filter(|run| run.encoding == encoding)?;
+        let run = self
+            .numbering
+            .open()
+            .filter(|run| run.encoding == encoding)?;
         Some(run.timestamp(timestamp))
     }
 
@@ -322,6 +349,10 @@ fn continued(run: &Run, last: &Last, encoding: u8, packet: &Packet, clocks: &Clo
     by_reports
         .filter(|by_reports| by_reports.since(by_arrival).saturating_abs() <= tolerance)
         .map_or(by_arrival, |by_reports| {
-            if by_reports.newer_than(last.timestamp) { by_reports } else { last.timestamp.add(1) }
+            if by_reports.newer_than(last.timestamp) {
+                by_reports
+            } else {
+                last.timestamp.add(1)
+            }
         })
 }

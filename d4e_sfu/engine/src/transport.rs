@@ -125,7 +125,12 @@ impl Transport {
     }
 
     /// Given once: keys for the same association never change, and a second set would reuse counters.
-    pub fn set_keys(&mut self, profile: Profile, receive: &[u8], send: &[u8]) -> Result<(), srtp::BadKey> {
+    pub fn set_keys(
+        &mut self,
+        profile: Profile,
+        receive: &[u8],
+        send: &[u8],
+    ) -> Result<(), srtp::BadKey> {
         if self.keys.is_some() {
             return Ok(());
         }
@@ -197,7 +202,10 @@ impl Transport {
             return Err(DropReason::BadRtcp);
         };
         let ssrc = u32::from_be_bytes([a, b, c, d]);
-        let known = self.rtcp_senders.iter().position(|sender| sender.ssrc == ssrc);
+        let known = self
+            .rtcp_senders
+            .iter()
+            .position(|sender| sender.ssrc == ssrc);
         let at = match known {
             Some(at) => at,
             None if self.rtcp_senders.len() < MAX_RTCP_SENDERS => self.rtcp_senders.len(),
@@ -208,7 +216,11 @@ impl Transport {
                 .ok_or(DropReason::TooManyStreams)?,
         };
         if known.is_none() {
-            let sender = RtcpSender { ssrc, window: ReplayWindow::default(), heard: now };
+            let sender = RtcpSender {
+                ssrc,
+                window: ReplayWindow::default(),
+                heard: now,
+            };
             match self.rtcp_senders.get_mut(at) {
                 Some(idle) => *idle = sender,
                 None => self.rtcp_senders.push(sender),
@@ -231,7 +243,12 @@ impl Transport {
     pub fn sending(&mut self) -> Option<Sending<'_>> {
         let (local, remote) = self.path.selected()?;
         let keys = self.keys.as_mut()?;
-        Some(Sending { keys, local, remote, extensions: &self.extensions })
+        Some(Sending {
+            keys,
+            local,
+            remote,
+            extensions: &self.extensions,
+        })
     }
 }
 
@@ -272,7 +289,10 @@ impl Sending<'_> {
         }
         let slot = out.slot();
         let plain = write(slot)?;
-        let len = self.keys.sealer.seal_rtcp(slot, plain, self.keys.rtcp_index)?;
+        let len = self
+            .keys
+            .sealer
+            .seal_rtcp(slot, plain, self.keys.rtcp_index)?;
         self.keys.rtcp_index += 1;
         out.commit(self.local, self.remote, len);
         Some(len)

@@ -83,14 +83,20 @@ impl Arrivals {
 
     #[must_use]
     pub fn due(&self, now: Now) -> bool {
-        let every = if self.waiting >= BUSY_PACKETS { BUSY } else { QUIET };
+        let every = if self.waiting >= BUSY_PACKETS {
+            BUSY
+        } else {
+            QUIET
+        };
         self.waiting > 0 && now.since(self.sent) >= every
     }
 
     /// Writes one feedback packet into `out` and returns its length; `None` when all is told. Call until then.
     pub fn write(&mut self, now: Now, out: &mut [u8], sender: Ssrc) -> Option<usize> {
         let highest = self.highest?;
-        let lost = (self.start..=highest).take_while(|number| self.ticks[(number % WINDOW) as usize] == 0).count();
+        let lost = (self.start..=highest)
+            .take_while(|number| self.ticks[(number % WINDOW) as usize] == 0)
+            .count();
         if lost >= PER_PACKET {
             self.start += lost as u64; // One packet could not get past them: they are as good as not sent.
         }
@@ -106,8 +112,14 @@ impl Arrivals {
             *arrival = (tick != 0).then(|| tick as i64 - 1);
         }
         let base = SeqNo(self.start as u16);
-        let written =
-            rtcp::write_transport_feedback(out, sender, self.media, base, self.feedback, &arrivals[..count])?;
+        let written = rtcp::write_transport_feedback(
+            out,
+            sender,
+            self.media,
+            base,
+            self.feedback,
+            &arrivals[..count],
+        )?;
         if written.covered == 0 {
             self.waiting = 0;
             return None;
@@ -163,12 +175,17 @@ impl Reception {
         let lost_now = expected_now.saturating_sub(received_now);
         Some(rtcp::Block {
             ssrc,
-            fraction_lost: (lost_now * 256).checked_div(expected_now).unwrap_or(0).min(255) as u8,
+            fraction_lost: (lost_now * 256)
+                .checked_div(expected_now)
+                .unwrap_or(0)
+                .min(255) as u8,
             lost: lost.clamp(-0x80_0000, 0x7f_ffff) as i32,
             highest: self.highest as u32,
             jitter: (self.jitter >> 4) as u32,
             last_sr: self.report.map_or(0, |(ntp, _)| ntp),
-            delay: self.report.map_or(0, |(_, at)| crate::now::ticks(now.since(at), 65_536)),
+            delay: self
+                .report
+                .map_or(0, |(_, at)| crate::now::ticks(now.since(at), 65_536)),
         })
     }
 }

@@ -35,7 +35,10 @@ impl Messages {
     }
 
     fn set(&mut self, at: usize, buffer: *mut u8, len: usize, name_len: libc::socklen_t) {
-        self.vectors[at] = libc::iovec { iov_base: buffer.cast(), iov_len: len };
+        self.vectors[at] = libc::iovec {
+            iov_base: buffer.cast(),
+            iov_len: len,
+        };
         let header = &mut self.headers[at].msg_hdr;
         header.msg_iov = &raw mut self.vectors[at];
         header.msg_iovlen = 1;
@@ -64,7 +67,12 @@ impl Inbox {
     pub fn receive(&mut self, socket: RawFd) -> io::Result<usize> {
         for at in 0..SIZE {
             let buffer = self.buffers[at * BUFFER..].as_mut_ptr();
-            self.messages.set(at, buffer, BUFFER, size_of::<libc::sockaddr_storage>() as libc::socklen_t);
+            self.messages.set(
+                at,
+                buffer,
+                BUFFER,
+                size_of::<libc::sockaddr_storage>() as libc::socklen_t,
+            );
         }
         // SAFETY: every header points to live buffers of the lengths set just above.
         let count = unsafe {
@@ -89,14 +97,23 @@ impl Inbox {
     }
 
     /// The first `count` of the last batch: sender and bytes, `None` when it was larger than any datagram may be.
-    pub fn datagrams(&mut self, count: usize) -> impl Iterator<Item = (SocketAddr, Option<&mut [u8]>)> {
+    pub fn datagrams(
+        &mut self,
+        count: usize,
+    ) -> impl Iterator<Item = (SocketAddr, Option<&mut [u8]>)> {
         let headers = self.messages.headers[..count].iter();
         let names = self.messages.names.iter();
         let buffers = self.buffers.chunks_exact_mut(BUFFER);
-        headers.zip(names).zip(buffers).filter_map(|((header, name), buffer)| {
-            let len = header.msg_len as usize;
-            Some((os::address(name)?, buffer.get_mut(..len).filter(|_| len <= DATAGRAM)))
-        })
+        headers
+            .zip(names)
+            .zip(buffers)
+            .filter_map(|((header, name), buffer)| {
+                let len = header.msg_len as usize;
+                Some((
+                    os::address(name)?,
+                    buffer.get_mut(..len).filter(|_| len <= DATAGRAM),
+                ))
+            })
     }
 }
 
@@ -137,7 +154,10 @@ impl Outbox {
         let mut at = 0;
         while at < self.count {
             let socket = self.sockets[at];
-            let run = self.sockets[at..self.count].iter().take_while(|&&other| other == socket).count();
+            let run = self.sockets[at..self.count]
+                .iter()
+                .take_while(|&&other| other == socket)
+                .count();
             // SAFETY: headers `at..at + run` were set by `commit` and point into the arena and the names.
             let sent = unsafe {
                 libc::sendmmsg(

@@ -37,9 +37,14 @@ pub fn unwound() {
 /// Tells once; the second time, after unwinding, makes up for what the first could not.
 pub fn tell(shared: &Shared, reason: String) {
     shared.alive.store(false, Ordering::Release);
-    let unwound = WATCHED.with(|watched| watched.try_borrow().is_ok_and(|watched| watched.is_none()));
+    let unwound =
+        WATCHED.with(|watched| watched.try_borrow().is_ok_and(|watched| watched.is_none()));
     // The panic may have come while this very thread held the queue; then the event has to wait for the unwinding.
-    let events = if unwound { Some(lock(&shared.events)) } else { shared.events.try_lock().ok() };
+    let events = if unwound {
+        Some(lock(&shared.events))
+    } else {
+        shared.events.try_lock().ok()
+    };
     if let Some(mut events) = events {
         if !shared.death_told.swap(true, Ordering::AcqRel) {
             events.push(Event::WorkerDied { reason });

@@ -10,17 +10,32 @@ use std::time::Duration;
 const SOCKET_BUFFER: libc::c_int = 8 << 20;
 
 fn check(result: libc::c_int) -> io::Result<libc::c_int> {
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(result)
+    }
 }
 
 pub fn duplicate(fd: RawFd) -> io::Result<OwnedFd> {
     // SAFETY: fcntl takes any number; a successful F_DUPFD_CLOEXEC returns a new descriptor that nobody else owns.
-    unsafe { Ok(OwnedFd::from_raw_fd(check(libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 0))?)) }
+    unsafe {
+        Ok(OwnedFd::from_raw_fd(check(libc::fcntl(
+            fd,
+            libc::F_DUPFD_CLOEXEC,
+            0,
+        ))?))
+    }
 }
 
 pub fn eventfd() -> io::Result<OwnedFd> {
     // SAFETY: as above.
-    unsafe { Ok(OwnedFd::from_raw_fd(check(libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK))?)) }
+    unsafe {
+        Ok(OwnedFd::from_raw_fd(check(libc::eventfd(
+            0,
+            libc::EFD_CLOEXEC | libc::EFD_NONBLOCK,
+        ))?))
+    }
 }
 
 /// Makes an eventfd readable.
@@ -40,7 +55,13 @@ pub fn clear(fd: &OwnedFd) {
 fn set(fd: RawFd, level: libc::c_int, name: libc::c_int, value: libc::c_int) {
     // SAFETY: value is a live int of the size given. Refusal leaves the default, which works, only less well.
     unsafe {
-        libc::setsockopt(fd, level, name, (&raw const value).cast(), size_of::<libc::c_int>() as libc::socklen_t);
+        libc::setsockopt(
+            fd,
+            level,
+            name,
+            (&raw const value).cast(),
+            size_of::<libc::c_int>() as libc::socklen_t,
+        );
     }
 }
 
@@ -56,9 +77,19 @@ pub fn tune(fd: RawFd, ipv6: bool) {
     set(fd, libc::SOL_SOCKET, libc::SO_SNDBUF, SOCKET_BUFFER);
     set(fd, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, SOCKET_BUFFER);
     if ipv6 {
-        set(fd, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_PROBE);
+        set(
+            fd,
+            libc::IPPROTO_IPV6,
+            libc::IPV6_MTU_DISCOVER,
+            libc::IPV6_PMTUDISC_PROBE,
+        );
     } else {
-        set(fd, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_PROBE);
+        set(
+            fd,
+            libc::IPPROTO_IP,
+            libc::IP_MTU_DISCOVER,
+            libc::IP_PMTUDISC_PROBE,
+        );
     }
 }
 
@@ -67,10 +98,15 @@ pub fn local_address(fd: RawFd) -> io::Result<SocketAddr> {
     let mut len = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
     // SAFETY: name is a zeroed storage of the length given; all bit patterns are valid for it.
     let name = unsafe {
-        check(libc::getsockname(fd, name.as_mut_ptr().cast(), &raw mut len))?;
+        check(libc::getsockname(
+            fd,
+            name.as_mut_ptr().cast(),
+            &raw mut len,
+        ))?;
         name.assume_init()
     };
-    address(&name).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "not a bound IP socket"))
+    address(&name)
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "not a bound IP socket"))
 }
 
 #[must_use]
@@ -119,7 +155,10 @@ pub fn set_address(name: &mut libc::sockaddr_storage, address: SocketAddr) -> li
 /// CPU time of the calling thread, system time included.
 #[must_use]
 pub fn thread_cpu() -> Duration {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
     // SAFETY: time is a live timespec.
     unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
@@ -136,16 +175,28 @@ pub const MAX_POLLED: u64 = 64;
 impl Poll {
     pub fn new() -> io::Result<Self> {
         // SAFETY: a successful epoll_create1 returns a new descriptor that nobody else owns.
-        unsafe { Ok(Self(OwnedFd::from_raw_fd(check(libc::epoll_create1(libc::EPOLL_CLOEXEC))?))) }
+        unsafe {
+            Ok(Self(OwnedFd::from_raw_fd(check(libc::epoll_create1(
+                libc::EPOLL_CLOEXEC,
+            ))?)))
+        }
     }
 
     pub fn add(&self, fd: RawFd, number: u64) -> io::Result<()> {
         if number >= MAX_POLLED {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "a worker takes at most 63 sockets"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "a worker takes at most 63 sockets",
+            ));
         }
-        let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: number };
+        let mut event = libc::epoll_event {
+            events: libc::EPOLLIN as u32,
+            u64: number,
+        };
         // SAFETY: event is live during the call.
-        check(unsafe { libc::epoll_ctl(self.0.as_raw_fd(), libc::EPOLL_CTL_ADD, fd, &raw mut event) })?;
+        check(unsafe {
+            libc::epoll_ctl(self.0.as_raw_fd(), libc::EPOLL_CTL_ADD, fd, &raw mut event)
+        })?;
         Ok(())
     }
 
@@ -155,14 +206,23 @@ impl Poll {
         let timeout = timeout.as_nanos().div_ceil(1_000_000) as libc::c_int;
         // SAFETY: events is a live array of the length given.
         let count = unsafe {
-            libc::epoll_wait(self.0.as_raw_fd(), events.as_mut_ptr(), events.len() as libc::c_int, timeout)
+            libc::epoll_wait(
+                self.0.as_raw_fd(),
+                events.as_mut_ptr(),
+                events.len() as libc::c_int,
+                timeout,
+            )
         };
         let count = match check(count) {
             Ok(count) => count as usize,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
             Err(error) => return Err(error),
         };
-        Ok(Ready(events[..count].iter().fold(0, |bits, event| bits | 1 << event.u64)))
+        Ok(Ready(
+            events[..count]
+                .iter()
+                .fold(0, |bits, event| bits | 1 << event.u64),
+        ))
     }
 }
 

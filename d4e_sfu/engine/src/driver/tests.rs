@@ -6,7 +6,11 @@ use super::*;
 
 fn wait_readable(fd: RawFd, limit: Duration) -> Duration {
     let began = Instant::now();
-    let mut poll = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+    let mut poll = libc::pollfd {
+        fd,
+        events: libc::POLLIN,
+        revents: 0,
+    };
     // SAFETY: one live pollfd.
     let ready = unsafe { libc::poll(&raw mut poll, 1, limit.as_millis() as libc::c_int) };
     assert_eq!(ready, 1, "not readable within {limit:?}");
@@ -16,7 +20,10 @@ fn wait_readable(fd: RawFd, limit: Duration) -> Duration {
 fn worker() -> (Worker, SocketAddr) {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let address = socket.local_addr().unwrap();
-    (Worker::start(&[socket.as_raw_fd()], "test").unwrap(), address)
+    (
+        Worker::start(&[socket.as_raw_fd()], "test").unwrap(),
+        address,
+    )
 }
 
 #[test]
@@ -25,11 +32,17 @@ fn a_command_is_answered_by_an_event() {
     worker.submit(vec![Command::Debug { token: 7 }]);
     wait_readable(worker.event_fd(), Duration::from_secs(5));
     let events = worker.events();
-    assert!(matches!(events.as_slice(), [Event::Debug { token: 7, .. }]), "{events:?}");
+    assert!(
+        matches!(events.as_slice(), [Event::Debug { token: 7, .. }]),
+        "{events:?}"
+    );
     assert!(worker.alive());
     worker.stop();
     assert!(!worker.alive());
-    assert!(worker.events().is_empty(), "an end on demand is not a death");
+    assert!(
+        worker.events().is_empty(),
+        "an end on demand is not a death"
+    );
 }
 
 #[test]
@@ -54,7 +67,9 @@ fn a_panic_is_known_within_a_hundred_milliseconds() {
 fn junk_of_every_size_is_counted_and_silent() {
     let (worker, address) = worker();
     let client = UdpSocket::bind("127.0.0.1:0").unwrap();
-    client.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+    client
+        .set_read_timeout(Some(Duration::from_millis(50)))
+        .unwrap();
     for len in [0usize, 1, 20, 1_200, 2_048, 2_049, 9_000, 65_507] {
         for first in [0u8, 22, 128, 200, 255] {
             let mut junk = vec![0x55; len];

@@ -125,30 +125,50 @@ impl Encoding {
         let facts = self.facts(payload);
         let malformed = facts.is_none();
         let (facts, keyframe_start) = facts.unwrap_or((Facts::Padding, false));
-        let payload = if facts == Facts::Padding { &[][..] } else { payload };
+        let payload = if facts == Facts::Padding {
+            &[][..]
+        } else {
+            payload
+        };
         if keyframe_start && self.codec != Codec::Opus {
             self.keyframe(seq, incoming.timestamp);
         }
-        let (packets, bytes) = (if self.codec == Codec::Opus { 256 } else { 1_024 }, self.cache_bytes);
-        self.cache.get_or_insert_with(|| Cache::new(packets, bytes)).insert(
-            Packet {
-                seq,
-                timestamp: incoming.timestamp,
-                marker: incoming.marker,
-                keyframe_start,
-                arrival: now,
-                facts,
-                carried: incoming.carried,
+        let (packets, bytes) = (
+            if self.codec == Codec::Opus {
+                256
+            } else {
+                1_024
             },
-            payload,
+            self.cache_bytes,
         );
-        Ok(Accepted { seq, repaired, malformed })
+        self.cache
+            .get_or_insert_with(|| Cache::new(packets, bytes))
+            .insert(
+                Packet {
+                    seq,
+                    timestamp: incoming.timestamp,
+                    marker: incoming.marker,
+                    keyframe_start,
+                    arrival: now,
+                    facts,
+                    carried: incoming.carried,
+                },
+                payload,
+            );
+        Ok(Accepted {
+            seq,
+            repaired,
+            malformed,
+        })
     }
 
     /// The publisher's own report. Passed on at most four times a second, however many he sends.
     pub fn sender_report(&mut self, now: Now, report: Report) {
         self.report = Some(report);
-        if self.reported.is_none_or(|at| now.since(at) >= REPORT_INTERVAL) {
+        if self
+            .reported
+            .is_none_or(|at| now.since(at) >= REPORT_INTERVAL)
+        {
             self.reported = Some(now);
             self.report_fresh = true;
         }
@@ -200,7 +220,9 @@ impl Encoding {
             Codec::Opus => Some((Facts::Audio, true)),
             Codec::Vp8 => {
                 let mut descriptor = vp8::Descriptor::parse(payload)?;
-                descriptor.picture_id = descriptor.picture_id.map(|id| self.lengthen(id, descriptor.long_picture_id));
+                descriptor.picture_id = descriptor
+                    .picture_id
+                    .map(|id| self.lengthen(id, descriptor.long_picture_id));
                 Some((Facts::Vp8(descriptor), descriptor.keyframe))
             }
             Codec::H264 => {
@@ -254,7 +276,10 @@ impl KeyframeRequests {
     }
     /// True when a request is to be sent now; it counts as sent.
     pub fn due(&mut self, now: Now) -> bool {
-        let due = self.wanted && self.sent.is_none_or(|sent| now.since(sent) >= KEYFRAME_INTERVAL);
+        let due = self.wanted
+            && self
+                .sent
+                .is_none_or(|sent| now.since(sent) >= KEYFRAME_INTERVAL);
         if due {
             self.sent = Some(now);
         }

@@ -47,12 +47,18 @@ impl<'a> Labels<'a> {
     /// The encoding of this publication that the packet belongs to, and whether as a retransmission. `strong`: by name or
     /// number; otherwise by payload type alone.
     fn encoding(&self, publication: &Publication, strong: bool) -> Option<(usize, bool)> {
-        if self.mid.is_some_and(|mid| mid != publication.mid.as_bytes()) {
+        if self
+            .mid
+            .is_some_and(|mid| mid != publication.mid.as_bytes())
+        {
             return None;
         }
         let named = |rid: &[u8]| {
             let is = |encoding: &crate::publication::encoding::Encoding| {
-                encoding.rid.as_deref().is_some_and(|known| known.as_bytes() == rid)
+                encoding
+                    .rid
+                    .as_deref()
+                    .is_some_and(|known| known.as_bytes() == rid)
             };
             publication.encodings.iter().position(is)
         };
@@ -63,20 +69,24 @@ impl<'a> Labels<'a> {
             if let Some(rid) = self.rid {
                 return Some((named(rid)?, false));
             }
-            let by_ssrc = publication.encodings.iter().enumerate().find_map(|(at, encoding)| {
-                match Some(self.ssrc) {
+            let by_ssrc = publication
+                .encodings
+                .iter()
+                .enumerate()
+                .find_map(|(at, encoding)| match Some(self.ssrc) {
                     ssrc if ssrc == encoding.signalled_ssrc => Some((at, false)),
                     ssrc if ssrc == encoding.signalled_rtx_ssrc => Some((at, true)),
                     _ => None,
-                }
-            });
+                });
             if by_ssrc.is_some() {
                 return by_ssrc;
             }
             self.mid?;
         }
         // An m-section without simulcast has one stream for each payload type.
-        let [only] = publication.encodings.as_slice() else { return None };
+        let [only] = publication.encodings.as_slice() else {
+            return None;
+        };
         let rtx = if self.payload_type == publication.payload_type {
             false
         } else if Some(self.payload_type) == publication.rtx_payload_type {
@@ -99,7 +109,10 @@ impl Router {
         packet: &[u8],
         index: ExtSeq,
     ) -> Result<Binding, DropReason> {
-        let transport = self.transports.get_mut(row).ok_or(DropReason::UnknownAddress)?;
+        let transport = self
+            .transports
+            .get_mut(row)
+            .ok_or(DropReason::UnknownAddress)?;
         if let Some(stream) = transport.streams.find(header.ssrc) {
             return Ok(stream.binding);
         }
@@ -107,7 +120,9 @@ impl Router {
         let find = |strong: bool| {
             let mut found = None;
             for &row in &transport.publications {
-                let Some(publication) = self.publications.get(row) else { continue };
+                let Some(publication) = self.publications.get(row) else {
+                    continue;
+                };
                 if let Some((encoding, rtx)) = labels.encoding(publication, strong) {
                     if found.is_some() {
                         return None; // Two could be meant: better none than the wrong one.
@@ -129,7 +144,9 @@ impl Router {
         if !transport.may_publish {
             return Err(DropReason::NotPermitted);
         }
-        transport.streams.bind(now, header.ssrc, binding, index, header.timestamp)?;
+        transport
+            .streams
+            .bind(now, header.ssrc, binding, index, header.timestamp)?;
         if !binding.rtx {
             if let Some(publication) = self.publications.get_mut(binding.publication) {
                 publication.encodings[usize::from(binding.encoding)].bind(header.ssrc, header.seq);

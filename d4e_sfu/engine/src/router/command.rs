@@ -15,26 +15,41 @@ use crate::transport::{ExtensionIds, Transport};
 pub fn fault(command: &Command) -> Option<&'static str> {
     let name = |text: &str| text.is_empty() || text.len() > 256;
     match command {
-        Command::AddTransport { local_ufrag, local_pwd, remote_ufrag, .. } => {
+        Command::AddTransport {
+            local_ufrag,
+            local_pwd,
+            remote_ufrag,
+            ..
+        } => {
             // RFC 8839 §5.4: 4–256 and 22–256 characters; what a peer may send shorter is not ours to judge.
-            if name(local_ufrag) || name(remote_ufrag) || local_pwd.len() < 22 || local_pwd.len() > 256 {
+            if name(local_ufrag)
+                || name(remote_ufrag)
+                || local_pwd.len() < 22
+                || local_pwd.len() > 256
+            {
                 return Some("ufrags take 1 to 256 bytes, the password 22 to 256");
             }
             None
         }
-        Command::SetExtensions { extensions, .. } => {
-            extensions.iter().any(|&(_, id)| id == 0).then_some("extension ids start at 1")
-        }
-        Command::SetKeys { profile, receive, send, .. } => {
+        Command::SetExtensions { extensions, .. } => extensions
+            .iter()
+            .any(|&(_, id)| id == 0)
+            .then_some("extension ids start at 1"),
+        Command::SetKeys {
+            profile,
+            receive,
+            send,
+            ..
+        } => {
             let len = match profile {
                 Profile::AeadAes128Gcm => 28,
                 Profile::Aes128CmHmacSha1_80 => 30,
             };
-            (receive.len() != len || send.len() != len).then_some("master key and salt take 28 bytes (GCM) or 30 (CM)")
+            (receive.len() != len || send.len() != len)
+                .then_some("master key and salt take 28 bytes (GCM) or 30 (CM)")
         }
-        Command::SendDtls { datagram, .. } => {
-            (datagram.is_empty() || datagram.len() > DATAGRAM).then_some("a DTLS datagram takes 1 to 2048 bytes")
-        }
+        Command::SendDtls { datagram, .. } => (datagram.is_empty() || datagram.len() > DATAGRAM)
+            .then_some("a DTLS datagram takes 1 to 2048 bytes"),
         Command::AddPublication { spec, .. } => publication_fault(spec),
         Command::AddSubscription { spec, .. } => subscription_fault(spec),
         _ => None,
@@ -73,63 +88,120 @@ impl Router {
 
     fn try_apply(&mut self, now: Now, command: Command, out: &mut impl Outlet) -> Option<()> {
         match command {
-            Command::AddTransport { transport: id, local_ufrag, local_pwd, remote_ufrag, may_publish } => {
+            Command::AddTransport {
+                transport: id,
+                local_ufrag,
+                local_pwd,
+                remote_ufrag,
+                may_publish,
+            } => {
                 if self.by_ufrag.contains_key(&local_ufrag) {
                     return None;
                 }
-                let transport =
-                    Transport::new(now, id, local_ufrag.clone(), &local_pwd, remote_ufrag, may_publish);
+                let transport = Transport::new(
+                    now,
+                    id,
+                    local_ufrag.clone(),
+                    &local_pwd,
+                    remote_ufrag,
+                    may_publish,
+                );
                 let row = self.transports.insert(id, transport)?;
                 self.by_ufrag.insert(local_ufrag, row);
                 if self.transports.len() == 1 {
                     self.ticked = now; // Nothing has had to be done by the clock until here.
                 }
             }
-            Command::SetExtensions { transport, extensions } => {
+            Command::SetExtensions {
+                transport,
+                extensions,
+            } => {
                 self.transport(transport)?.extensions = ExtensionIds::new(&extensions);
             }
-            Command::SetMayPublish { transport, may_publish } => {
+            Command::SetMayPublish {
+                transport,
+                may_publish,
+            } => {
                 self.transport(transport)?.may_publish = may_publish;
             }
-            Command::SetKeys { transport: id, profile, receive, send } => {
-                self.transport(id)?.set_keys(profile, &receive, &send).ok()?;
+            Command::SetKeys {
+                transport: id,
+                profile,
+                receive,
+                send,
+            } => {
+                self.transport(id)?
+                    .set_keys(profile, &receive, &send)
+                    .ok()?;
                 let row = self.transports.row(id)?;
                 self.wake_subscriptions(row);
             }
-            Command::SendDtls { transport, datagram } => {
+            Command::SendDtls {
+                transport,
+                datagram,
+            } => {
                 let (local, remote) = self.transport(transport)?.path.selected()?;
                 let slot = out.slot();
                 slot.get_mut(..datagram.len())?.copy_from_slice(&datagram);
                 out.commit(local, remote, datagram.len());
                 self.counters.sent(Kind::Dtls, datagram.len());
             }
-            Command::SetSignalLost { transport, lost } => self.transport(transport)?.signal_lost = lost,
+            Command::SetSignalLost { transport, lost } => {
+                self.transport(transport)?.signal_lost = lost
+            }
             Command::RemoveTransport { transport } => self.remove_transport(transport)?,
-            Command::AddPublication { publication: id, transport, spec } => {
+            Command::AddPublication {
+                publication: id,
+                transport,
+                spec,
+            } => {
                 let owner = self.transports.row(transport)?;
-                let row = self.publications.insert(id, Publication::new(now, id, owner, spec))?;
+                let row = self
+                    .publications
+                    .insert(id, Publication::new(now, id, owner, spec))?;
                 self.transports.get_mut(owner)?.publications.push(row);
             }
-            Command::SetMaxBitrate { publication, max_bitrate } => {
+            Command::SetMaxBitrate {
+                publication,
+                max_bitrate,
+            } => {
                 let row = self.publications.row(publication)?;
-                self.publications.get_mut(row)?.set_max_bitrate(now, max_bitrate);
+                self.publications
+                    .get_mut(row)?
+                    .set_max_bitrate(now, max_bitrate);
             }
             Command::RemovePublication { publication } => self.remove_publication(publication)?,
-            Command::AddSubscription { subscription: id, publication, transport, spec } => {
-                let (source, receiver) = (self.publications.row(publication)?, self.transports.row(transport)?);
-                let row = self.subscriptions.insert(id, Subscription::new(id, source, receiver, spec))?;
+            Command::AddSubscription {
+                subscription: id,
+                publication,
+                transport,
+                spec,
+            } => {
+                let (source, receiver) = (
+                    self.publications.row(publication)?,
+                    self.transports.row(transport)?,
+                );
+                let row = self
+                    .subscriptions
+                    .insert(id, Subscription::new(id, source, receiver, spec))?;
                 self.transports.get_mut(receiver)?.subscriptions.push(row);
                 self.publications.get_mut(source)?.subscriptions.push(row);
                 self.resettle(source);
             }
-            Command::SetLayer { subscription, spatial, temporal } => {
+            Command::SetLayer {
+                subscription,
+                spatial,
+                temporal,
+            } => {
                 let row = self.subscriptions.row(subscription)?;
                 let noun = self.subscriptions.get_mut(row)?;
                 noun.set_layer(spatial, temporal);
                 let publication = noun.publication;
                 self.resettle(publication);
             }
-            Command::RemoveSubscription { subscription } => self.remove_subscription(subscription)?,
+            Command::RemoveSubscription { subscription } => {
+                self.remove_subscription(subscription)?
+            }
             Command::Debug { token } => {
                 let state = self.debug_state(now);
                 self.events.push(Event::Debug { token, state });
@@ -155,14 +227,20 @@ impl Router {
     pub(super) fn remove_transport(&mut self, id: u32) -> Option<()> {
         let row = self.transports.row(id)?;
         let transport = self.transports.get(row)?;
-        let publications: Vec<u32> =
-            transport.publications.iter().filter_map(|&row| Some(self.publications.get(row)?.id)).collect();
+        let publications: Vec<u32> = transport
+            .publications
+            .iter()
+            .filter_map(|&row| Some(self.publications.get(row)?.id))
+            .collect();
         for publication in publications {
             self.remove_publication(publication);
         }
         let transport = self.transports.get(row)?;
-        let subscriptions: Vec<u32> =
-            transport.subscriptions.iter().filter_map(|&row| Some(self.subscriptions.get(row)?.id)).collect();
+        let subscriptions: Vec<u32> = transport
+            .subscriptions
+            .iter()
+            .filter_map(|&row| Some(self.subscriptions.get(row)?.id))
+            .collect();
         for subscription in subscriptions {
             self.remove_subscription(subscription);
         }
@@ -179,8 +257,10 @@ impl Router {
     fn remove_publication(&mut self, id: u32) -> Option<()> {
         let row = self.publications.row(id)?;
         let rows = self.publications.get(row)?.subscriptions.clone();
-        let subscriptions: Vec<u32> =
-            rows.iter().filter_map(|&row| Some(self.subscriptions.get(row)?.id)).collect();
+        let subscriptions: Vec<u32> = rows
+            .iter()
+            .filter_map(|&row| Some(self.subscriptions.get(row)?.id))
+            .collect();
         for subscription in subscriptions {
             self.remove_subscription(subscription);
         }

@@ -72,7 +72,10 @@ impl Counters {
                 }
             }
         }
-        tell("keyframe_requests_received", self.keyframe_requests_received);
+        tell(
+            "keyframe_requests_received",
+            self.keyframe_requests_received,
+        );
         tell("keyframe_requests_sent", self.keyframe_requests_sent);
         tell("pictures_from_cache", self.pictures_from_cache);
         tell("nacks_received", self.nacks_received);

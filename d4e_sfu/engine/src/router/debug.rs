@@ -16,7 +16,9 @@ impl Router {
                 "{}{{\"id\":{},\"path\":{},\"pairs\":{},\"keys\":{},\"may_publish\":{},\"signal_lost\":{},\"streams\":{},\"round_trip_ms\":{}}}",
                 comma(at),
                 transport.id,
-                path.map_or("null".into(), |(local, remote)| format!("\"{local} {remote}\"")),
+                path.map_or("null".into(), |(local, remote)| format!(
+                    "\"{local} {remote}\""
+                )),
                 transport.path.pairs().count(),
                 transport.has_keys(),
                 transport.may_publish,
@@ -41,7 +43,9 @@ impl Router {
                     "{}{{\"active\":{},\"ssrc\":{},\"missing\":{},\"keyframe_wanted\":{},\"picture_cached\":{}}}",
                     comma(at),
                     encoding.active,
-                    encoding.ssrc.map_or("null".into(), |ssrc| ssrc.0.to_string()),
+                    encoding
+                        .ssrc
+                        .map_or("null".into(), |ssrc| ssrc.0.to_string()),
                     encoding.gaps.missing(),
                     encoding.keyframes.wanted(),
                     encoding.picture(now).is_some(),
@@ -52,7 +56,10 @@ impl Router {
         json.push_str("],\"subscriptions\":[");
         for (at, (_, subscription)) in self.subscriptions.iter().enumerate() {
             let layer = |layer: Option<u8>| layer.map_or("null".into(), |layer| layer.to_string());
-            let publication = self.publications.get(subscription.publication).map_or(0, |publication| publication.id);
+            let publication = self
+                .publications
+                .get(subscription.publication)
+                .map_or(0, |publication| publication.id);
             let _ = write!(
                 json,
                 "{}{{\"id\":{},\"publication\":{},\"ssrc\":{},\"wanted\":{},\"target\":{},\"current\":{},\"packets\":{}}}",

@@ -33,7 +33,11 @@ impl Events {
     pub fn push(&mut self, event: Event) -> bool {
         let key = match &event {
             Event::PathChanged { transport, .. } => Key::Path(*transport),
-            Event::EncodingActive { publication, encoding, .. } => Key::Active(*publication, *encoding),
+            Event::EncodingActive {
+                publication,
+                encoding,
+                ..
+            } => Key::Active(*publication, *encoding),
             Event::LayerChanged { subscription, .. } => Key::Layer(*subscription),
             Event::Dtls { transport, .. } => {
                 let of_one = self.dtls.get(transport).copied().unwrap_or(0);
@@ -44,7 +48,9 @@ impl Events {
                 self.dtls_total += 1;
                 self.unique()
             }
-            Event::TransportGone { .. } | Event::Debug { .. } | Event::WorkerDied { .. } => self.unique(),
+            Event::TransportGone { .. } | Event::Debug { .. } | Event::WorkerDied { .. } => {
+                self.unique()
+            }
         };
         if self.waiting.insert(key, event).is_none() {
             self.order.push_back(key);
@@ -92,7 +98,11 @@ mod tests {
     #[test]
     fn values_overwrite_in_their_place_and_edges_stay() {
         let mut events = Events::default();
-        let active = |encoding, active| Event::EncodingActive { publication: 1, encoding, active };
+        let active = |encoding, active| Event::EncodingActive {
+            publication: 1,
+            encoding,
+            active,
+        };
         events.push(active(0, true));
         events.push(Event::TransportGone { transport: 9 });
         events.push(active(1, true));
@@ -114,7 +124,10 @@ mod tests {
     #[test]
     fn a_flood_of_datagrams_is_bounded_for_one_and_for_all_and_others_get_through() {
         let mut events = Events::default();
-        let dtls = |transport| Event::Dtls { transport, datagram: vec![22; 100] };
+        let dtls = |transport| Event::Dtls {
+            transport,
+            datagram: vec![22; 100],
+        };
         let kept = (0..10_000).filter(|_| events.push(dtls(1))).count();
         assert_eq!(kept, MAX_DTLS_EACH);
         assert!(events.push(dtls(2)), "another transport is not shut out");
@@ -124,7 +137,10 @@ mod tests {
             }
         }
         assert_eq!(events.len(), MAX_DTLS);
-        assert!(events.push(Event::TransportGone { transport: 1 }), "edges are never dropped");
+        assert!(
+            events.push(Event::TransportGone { transport: 1 }),
+            "edges are never dropped"
+        );
         assert_eq!(drain(&mut events).len(), MAX_DTLS + 1);
         assert!(events.push(dtls(1)));
         assert_eq!((events.dtls.len(), events.dtls_total), (1, 1));

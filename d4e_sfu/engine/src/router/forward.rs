@@ -23,19 +23,32 @@ impl Router {
     /// Offers what has come since the last time to every subscription, then asks publishers for what is missing.
     pub(super) fn forward(&mut self, now: Now, out: &mut impl Outlet) {
         while let Some(row) = self.dirty.pop() {
-            let Some(publication) = self.publications.get_mut(row) else { continue };
+            let Some(publication) = self.publications.get_mut(row) else {
+                continue;
+            };
             publication.dirty = false;
             let unsettled = std::mem::take(&mut publication.unsettled);
             let video = !publication.is_voice();
             for at in 0..publication.subscriptions.len() {
-                let Some(subscription) = self.subscriptions.get_mut(publication.subscriptions[at]) else { continue };
+                let Some(subscription) = self.subscriptions.get_mut(publication.subscriptions[at])
+                else {
+                    continue;
+                };
                 if let (true, Some(wanted)) = (unsettled, subscription.wanted()) {
                     subscription.aim(publication.best(wanted));
                 }
                 let transport = self.transports.get_mut(subscription.transport);
                 if let Some(sending) = transport.and_then(|transport| transport.sending()) {
                     let counters = &mut self.counters;
-                    Delivery { now, out, publication: &*publication, subscription: &mut *subscription, sending, counters }.run();
+                    Delivery {
+                        now,
+                        out,
+                        publication: &*publication,
+                        subscription: &mut *subscription,
+                        sending,
+                        counters,
+                    }
+                    .run();
                     if let (true, Some(awaited)) = (video, subscription.awaits()) {
                         publication.encodings[usize::from(awaited)].keyframes.want();
                     }
@@ -48,7 +61,10 @@ impl Router {
                     subscription.told = subscription.current();
                     self.counters.layer_switches += 1;
                     let (subscription, spatial) = (subscription.id, subscription.told);
-                    self.events.push(Event::LayerChanged { subscription, spatial });
+                    self.events.push(Event::LayerChanged {
+                        subscription,
+                        spatial,
+                    });
                 }
             }
             publication.fresh.clear();
@@ -80,15 +96,24 @@ impl<O: Outlet> Delivery<'_, O> {
         // Up to here everything of that encoding has been dealt with.
         let mut caught_up: Option<(u8, ExtSeq)> = None;
         for fresh in &publication.fresh {
-            if caught_up.is_some_and(|(encoding, newest)| encoding == fresh.encoding && fresh.seq <= newest) {
+            if caught_up
+                .is_some_and(|(encoding, newest)| encoding == fresh.encoding && fresh.seq <= newest)
+            {
                 continue;
             }
             let encoding = &publication.encodings[usize::from(fresh.encoding)];
-            let Some((packet, payload)) = encoding.cache.as_ref().and_then(|cache| cache.get(fresh.seq)) else {
+            let Some((packet, payload)) = encoding
+                .cache
+                .as_ref()
+                .and_then(|cache| cache.get(fresh.seq))
+            else {
                 self.counters.drops.count(DropReason::Late);
                 continue;
             };
-            match self.subscription.decide(fresh.encoding, encoding.epoch, packet) {
+            match self
+                .subscription
+                .decide(fresh.encoding, encoding.epoch, packet)
+            {
                 Verdict::Forward(rewrite) => self.send(packet, payload, &rewrite),
                 Verdict::Start => caught_up = self.start(fresh.encoding, fresh.seq),
                 Verdict::Drop(reason) => self.counters.drops.count(reason),
@@ -97,7 +122,8 @@ impl<O: Outlet> Delivery<'_, O> {
         if let Some(target) = self.subscription.awaits() {
             // A late joiner need not wait for a keyframe that has just gone by.
             let picture = publication.encodings[usize::from(target)].picture(self.now);
-            if let Some(seq) = picture.filter(|&seq| self.subscription.may_start_from(target, seq)) {
+            if let Some(seq) = picture.filter(|&seq| self.subscription.may_start_from(target, seq))
+            {
                 self.counters.pictures_from_cache += 1;
                 self.start(target, seq);
             }
@@ -111,9 +137,12 @@ impl<O: Outlet> Delivery<'_, O> {
         let row = &self.publication.encodings[usize::from(encoding)];
         let (cache, newest) = (row.cache.as_ref()?, row.gaps.highest()?);
         let (first, _) = cache.get(seq)?;
-        self.subscription.start(encoding, row.epoch, first, &self.publication.clocks());
+        self.subscription
+            .start(encoding, row.epoch, first, &self.publication.clocks());
         for seq in seq.0..=newest.0 {
-            let Some((packet, payload)) = cache.recent(self.now, ExtSeq(seq)) else { continue };
+            let Some((packet, payload)) = cache.recent(self.now, ExtSeq(seq)) else {
+                continue;
+            };
             match self.subscription.decide(encoding, row.epoch, packet) {
                 Verdict::Forward(rewrite) => self.send(packet, payload, &rewrite),
                 Verdict::Drop(reason) => self.counters.drops.count(reason),
@@ -131,7 +160,15 @@ impl<O: Outlet> Delivery<'_, O> {
             seq: rewrite.seq,
             original: None,
         };
-        let sent = write(self.out, &mut self.sending, &subscription.mid, stamp, packet, payload, rewrite);
+        let sent = write(
+            self.out,
+            &mut self.sending,
+            &subscription.mid,
+            stamp,
+            packet,
+            payload,
+            rewrite,
+        );
         let Some(len) = sent else {
             self.counters.drops.count(DropReason::Oversized);
             return;
@@ -139,18 +176,32 @@ impl<O: Outlet> Delivery<'_, O> {
         subscription.packets = subscription.packets.wrapping_add(1);
         subscription.octets = subscription.octets.wrapping_add(payload.len() as u32);
         subscription.repairs.count(self.now, len);
-        self.counters.sent(if self.publication.is_voice() { Kind::Audio } else { Kind::Video }, len);
+        self.counters.sent(
+            if self.publication.is_voice() {
+                Kind::Audio
+            } else {
+                Kind::Video
+            },
+            len,
+        );
     }
 
     /// The publisher's sender report, in the subscriber's numbers: the same NTP time, so that voice and picture of one
     /// publisher stay together (RFC 3550 §6.4.1).
     fn report(&mut self) {
-        let Some(current) = self.subscription.current() else { return };
-        let encoding = &self.publication.encodings[usize::from(current)];
-        let Some(report) = encoding.report.filter(|_| encoding.report_fresh || self.subscription.report_owed) else {
+        let Some(current) = self.subscription.current() else {
             return;
         };
-        let Some(rtp) = self.subscription.timestamp(current, report.rtp) else { return };
+        let encoding = &self.publication.encodings[usize::from(current)];
+        let Some(report) = encoding
+            .report
+            .filter(|_| encoding.report_fresh || self.subscription.report_owed)
+        else {
+            return;
+        };
+        let Some(rtp) = self.subscription.timestamp(current, report.rtp) else {
+            return;
+        };
         let subscription = &mut *self.subscription;
         let info = rtcp::SenderInfo {
             ntp: report.ntp,
@@ -214,7 +265,8 @@ pub(super) fn write(
         let body = slot.get_mut(header..)?;
         let mut prefix = 0;
         if let Some(original) = stamp.original {
-            body.get_mut(..2)?.copy_from_slice(&original.0.to_be_bytes());
+            body.get_mut(..2)?
+                .copy_from_slice(&original.0.to_be_bytes());
             prefix = 2;
         }
         if rewrite.filler {
@@ -240,7 +292,10 @@ fn write_fields(
     packet: &Packet,
 ) -> Option<usize> {
     let carried = &packet.carried;
-    let (level, rotation) = ([carried.audio_level.unwrap_or(0)], [carried.orientation.unwrap_or(0)]);
+    let (level, rotation) = (
+        [carried.audio_level.unwrap_or(0)],
+        [carried.orientation.unwrap_or(0)],
+    );
     let delay = carried.playout_delay.unwrap_or_default();
     let capture = &carried.capture_time[..usize::from(carried.capture_time_len)];
     let mut elements: [(u8, &[u8]); 5] = [(0, &[]); 5];
@@ -248,8 +303,16 @@ fn write_fields(
     for (present, extension, value) in [
         (true, Extension::Mid, mid.as_bytes()),
         (carried.audio_level.is_some(), Extension::AudioLevel, &level),
-        (carried.orientation.is_some(), Extension::VideoOrientation, &rotation),
-        (carried.playout_delay.is_some(), Extension::PlayoutDelay, &delay),
+        (
+            carried.orientation.is_some(),
+            Extension::VideoOrientation,
+            &rotation,
+        ),
+        (
+            carried.playout_delay.is_some(),
+            Extension::PlayoutDelay,
+            &delay,
+        ),
         (!capture.is_empty(), Extension::AbsCaptureTime, capture),
     ] {
         if let (true, Some(id)) = (present, ids.sent(extension)) {
@@ -261,13 +324,27 @@ fn write_fields(
 }
 
 /// Asks the publisher for missing packets, and for keyframes that somebody waits for.
-fn ask(now: Now, publication: &mut Publication, mut sending: Sending<'_>, out: &mut impl Outlet, counters: &mut Counters) {
+fn ask(
+    now: Now,
+    publication: &mut Publication,
+    mut sending: Sending<'_>,
+    out: &mut impl Outlet,
+    counters: &mut Counters,
+) {
     for at in 0..publication.encodings.len() {
-        let Some(ssrc) = publication.encodings[at].ssrc else { continue };
+        let Some(ssrc) = publication.encodings[at].ssrc else {
+            continue;
+        };
         let mut lost = [SeqNo(0); NACKS_AT_ONCE];
-        let count = if publication.subscriptions.is_empty() { 0 } else { publication.missing(now, at as u8, &mut lost) };
+        let count = if publication.subscriptions.is_empty() {
+            0
+        } else {
+            publication.missing(now, at as u8, &mut lost)
+        };
         if count > 0 {
-            let sent = sending.rtcp(out, |slot| rtcp::write_nack(slot, OUR_SSRC, ssrc, &lost[..count]));
+            let sent = sending.rtcp(out, |slot| {
+                rtcp::write_nack(slot, OUR_SSRC, ssrc, &lost[..count])
+            });
             if let Some(len) = sent {
                 counters.nacks_sent += count as u64;
                 counters.sent(Kind::Rtcp, len);

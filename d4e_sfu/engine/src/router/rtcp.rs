@@ -26,8 +26,14 @@ impl Router {
         datagram: &mut [u8],
         out: &mut impl Outlet,
     ) -> Result<(), DropReason> {
-        let row = *self.by_address.get(&(local, remote)).ok_or(DropReason::UnknownAddress)?;
-        let transport = self.transports.get_mut(row).ok_or(DropReason::UnknownAddress)?;
+        let row = *self
+            .by_address
+            .get(&(local, remote))
+            .ok_or(DropReason::UnknownAddress)?;
+        let transport = self
+            .transports
+            .get_mut(row)
+            .ok_or(DropReason::UnknownAddress)?;
         let len = transport.open_rtcp(now, datagram)?;
         let moved = transport.path.media(now, local, remote);
         self.counters.received(Kind::Rtcp, datagram.len());
@@ -36,16 +42,33 @@ impl Router {
         }
         for packet in Compound::parse(&datagram[..len])? {
             match packet {
-                Packet::SenderReport { sender, info, blocks } => {
-                    self.sender_report(now, row, sender, Report { ntp: info.ntp, rtp: info.rtp });
+                Packet::SenderReport {
+                    sender,
+                    info,
+                    blocks,
+                } => {
+                    self.sender_report(
+                        now,
+                        row,
+                        sender,
+                        Report {
+                            ntp: info.ntp,
+                            rtp: info.rtp,
+                        },
+                    );
                     self.receiver_report(now, row, blocks);
                 }
                 Packet::ReceiverReport { blocks, .. } => self.receiver_report(now, row, blocks),
                 Packet::Nack { media, lost, .. } => self.repair(now, row, media, lost, out),
                 Packet::Pli { media, .. } => self.keyframe_request(row, media),
-                Packet::Fir { entries, .. } => entries.for_each(|(media, _)| self.keyframe_request(row, media)),
+                Packet::Fir { entries, .. } => {
+                    entries.for_each(|(media, _)| self.keyframe_request(row, media))
+                }
                 Packet::Bye(ssrcs) => ssrcs.for_each(|ssrc| self.bye(row, ssrc)),
-                Packet::Sdes(_) | Packet::TransportFeedback(_) | Packet::Remb { .. } | Packet::Other { .. } => {}
+                Packet::Sdes(_)
+                | Packet::TransportFeedback(_)
+                | Packet::Remb { .. }
+                | Packet::Other { .. } => {}
             }
         }
         Ok(())
@@ -53,7 +76,11 @@ impl Router {
 
     /// A publisher relates the clock of one of his streams to his wall clock.
     fn sender_report(&mut self, now: Now, row: u32, sender: Ssrc, report: Report) {
-        let Some(stream) = self.transports.get_mut(row).and_then(|transport| transport.streams.find(sender)) else {
+        let Some(stream) = self
+            .transports
+            .get_mut(row)
+            .and_then(|transport| transport.streams.find(sender))
+        else {
             return;
         };
         stream.reception.sender_report(now, report.ntp);
@@ -70,13 +97,19 @@ impl Router {
     /// A subscriber's view of what we send: here only the round trip (RFC 3550 §6.4.1, LSR and DLSR).
     fn receiver_report(&mut self, now: Now, row: u32, blocks: Blocks<'_>) {
         for block in blocks.filter(|block| block.last_sr != 0) {
-            let Some(subscription) = self.subscription_of(row, block.ssrc) else { continue };
-            let reported = self.subscriptions.get(subscription).and_then(|subscription| subscription.reported);
+            let Some(subscription) = self.subscription_of(row, block.ssrc) else {
+                continue;
+            };
+            let reported = self
+                .subscriptions
+                .get(subscription)
+                .and_then(|subscription| subscription.reported);
             if let Some((_, sent)) = reported.filter(|&(ntp, _)| ntp == block.last_sr) {
                 let held = Duration::from_nanos(u64::from(block.delay) * 1_000_000_000 / 65_536);
-                if let (Some(sample), Some(transport)) =
-                    (now.since(sent).checked_sub(held), self.transports.get_mut(row))
-                {
+                if let (Some(sample), Some(transport)) = (
+                    now.since(sent).checked_sub(held),
+                    self.transports.get_mut(row),
+                ) {
                     transport.measured(sample);
                 }
             }
@@ -85,15 +118,32 @@ impl Router {
 
     /// Retransmits from the cache, on the RTX stream only: a packet under its first number and another extension block
     /// would reuse an SRTP keystream (RFC 3711 §9.1).
-    fn repair(&mut self, now: Now, row: u32, media: Ssrc, lost: impl Iterator<Item = SeqNo>, out: &mut impl Outlet) {
-        let Some(at) = self.subscription_of(row, media) else { return };
-        let Some(subscription) = self.subscriptions.get_mut(at) else { return };
-        let Some(publication) = self.publications.get(subscription.publication) else { return };
-        let Some(transport) = self.transports.get_mut(row) else { return };
+    fn repair(
+        &mut self,
+        now: Now,
+        row: u32,
+        media: Ssrc,
+        lost: impl Iterator<Item = SeqNo>,
+        out: &mut impl Outlet,
+    ) {
+        let Some(at) = self.subscription_of(row, media) else {
+            return;
+        };
+        let Some(subscription) = self.subscriptions.get_mut(at) else {
+            return;
+        };
+        let Some(publication) = self.publications.get(subscription.publication) else {
+            return;
+        };
+        let Some(transport) = self.transports.get_mut(row) else {
+            return;
+        };
         let round_trip = transport.round_trip();
-        let (Some(mut sending), Some(ssrc), Some(payload_type)) =
-            (transport.sending(), subscription.rtx_ssrc, subscription.rtx_payload_type)
-        else {
+        let (Some(mut sending), Some(ssrc), Some(payload_type)) = (
+            transport.sending(),
+            subscription.rtx_ssrc,
+            subscription.rtx_payload_type,
+        ) else {
             return;
         };
         let counters = &mut self.counters;
@@ -109,7 +159,10 @@ impl Router {
                 counters.drops.count(DropReason::NotCached);
                 continue;
             };
-            let seq = match subscription.repairs.allow(now, number, payload.len(), round_trip) {
+            let seq = match subscription
+                .repairs
+                .allow(now, number, payload.len(), round_trip)
+            {
                 Ok(seq) => seq,
                 Err(Refusal::Repeated) => {
                     counters.drops.count(DropReason::RepeatedNack);
@@ -120,8 +173,21 @@ impl Router {
                     continue;
                 }
             };
-            let stamp = Stamp { ssrc, payload_type, seq, original: Some(number) };
-            match write(out, &mut sending, &subscription.mid, stamp, packet, payload, &rewrite) {
+            let stamp = Stamp {
+                ssrc,
+                payload_type,
+                seq,
+                original: Some(number),
+            };
+            match write(
+                out,
+                &mut sending,
+                &subscription.mid,
+                stamp,
+                packet,
+                payload,
+                &rewrite,
+            ) {
                 Some(len) => counters.sent(Kind::Rtx, len),
                 None => counters.drops.count(DropReason::Oversized),
             }
@@ -130,13 +196,22 @@ impl Router {
 
     /// A subscriber cannot go on without a keyframe: it joins the requests of all others.
     fn keyframe_request(&mut self, row: u32, media: Ssrc) {
-        let Some(subscription) = self.subscription_of(row, media).and_then(|at| self.subscriptions.get(at)) else {
+        let Some(subscription) = self
+            .subscription_of(row, media)
+            .and_then(|at| self.subscriptions.get(at))
+        else {
             return;
         };
         self.counters.keyframe_requests_received += 1;
-        let Some(encoding) = subscription.current().or(subscription.target()) else { return };
+        let Some(encoding) = subscription.current().or(subscription.target()) else {
+            return;
+        };
         let publication = subscription.publication;
-        if let Some(noun) = self.publications.get_mut(publication).filter(|publication| !publication.is_voice()) {
+        if let Some(noun) = self
+            .publications
+            .get_mut(publication)
+            .filter(|publication| !publication.is_voice())
+        {
             noun.encodings[usize::from(encoding)].keyframes.want();
             self.wake(publication);
         }
@@ -144,7 +219,11 @@ impl Router {
 
     /// The publisher has ended a stream: no need to wait until it is missed.
     fn bye(&mut self, row: u32, ssrc: Ssrc) {
-        let Some(stream) = self.transports.get_mut(row).and_then(|transport| transport.streams.find(ssrc)) else {
+        let Some(stream) = self
+            .transports
+            .get_mut(row)
+            .and_then(|transport| transport.streams.find(ssrc))
+        else {
             return;
         };
         let binding = stream.binding;
@@ -168,6 +247,8 @@ impl Router {
     /// The subscription on this transport that sends under `ssrc`.
     fn subscription_of(&self, row: u32, ssrc: Ssrc) -> Option<u32> {
         let rows = &self.transports.get(row)?.subscriptions;
-        rows.iter().copied().find(|&row| self.subscriptions.get(row).is_some_and(|s| s.ssrc == ssrc))
+        rows.iter()
+            .copied()
+            .find(|&row| self.subscriptions.get(row).is_some_and(|s| s.ssrc == ssrc))
     }
 }

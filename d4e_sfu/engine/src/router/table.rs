@@ -51,10 +51,16 @@ impl<T> Table<T> {
         Some((row, value))
     }
     pub fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
-        self.rows.iter().enumerate().filter_map(|(row, value)| Some((row as u32, value.as_ref()?)))
+        self.rows
+            .iter()
+            .enumerate()
+            .filter_map(|(row, value)| Some((row as u32, value.as_ref()?)))
     }
     pub fn iter_mut(&mut self) -> impl Iterator<Item = (u32, &mut T)> {
-        self.rows.iter_mut().enumerate().filter_map(|(row, value)| Some((row as u32, value.as_mut()?)))
+        self.rows
+            .iter_mut()
+            .enumerate()
+            .filter_map(|(row, value)| Some((row as u32, value.as_mut()?)))
     }
     #[must_use]
     pub fn len(&self) -> usize {

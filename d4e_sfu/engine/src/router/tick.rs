@@ -46,7 +46,9 @@ impl Router {
             if changed {
                 moved.push(row);
             }
-            self.busy |= feedback(now, transport, out, |len| self.counters.sent(Kind::Rtcp, len));
+            self.busy |= feedback(now, transport, out, |len| {
+                self.counters.sent(Kind::Rtcp, len)
+            });
             if now.since(transport.reported) >= REPORT_INTERVAL && !transport.streams.is_empty() {
                 transport.reported = now;
                 if let Some(len) = receiver_report(now, transport, out) {
@@ -79,11 +81,14 @@ impl Router {
                     });
                 }
                 if encoding.keyframes.wanted() {
-                    let watched = publication.subscriptions.iter().filter_map(|&row| self.subscriptions.get(row)).any(
-                        |subscription| {
-                            subscription.target() == Some(at as u8) || subscription.current() == Some(at as u8)
-                        },
-                    );
+                    let watched = publication
+                        .subscriptions
+                        .iter()
+                        .filter_map(|&row| self.subscriptions.get(row))
+                        .any(|subscription| {
+                            subscription.target() == Some(at as u8)
+                                || subscription.current() == Some(at as u8)
+                        });
                     if !watched {
                         encoding.keyframes.withdraw();
                     }
@@ -100,11 +105,20 @@ impl Router {
 }
 
 /// Transport-wide feedback, when it is time. True while arrivals wait to be told.
-fn feedback(now: Now, transport: &mut Transport, out: &mut impl Outlet, mut sent: impl FnMut(usize)) -> bool {
-    let Some(mut arrivals) = transport.arrivals.take() else { return false };
+fn feedback(
+    now: Now,
+    transport: &mut Transport,
+    out: &mut impl Outlet,
+    mut sent: impl FnMut(usize),
+) -> bool {
+    let Some(mut arrivals) = transport.arrivals.take() else {
+        return false;
+    };
     if arrivals.due(now) {
         if let Some(mut sending) = transport.sending() {
-            while let Some(len) = sending.rtcp(out, |slot| arrivals.write(now, &mut slot[..MAX_FEEDBACK], OUR_SSRC)) {
+            while let Some(len) = sending.rtcp(out, |slot| {
+                arrivals.write(now, &mut slot[..MAX_FEEDBACK], OUR_SSRC)
+            }) {
                 sent(len);
             }
         }
@@ -134,5 +148,7 @@ fn receiver_report(now: Now, transport: &mut Transport, out: &mut impl Outlet) -
             count += 1;
         }
     }
-    transport.sending()?.rtcp(out, |slot| rtcp::write_receiver_report(slot, OUR_SSRC, &blocks[..count]))
+    transport.sending()?.rtcp(out, |slot| {
+        rtcp::write_receiver_report(slot, OUR_SSRC, &blocks[..count])
+    })
 }

@@ -88,7 +88,9 @@ impl Numbering {
     /// The number that the next packet in order gets.
     #[must_use]
     pub fn next(&self) -> ExtSeq {
-        self.runs.back().map_or(ExtSeq(self.initial), |open| open.out(self.newest.next()))
+        self.runs
+            .back()
+            .map_or(ExtSeq(self.initial), |open| open.out(self.newest.next()))
     }
 
     /// The run in use.
@@ -119,9 +121,18 @@ impl Numbering {
     /// Nothing of `encoding` at `seq` or later has a number yet.
     #[must_use]
     pub fn is_new(&self, encoding: u8, seq: ExtSeq) -> bool {
-        let latest = self.runs.iter().enumerate().rev().find(|(_, run)| run.encoding == encoding);
+        let latest = self
+            .runs
+            .iter()
+            .enumerate()
+            .rev()
+            .find(|(_, run)| run.encoding == encoding);
         latest.is_none_or(|(at, run)| {
-            let last = if at + 1 == self.runs.len() { self.newest.0 } else { run.last };
+            let last = if at + 1 == self.runs.len() {
+                self.newest.0
+            } else {
+                run.last
+            };
             last < seq.0
         })
     }
@@ -154,7 +165,9 @@ impl Numbering {
     /// `seq`, which is ahead, gets no number; those in between are reserved. `picture`: its picture is left out as well,
     /// and this is the first we hear of it.
     pub fn leave_out(&mut self, seq: ExtSeq, picture: bool) {
-        let Some(&open) = self.runs.back() else { return };
+        let Some(&open) = self.runs.back() else {
+            return;
+        };
         let next = Run {
             first: seq.next(),
             shift: open.shift.wrapping_add(1),
@@ -168,7 +181,14 @@ impl Numbering {
     /// From `seq`, which is ahead, another temporal limit holds.
     pub fn limit(&mut self, seq: ExtSeq, temporal: u8) {
         if let Some(&open) = self.runs.back() {
-            self.split(seq, Run { first: seq, temporal, ..open });
+            self.split(
+                seq,
+                Run {
+                    first: seq,
+                    temporal,
+                    ..open
+                },
+            );
         }
     }
 
@@ -180,9 +200,17 @@ impl Numbering {
         if out > newest {
             return None;
         }
-        let run = self.runs.iter().rev().find(|run| run.out(run.first).0 <= out)?;
+        let run = self
+            .runs
+            .iter()
+            .rev()
+            .find(|run| run.out(run.first).0 <= out)?;
         let seq = ExtSeq(out.wrapping_add(run.shift));
-        let last = if run.last == u64::MAX { self.newest.0 } else { run.last };
+        let last = if run.last == u64::MAX {
+            self.newest.0
+        } else {
+            run.last
+        };
         (run.first <= seq && seq.0 <= last).then_some((*run, seq))
     }
 
@@ -241,7 +269,17 @@ mod tests {
         let given: Vec<_> = (10..=18).map(|n| out(&numbering, n)).collect();
         assert_eq!(
             given,
-            [Some(100), Some(101), Some(102), None, None, Some(103), Some(104), None, Some(105)]
+            [
+                Some(100),
+                Some(101),
+                Some(102),
+                None,
+                None,
+                Some(103),
+                Some(104),
+                None,
+                Some(105)
+            ]
         );
         assert_eq!(numbering.next(), ExtSeq(106));
     }
@@ -254,10 +292,28 @@ mod tests {
         numbering.start(1, seq(7_000), 255, Shifts::default());
         numbering.take(seq(7_000));
         assert_eq!(out(&numbering, 12), Some(102));
-        assert_eq!(numbering.place(0, seq(14)), Place::Outside, "after the switch the old encoding gets nothing");
-        assert_eq!(numbering.place(1, seq(6_999)), Place::Outside, "before its keyframe neither");
-        assert_eq!(numbering.source(SeqNo(104)).map(|(run, at)| (run.encoding, at)), Some((1, seq(7_000))));
-        assert_eq!(numbering.source(SeqNo(103)).map(|(run, at)| (run.encoding, at)), Some((0, seq(13))));
+        assert_eq!(
+            numbering.place(0, seq(14)),
+            Place::Outside,
+            "after the switch the old encoding gets nothing"
+        );
+        assert_eq!(
+            numbering.place(1, seq(6_999)),
+            Place::Outside,
+            "before its keyframe neither"
+        );
+        assert_eq!(
+            numbering
+                .source(SeqNo(104))
+                .map(|(run, at)| (run.encoding, at)),
+            Some((1, seq(7_000)))
+        );
+        assert_eq!(
+            numbering
+                .source(SeqNo(103))
+                .map(|(run, at)| (run.encoding, at)),
+            Some((0, seq(13)))
+        );
         assert_eq!(numbering.source(SeqNo(105)), None);
         assert_eq!(numbering.source(SeqNo(99)), None);
     }

@@ -53,7 +53,13 @@ impl Repairs {
     }
 
     /// May `seq` (of `bytes`) go again? If so it counts as sent, and the number on the RTX stream is returned.
-    pub fn allow(&mut self, now: Now, seq: SeqNo, bytes: usize, round_trip: Duration) -> Result<ExtSeq, Refusal> {
+    pub fn allow(
+        &mut self,
+        now: Now,
+        seq: SeqNo,
+        bytes: usize,
+        round_trip: Duration,
+    ) -> Result<ExtSeq, Refusal> {
         self.turn(now);
         if self.log.is_empty() {
             self.log.resize(REMEMBERED, (SeqNo(0), None));
@@ -93,7 +99,10 @@ mod tests {
         let mut repairs = Repairs::default();
         let at = Now::from_millis;
         assert_eq!(repairs.allow(at(0), SeqNo(7), 100, RTT), Ok(ExtSeq(1)));
-        assert_eq!(repairs.allow(at(99), SeqNo(7), 100, RTT), Err(Refusal::Repeated));
+        assert_eq!(
+            repairs.allow(at(99), SeqNo(7), 100, RTT),
+            Err(Refusal::Repeated)
+        );
         assert_eq!(repairs.allow(at(99), SeqNo(8), 100, RTT), Ok(ExtSeq(2)));
         assert_eq!(repairs.allow(at(100), SeqNo(7), 100, RTT), Ok(ExtSeq(3)));
     }
@@ -108,12 +117,18 @@ mod tests {
                 sent += 1_000;
             }
             for n in 0..5u64 {
-                if repairs.allow(Now::from_millis(ms), SeqNo((ms * 5 + n) as u16), 1_000, RTT).is_ok() {
+                if repairs
+                    .allow(Now::from_millis(ms), SeqNo((ms * 5 + n) as u16), 1_000, RTT)
+                    .is_ok()
+                {
                     repaired += 1_000;
                 }
             }
         }
         assert!(repaired <= sent / 2, "{repaired} of {sent}");
-        assert!(repaired >= sent / 3, "{repaired} of {sent}: honest repairs must fit too");
+        assert!(
+            repaired >= sent / 3,
+            "{repaired} of {sent}: honest repairs must fit too"
+        );
     }
 }

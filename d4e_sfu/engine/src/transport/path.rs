@@ -65,7 +65,13 @@ impl Path {
     }
 
     /// An authenticated check came from `remote` to `local`.
-    pub fn check(&mut self, now: Now, local: SocketAddr, remote: SocketAddr, use_candidate: bool) -> Change {
+    pub fn check(
+        &mut self,
+        now: Now,
+        local: SocketAddr,
+        remote: SocketAddr,
+        use_candidate: bool,
+    ) -> Change {
         let mut change = Change::default();
         self.checked = now;
         let at = match self.find(local, remote) {
@@ -130,7 +136,8 @@ impl Path {
 
     /// The pair belongs to another transport now.
     pub fn remove(&mut self, local: SocketAddr, remote: SocketAddr) {
-        self.pairs.retain(|pair| (pair.local, pair.remote) != (local, remote));
+        self.pairs
+            .retain(|pair| (pair.local, pair.remote) != (local, remote));
         if self.selected == Some((local, remote)) {
             self.selected = None;
         }
@@ -145,7 +152,11 @@ impl Path {
     /// No authenticated check for too long.
     #[must_use]
     pub fn gone(&self, now: Now, signal_lost: bool) -> bool {
-        let limit = if signal_lost { CONSENT_SIGNAL_LOST } else { CONSENT };
+        let limit = if signal_lost {
+            CONSENT_SIGNAL_LOST
+        } else {
+            CONSENT
+        };
         now.since(self.checked) >= limit
     }
 
@@ -154,7 +165,9 @@ impl Path {
     }
 
     fn find(&self, local: SocketAddr, remote: SocketAddr) -> Option<usize> {
-        self.pairs.iter().position(|pair| pair.remote == remote && pair.local == local)
+        self.pairs
+            .iter()
+            .position(|pair| pair.remote == remote && pair.local == local)
     }
 
     fn select(&mut self, pair: Option<(SocketAddr, SocketAddr)>) -> bool {
@@ -206,19 +219,71 @@ mod tests {
     #[test]
     fn the_rule_as_a_table() {
         let cases = [
-            Case { name: "nothing", steps: &[], selected: None },
-            Case { name: "a check without USE-CANDIDATE selects nothing", steps: &[Check(1)], selected: None },
-            Case { name: "the first nomination selects", steps: &[Check(1), Nominate(1)], selected: Some(1) },
-            Case { name: "before keys the last nomination wins", steps: &[Nominate(1), Nominate(2)], selected: Some(2) },
-            Case { name: "and may return", steps: &[Nominate(1), Nominate(2), Nominate(1)], selected: Some(1) },
-            Case { name: "after keys a nomination alone does not move", steps: &[Nominate(1), Keys, Nominate(2)], selected: Some(1) },
-            Case { name: "media on a nominated pair moves", steps: &[Nominate(1), Keys, Nominate(2), Media(2)], selected: Some(2) },
-            Case { name: "media on a pair only checked does not", steps: &[Nominate(1), Keys, Check(2), Media(2)], selected: Some(1) },
-            Case { name: "media before its nomination does not move by itself", steps: &[Nominate(1), Keys, Check(2), Media(2), Nominate(2)], selected: Some(1) },
-            Case { name: "the next media after it does", steps: &[Nominate(1), Keys, Check(2), Media(2), Nominate(2), Media(2)], selected: Some(2) },
-            Case { name: "media from an address never checked moves nothing", steps: &[Nominate(1), Keys, Media(3)], selected: Some(1) },
-            Case { name: "back and forth follows the media", steps: &[Nominate(1), Keys, Nominate(2), Media(2), Media(1)], selected: Some(1) },
-            Case { name: "keys before any pair: the first nomination selects", steps: &[Keys, Check(1), Nominate(1)], selected: Some(1) },
+            Case {
+                name: "nothing",
+                steps: &[],
+                selected: None,
+            },
+            Case {
+                name: "a check without USE-CANDIDATE selects nothing",
+                steps: &[Check(1)],
+                selected: None,
+            },
+            Case {
+                name: "the first nomination selects",
+                steps: &[Check(1), Nominate(1)],
+                selected: Some(1),
+            },
+            Case {
+                name: "before keys the last nomination wins",
+                steps: &[Nominate(1), Nominate(2)],
+                selected: Some(2),
+            },
+            Case {
+                name: "and may return",
+                steps: &[Nominate(1), Nominate(2), Nominate(1)],
+                selected: Some(1),
+            },
+            Case {
+                name: "after keys a nomination alone does not move",
+                steps: &[Nominate(1), Keys, Nominate(2)],
+                selected: Some(1),
+            },
+            Case {
+                name: "media on a nominated pair moves",
+                steps: &[Nominate(1), Keys, Nominate(2), Media(2)],
+                selected: Some(2),
+            },
+            Case {
+                name: "media on a pair only checked does not",
+                steps: &[Nominate(1), Keys, Check(2), Media(2)],
+                selected: Some(1),
+            },
+            Case {
+                name: "media before its nomination does not move by itself",
+                steps: &[Nominate(1), Keys, Check(2), Media(2), Nominate(2)],
+                selected: Some(1),
+            },
+            Case {
+                name: "the next media after it does",
+                steps: &[Nominate(1), Keys, Check(2), Media(2), Nominate(2), Media(2)],
+                selected: Some(2),
+            },
+            Case {
+                name: "media from an address never checked moves nothing",
+                steps: &[Nominate(1), Keys, Media(3)],
+                selected: Some(1),
+            },
+            Case {
+                name: "back and forth follows the media",
+                steps: &[Nominate(1), Keys, Nominate(2), Media(2), Media(1)],
+                selected: Some(1),
+            },
+            Case {
+                name: "keys before any pair: the first nomination selects",
+                steps: &[Keys, Check(1), Nominate(1)],
+                selected: Some(1),
+            },
         ];
         for case in cases {
             let mut path = Path::new(Now(0));

@@ -31,7 +31,8 @@ pub struct Stream {
 impl Stream {
     pub fn accept(&mut self, now: Now, index: ExtSeq, timestamp: Timestamp) {
         self.window.accept(index);
-        self.reception.receive(now, index.0, timestamp, self.binding.clock_rate);
+        self.reception
+            .receive(now, index.0, timestamp, self.binding.clock_rate);
     }
 }
 
@@ -69,7 +70,8 @@ impl Streams {
     }
 
     pub fn forget_publication(&mut self, publication: u32) {
-        self.0.retain(|stream| stream.binding.publication != publication);
+        self.0
+            .retain(|stream| stream.binding.publication != publication);
     }
 
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Stream> {

@@ -4,7 +4,9 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 
-use crate::api::{Codec, Command, Encoding, Event, Extension, Profile, PublicationSpec, SubscriptionSpec};
+use crate::api::{
+    Codec, Command, Encoding, Event, Extension, Profile, PublicationSpec, SubscriptionSpec,
+};
 use crate::now::Now;
 use crate::outlet::Kept;
 use crate::router::Router;
@@ -46,7 +48,8 @@ impl World {
 
     pub fn handle(&mut self, remote: SocketAddr, datagram: &[u8]) {
         let mut datagram = datagram.to_vec();
-        self.router.handle(self.now, self.local, remote, &mut datagram, &mut self.kept);
+        self.router
+            .handle(self.now, self.local, remote, &mut datagram, &mut self.kept);
         self.router.advance(self.now, &mut self.kept);
     }
 
@@ -70,11 +73,27 @@ impl World {
     }
 
     /// One video publication of `client` with encodings named `rids` (none: one without a name), as publication 1.
-    pub fn publish_video(&mut self, client: &Client, publication: u32, codec: Codec, rids: &[&str]) {
+    pub fn publish_video(
+        &mut self,
+        client: &Client,
+        publication: u32,
+        codec: Codec,
+        rids: &[&str],
+    ) {
         let encodings = if rids.is_empty() {
-            vec![Encoding { rid: None, ssrc: None, rtx_ssrc: None }]
+            vec![Encoding {
+                rid: None,
+                ssrc: None,
+                rtx_ssrc: None,
+            }]
         } else {
-            rids.iter().map(|rid| Encoding { rid: Some((*rid).into()), ssrc: None, rtx_ssrc: None }).collect()
+            rids.iter()
+                .map(|rid| Encoding {
+                    rid: Some((*rid).into()),
+                    ssrc: None,
+                    rtx_ssrc: None,
+                })
+                .collect()
         };
         self.apply(Command::AddPublication {
             publication,
@@ -100,14 +119,24 @@ impl World {
                 mid: format!("p{publication}"),
                 payload_type: 111,
                 rtx_payload_type: None,
-                encodings: vec![Encoding { rid: None, ssrc: None, rtx_ssrc: None }],
+                encodings: vec![Encoding {
+                    rid: None,
+                    ssrc: None,
+                    rtx_ssrc: None,
+                }],
                 max_bitrate: 1_000_000,
                 nack: false,
             },
         });
     }
 
-    pub fn subscribe(&mut self, client: &Client, subscription: u32, publication: u32, spatial: Option<u8>) {
+    pub fn subscribe(
+        &mut self,
+        client: &Client,
+        subscription: u32,
+        publication: u32,
+        spatial: Option<u8>,
+    ) {
         self.apply(Command::AddSubscription {
             subscription,
             publication,
@@ -129,7 +158,11 @@ impl World {
 /// What a client got, opened.
 #[derive(Clone, Debug)]
 pub enum Got {
-    Rtp { header: Header, packet: Vec<u8>, payload: Vec<u8> },
+    Rtp {
+        header: Header,
+        packet: Vec<u8>,
+        payload: Vec<u8>,
+    },
     Rtcp(Vec<u8>),
     Other,
 }
@@ -149,8 +182,14 @@ pub struct Client {
 }
 
 pub fn keys(profile: Profile, seed: u8) -> Vec<u8> {
-    let len = if profile == Profile::AeadAes128Gcm { 28 } else { 30 };
-    (0..len).map(|i| seed.wrapping_mul(31).wrapping_add(i)).collect()
+    let len = if profile == Profile::AeadAes128Gcm {
+        28
+    } else {
+        30
+    };
+    (0..len)
+        .map(|i| seed.wrapping_mul(31).wrapping_add(i))
+        .collect()
 }
 
 impl Client {
@@ -170,7 +209,10 @@ impl Client {
 
     /// Known to the router, and nothing more.
     pub fn announced(world: &mut World, id: u32, profile: Profile) -> Self {
-        let (ufrag, pwd) = (format!("local{id}"), format!("password-of-transport-{id:04}"));
+        let (ufrag, pwd) = (
+            format!("local{id}"),
+            format!("password-of-transport-{id:04}"),
+        );
         world.apply(Command::AddTransport {
             transport: id,
             local_ufrag: ufrag.clone(),
@@ -232,20 +274,35 @@ impl Client {
         world.handle(self.remote, &self.request(use_candidate));
     }
 
-    pub fn sealed(&mut self, fields: &Fields, index: ExtSeq, extensions: &[(u8, &[u8])], payload: &[u8]) -> Vec<u8> {
+    pub fn sealed(
+        &mut self,
+        fields: &Fields,
+        index: ExtSeq,
+        extensions: &[(u8, &[u8])],
+        payload: &[u8],
+    ) -> Vec<u8> {
         let mut slot = vec![0; 2_048];
         self.twcc = self.twcc.wrapping_add(1);
         let twcc = self.twcc.to_be_bytes();
         let mut extensions = extensions.to_vec();
         extensions.push((TWCC, &twcc));
         let header = write_header(&mut slot, fields, &extensions).unwrap();
-        let len = self.sealer.seal_rtp(&mut slot, header, 0, payload, index.roc()).unwrap();
+        let len = self
+            .sealer
+            .seal_rtp(&mut slot, header, 0, payload, index.roc())
+            .unwrap();
         slot.truncate(len);
         slot
     }
 
     /// Sends one packet of `source`; returns its datagram, for those who want to send it again.
-    pub fn send(&mut self, world: &mut World, source: &mut Source, payload: &[u8], marker: bool) -> Vec<u8> {
+    pub fn send(
+        &mut self,
+        world: &mut World,
+        source: &mut Source,
+        payload: &[u8],
+        marker: bool,
+    ) -> Vec<u8> {
         let datagram = source.next(self, payload, marker);
         world.handle(self.remote, &datagram);
         datagram
@@ -254,7 +311,10 @@ impl Client {
     pub fn send_rtcp(&mut self, world: &mut World, write: impl FnOnce(&mut [u8]) -> Option<usize>) {
         let mut slot = vec![0; 2_048];
         let plain = write(&mut slot).unwrap();
-        let len = self.sealer.seal_rtcp(&mut slot, plain, self.rtcp_index).unwrap();
+        let len = self
+            .sealer
+            .seal_rtcp(&mut slot, plain, self.rtcp_index)
+            .unwrap();
         self.rtcp_index += 1;
         slot.truncate(len);
         world.handle(self.remote, &slot);
@@ -262,7 +322,9 @@ impl Client {
 
     pub fn nack(&mut self, world: &mut World, media: u32, lost: &[u16]) {
         let lost: Vec<SeqNo> = lost.iter().map(|&n| SeqNo(n)).collect();
-        self.send_rtcp(world, |slot| rtcp::write_nack(slot, Ssrc(1), Ssrc(media), &lost));
+        self.send_rtcp(world, |slot| {
+            rtcp::write_nack(slot, Ssrc(1), Ssrc(media), &lost)
+        });
     }
 
     pub fn pli(&mut self, world: &mut World, media: u32) {
@@ -271,10 +333,14 @@ impl Client {
 
     /// Everything that has left for this client since the last call, opened. No SRTP index may come twice.
     pub fn got(&mut self, world: &mut World) -> Vec<Got> {
-        let (mine, others) = std::mem::take(&mut world.kept.datagrams).into_iter().partition(|(_, to, _)| *to == self.remote);
+        let (mine, others) = std::mem::take(&mut world.kept.datagrams)
+            .into_iter()
+            .partition(|(_, to, _)| *to == self.remote);
         world.kept.datagrams = others;
         let mine: Vec<(SocketAddr, SocketAddr, Vec<u8>)> = mine;
-        mine.into_iter().map(|(_, _, datagram)| self.open(datagram)).collect()
+        mine.into_iter()
+            .map(|(_, _, datagram)| self.open(datagram))
+            .collect()
     }
 
     fn open(&mut self, mut datagram: Vec<u8>) -> Got {
@@ -288,15 +354,29 @@ impl Client {
                 let header = Header::parse(&datagram).unwrap();
                 let index = match self.received.get(&header.ssrc.0) {
                     None => ExtSeq(u64::from(header.seq.0)),
-                    Some(highest) => ExtSeq(highest.0.wrapping_add_signed(i64::from(header.seq.since(highest.seq())))),
+                    Some(highest) => ExtSeq(
+                        highest
+                            .0
+                            .wrapping_add_signed(i64::from(header.seq.since(highest.seq()))),
+                    ),
                 };
-                let len = self.opener.open_rtp(&mut datagram, header.len, index).unwrap();
+                let len = self
+                    .opener
+                    .open_rtp(&mut datagram, header.len, index)
+                    .unwrap();
                 datagram.truncate(len);
                 let highest = self.received.entry(header.ssrc.0).or_insert(index);
                 *highest = index.max(*highest);
-                assert!(self.seen.insert((header.ssrc.0, index.0), ()).is_none(), "index {index:?} sealed twice");
+                assert!(
+                    self.seen.insert((header.ssrc.0, index.0), ()).is_none(),
+                    "index {index:?} sealed twice"
+                );
                 let payload = header.payload(&datagram).unwrap();
-                Got::Rtp { header, payload: datagram[payload].to_vec(), packet: datagram }
+                Got::Rtp {
+                    header,
+                    payload: datagram[payload].to_vec(),
+                    packet: datagram,
+                }
             }
             _ => Got::Other,
         }
@@ -307,7 +387,9 @@ impl Client {
         self.got(world)
             .into_iter()
             .filter_map(|got| match got {
-                Got::Rtp { header, payload, .. } => Some((header, payload)),
+                Got::Rtp {
+                    header, payload, ..
+                } => Some((header, payload)),
                 _ => None,
             })
             .collect()
@@ -321,7 +403,9 @@ impl Client {
             for packet in rtcp::Compound::parse(&compound).unwrap() {
                 match packet {
                     rtcp::Packet::Pli { media, .. } => plis.push(media.0),
-                    rtcp::Packet::Nack { media, lost, .. } => nacks.extend(lost.map(|seq| (media.0, seq.0))),
+                    rtcp::Packet::Nack { media, lost, .. } => {
+                        nacks.extend(lost.map(|seq| (media.0, seq.0)))
+                    }
                     _ => {}
                 }
             }
@@ -382,7 +466,11 @@ impl Source {
         };
         let level = self.level.map(|level| [level]);
         let mut extensions: Vec<(u8, &[u8])> = Vec::new();
-        for (id, label) in [(MID, &self.mid), (RID, &self.rid), (RRID, &self.repaired_rid)] {
+        for (id, label) in [
+            (MID, &self.mid),
+            (RID, &self.rid),
+            (RRID, &self.repaired_rid),
+        ] {
             if let Some(label) = label {
                 extensions.push((id, label.as_bytes()));
             }
@@ -443,4 +531,3 @@ pub fn h264_keyframe() -> Vec<u8> {
 pub fn h264_slice(idr: bool, body: u8) -> Vec<u8> {
     vec![if idr { 0x65 } else { 0x41 }, 0x88, body, body]
 }
-

@@ -45,7 +45,12 @@ fn every_first_byte_and_length_before_and_after_keys() {
         }
         assert!(world.kept.datagrams.is_empty(), "silence");
         let events = world.events();
-        assert!(events.iter().all(|event| matches!(event, crate::api::Event::Dtls { .. })), "only DTLS goes up");
+        assert!(
+            events
+                .iter()
+                .all(|event| matches!(event, crate::api::Event::Dtls { .. })),
+            "only DTLS goes up"
+        );
         publisher.send(&mut world, &mut source, &opus(1), false);
         assert_eq!(viewer.media(&mut world).len(), 1, "the call goes on");
     }
@@ -95,7 +100,14 @@ fn streams_without_end_cost_a_bounded_table_and_nobody_else() {
     assert!(world.router.transports.get(row).unwrap().streams.len() <= 3);
     assert_eq!(world.drops(DropReason::UnknownStream), 20_000);
     publisher.send(&mut world, &mut source, &opus(1), false);
-    assert_eq!(viewer.media(&mut world).iter().filter(|(h, _)| h.ssrc.0 == 0x5000_0001).count(), 1);
+    assert_eq!(
+        viewer
+            .media(&mut world)
+            .iter()
+            .filter(|(h, _)| h.ssrc.0 == 0x5000_0001)
+            .count(),
+        1
+    );
 }
 
 #[test]
@@ -103,7 +115,11 @@ fn rtcp_senders_without_end_are_refused_beyond_the_cap() {
     let (mut world, mut publisher, ..) = call(Profile::AeadAes128Gcm);
     for ssrc in 0..1_000u32 {
         publisher.send_rtcp(&mut world, |slot| {
-            crate::wire::rtcp::write_pli(slot, crate::wire::seq::Ssrc(ssrc), crate::wire::seq::Ssrc(1))
+            crate::wire::rtcp::write_pli(
+                slot,
+                crate::wire::seq::Ssrc(ssrc),
+                crate::wire::seq::Ssrc(1),
+            )
         });
     }
     assert_eq!(world.drops(DropReason::TooManyStreams), 1_000 - 64);
@@ -124,7 +140,10 @@ fn payloads_that_break_their_format_leave_no_hole() {
     }
     let got = viewer.media(&mut world);
     assert_eq!(got.len(), 11);
-    assert!(got.windows(2).all(|pair| pair[1].0.seq.since(pair[0].0.seq) == 1));
+    assert!(
+        got.windows(2)
+            .all(|pair| pair[1].0.seq.since(pair[0].0.seq) == 1)
+    );
     assert_eq!(world.drops(DropReason::BadPayload), 10);
 }
 
@@ -134,19 +153,43 @@ fn commands_in_any_order_about_anything_are_harmless() {
     let profile = Profile::AeadAes128Gcm;
     let transport = 9;
     for command in [
-        Command::SetMayPublish { transport, may_publish: true },
-        Command::SetKeys { transport, profile, receive: vec![0; 28], send: vec![0; 28] },
-        Command::SendDtls { transport, datagram: vec![22; 2_048] },
-        Command::SendDtls { transport, datagram: vec![] },
+        Command::SetMayPublish {
+            transport,
+            may_publish: true,
+        },
+        Command::SetKeys {
+            transport,
+            profile,
+            receive: vec![0; 28],
+            send: vec![0; 28],
+        },
+        Command::SendDtls {
+            transport,
+            datagram: vec![22; 2_048],
+        },
+        Command::SendDtls {
+            transport,
+            datagram: vec![],
+        },
         Command::RemoveTransport { transport },
         Command::RemovePublication { publication: 1 },
         Command::RemoveSubscription { subscription: 1 },
-        Command::SetLayer { subscription: 1, spatial: Some(255), temporal: 255 },
-        Command::SetMaxBitrate { publication: 1, max_bitrate: u32::MAX },
+        Command::SetLayer {
+            subscription: 1,
+            spatial: Some(255),
+            temporal: 255,
+        },
+        Command::SetMaxBitrate {
+            publication: 1,
+            max_bitrate: u32::MAX,
+        },
     ] {
         let before = world.router.snapshot().counters.commands_ignored;
         world.apply(command);
-        assert_eq!(world.router.snapshot().counters.commands_ignored, before + 1);
+        assert_eq!(
+            world.router.snapshot().counters.commands_ignored,
+            before + 1
+        );
     }
     let client = Client::join(&mut world, 1);
     world.publish_video(&client, 1, Codec::Vp8, &["q"]);

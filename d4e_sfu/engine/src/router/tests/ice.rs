@@ -37,7 +37,10 @@ fn signed(client: &Client, attributes: &[(u16, &[u8])]) -> Vec<u8> {
     let len = (message.len() - 20 + 24) as u16;
     message[2..4].copy_from_slice(&len.to_be_bytes());
     let password = format!("password-of-transport-{:04}", client.id);
-    let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, password.as_bytes());
+    let key = aws_lc_rs::hmac::Key::new(
+        aws_lc_rs::hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY,
+        password.as_bytes(),
+    );
     let tag = aws_lc_rs::hmac::sign(&key, &message);
     message.extend([0, 8, 0, 20]);
     message.extend_from_slice(tag.as_ref());
@@ -64,14 +67,21 @@ fn a_good_check_is_answered_and_opens_the_path() {
     world.handle(client.remote, &request);
     let response = answer(&mut world).unwrap();
     let message = stun::Message::parse(&response).unwrap();
-    assert_eq!((message.class, message.transaction), (stun::Class::Success, [7; 12]));
+    assert_eq!(
+        (message.class, message.transaction),
+        (stun::Class::Success, [7; 12])
+    );
     assert_eq!(message.mapped, Some(client.remote));
     assert_eq!(message.username, None);
     assert!(message.fingerprint && message.verify(&client.key));
     assert!(response.len() <= request.len());
     assert_eq!(
         world.events(),
-        [Event::PathChanged { transport: 1, local: "10.0.0.1:7882".into(), remote: client.remote.to_string() }]
+        [Event::PathChanged {
+            transport: 1,
+            local: "10.0.0.1:7882".into(),
+            remote: client.remote.to_string()
+        }]
     );
 }
 
@@ -116,7 +126,10 @@ fn anything_wrong_with_a_check_gets_silence_and_changes_nothing() {
         ("a success response", patched(0, 0x01)),
         ("an indication", patched(1, 0x11)),
         ("another method", patched(1, 0x03)),
-        ("fingerprint wrong", patched(good.len() - 1, good[good.len() - 1] ^ 1)),
+        (
+            "fingerprint wrong",
+            patched(good.len() - 1, good[good.len() - 1] ^ 1),
+        ),
         ("fingerprint missing", {
             let mut request = bare(&good);
             let len = (request.len() - 20) as u16;
@@ -144,18 +157,35 @@ fn anything_wrong_with_a_check_gets_silence_and_changes_nothing() {
         ("halves swapped", named("remote1:local1", &client.key)),
         ("prefix of our ufrag", named("local:remote1", &client.key)),
         ("another's password", named("local1:remote1", &other.key)),
-        ("another's name with one's own password", named("local2:remote2", &client.key)),
+        (
+            "another's name with one's own password",
+            named("local2:remote2", &client.key),
+        ),
     ];
     for cut in [0, 1, 19, 20, 24, good.len() - 1] {
         mutations.push(("cut short", good[..cut].to_vec()));
     }
     for (name, request) in mutations {
-        let before = world.router.snapshot().counters.drops.iter().map(|(_, n)| n).sum::<u64>();
+        let before = world
+            .router
+            .snapshot()
+            .counters
+            .drops
+            .iter()
+            .map(|(_, n)| n)
+            .sum::<u64>();
         world.handle(client.remote, &request);
         assert_eq!(answer(&mut world), None, "{name}");
         assert!(world.events().is_empty(), "{name}");
         assert!(world.router.by_address.is_empty(), "{name}");
-        let after = world.router.snapshot().counters.drops.iter().map(|(_, n)| n).sum::<u64>();
+        let after = world
+            .router
+            .snapshot()
+            .counters
+            .drops
+            .iter()
+            .map(|(_, n)| n)
+            .sum::<u64>();
         assert_eq!(after, before + 1, "{name} must be counted");
     }
     world.handle(client.remote, &good);
@@ -167,8 +197,12 @@ fn unknown_attributes_are_named_only_to_those_who_know_the_password() {
     let mut world = World::new();
     let client = Client::announced(&mut world, 1, Profile::AeadAes128Gcm);
     let name = client.username.clone();
-    let attributes: [(u16, &[u8]); 4] =
-        [(USERNAME, name.as_bytes()), (PRIORITY, &[0; 4]), (USE_CANDIDATE, &[]), (0x7777, &[1, 2, 3, 4])];
+    let attributes: [(u16, &[u8]); 4] = [
+        (USERNAME, name.as_bytes()),
+        (PRIORITY, &[0; 4]),
+        (USE_CANDIDATE, &[]),
+        (0x7777, &[1, 2, 3, 4]),
+    ];
     let good = signed(&client, &attributes);
     let mut forged = bare(&good);
     let last = forged.len() - 1;
@@ -178,12 +212,33 @@ fn unknown_attributes_are_named_only_to_those_who_know_the_password() {
     world.handle(client.remote, &good);
     let response = answer(&mut world).unwrap();
     let message = stun::Message::parse(&response).unwrap();
-    assert_eq!((message.class, message.error), (stun::Class::Error, Some(420)));
+    assert_eq!(
+        (message.class, message.error),
+        (stun::Class::Error, Some(420))
+    );
     assert!(message.verify(&client.key) && response.len() <= good.len());
-    assert!(world.router.by_address.is_empty(), "and it validates nothing");
+    assert!(
+        world.router.by_address.is_empty(),
+        "and it validates nothing"
+    );
     // A comprehension-optional one is nothing to complain of.
-    world.handle(client.remote, &signed(&client, &[(USERNAME, name.as_bytes()), (PRIORITY, &[0; 4]), (0xc057, &[0; 4])]));
-    assert_eq!(stun::Message::parse(&answer(&mut world).unwrap()).unwrap().class, stun::Class::Success);
+    world.handle(
+        client.remote,
+        &signed(
+            &client,
+            &[
+                (USERNAME, name.as_bytes()),
+                (PRIORITY, &[0; 4]),
+                (0xc057, &[0; 4]),
+            ],
+        ),
+    );
+    assert_eq!(
+        stun::Message::parse(&answer(&mut world).unwrap())
+            .unwrap()
+            .class,
+        stun::Class::Success
+    );
 }
 
 #[test]
@@ -191,15 +246,38 @@ fn a_client_that_wants_to_be_controlled_hears_of_the_conflict() {
     let mut world = World::new();
     let client = Client::announced(&mut world, 1, Profile::AeadAes128Gcm);
     let name = client.username.clone();
-    let request =
-        signed(&client, &[(USERNAME, name.as_bytes()), (PRIORITY, &[0; 4]), (CONTROLLED, &[0; 8])]);
+    let request = signed(
+        &client,
+        &[
+            (USERNAME, name.as_bytes()),
+            (PRIORITY, &[0; 4]),
+            (CONTROLLED, &[0; 8]),
+        ],
+    );
     world.handle(client.remote, &request);
-    assert_eq!(stun::Message::parse(&answer(&mut world).unwrap()).unwrap().error, Some(487));
+    assert_eq!(
+        stun::Message::parse(&answer(&mut world).unwrap())
+            .unwrap()
+            .error,
+        Some(487)
+    );
     assert!(world.router.by_address.is_empty());
-    let request =
-        signed(&client, &[(USERNAME, name.as_bytes()), (PRIORITY, &[0; 4]), (CONTROLLING, &[0; 8]), (USE_CANDIDATE, &[])]);
+    let request = signed(
+        &client,
+        &[
+            (USERNAME, name.as_bytes()),
+            (PRIORITY, &[0; 4]),
+            (CONTROLLING, &[0; 8]),
+            (USE_CANDIDATE, &[]),
+        ],
+    );
     world.handle(client.remote, &request);
-    assert_eq!(stun::Message::parse(&answer(&mut world).unwrap()).unwrap().class, stun::Class::Success);
+    assert_eq!(
+        stun::Message::parse(&answer(&mut world).unwrap())
+            .unwrap()
+            .class,
+        stun::Class::Success
+    );
 }
 
 #[test]
@@ -237,7 +315,10 @@ fn the_path_follows_authentic_media_to_a_nominated_address_and_nothing_else() {
     let mut source = Source::new(0x1111, 111, 0).mid("p1");
     let mut talk = |world: &mut World, speaker: &mut Client| {
         speaker.send(world, &mut source, &opus(1), false);
-        std::mem::take(&mut world.kept.datagrams).into_iter().map(|(_, to, _)| to).collect::<Vec<_>>()
+        std::mem::take(&mut world.kept.datagrams)
+            .into_iter()
+            .map(|(_, to, _)| to)
+            .collect::<Vec<_>>()
     };
     let home = listener.remote;
     assert_eq!(talk(&mut world, &mut speaker), [home]);
@@ -245,26 +326,50 @@ fn the_path_follows_authentic_media_to_a_nominated_address_and_nothing_else() {
     let away = "198.51.100.7:1234".parse().unwrap();
     listener.remote = away;
     let report = |world: &mut World, listener: &mut Client| {
-        listener.send_rtcp(world, |slot| crate::wire::rtcp::write_receiver_report(slot, Ssrc(1), &[]));
+        listener.send_rtcp(world, |slot| {
+            crate::wire::rtcp::write_receiver_report(slot, Ssrc(1), &[])
+        });
         world.kept.datagrams.clear();
     };
     report(&mut world, &mut listener);
-    assert_eq!(talk(&mut world, &mut speaker), [home], "authentic, from an address never checked");
+    assert_eq!(
+        talk(&mut world, &mut speaker),
+        [home],
+        "authentic, from an address never checked"
+    );
     listener.check(&mut world, false);
     world.kept.datagrams.clear();
     report(&mut world, &mut listener);
-    assert_eq!(talk(&mut world, &mut speaker), [home], "checked, not nominated");
+    assert_eq!(
+        talk(&mut world, &mut speaker),
+        [home],
+        "checked, not nominated"
+    );
     listener.check(&mut world, true);
     world.kept.datagrams.clear();
-    assert_eq!(talk(&mut world, &mut speaker), [home], "nominated, nothing authentic since");
-    world.handle(away, &[0x80, 111, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17]);
+    assert_eq!(
+        talk(&mut world, &mut speaker),
+        [home],
+        "nominated, nothing authentic since"
+    );
+    world.handle(
+        away,
+        &[
+            0x80, 111, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14,
+            15, 16, 17,
+        ],
+    );
     assert_eq!(talk(&mut world, &mut speaker), [home], "junk is not media");
     let _ = world.events();
     report(&mut world, &mut listener);
     assert_eq!(talk(&mut world, &mut speaker), [away]);
     assert_eq!(
         world.events(),
-        [Event::PathChanged { transport: 2, local: "10.0.0.1:7882".into(), remote: away.to_string() }]
+        [Event::PathChanged {
+            transport: 2,
+            local: "10.0.0.1:7882".into(),
+            remote: away.to_string()
+        }]
     );
 }
 
@@ -274,9 +379,15 @@ fn a_transport_answers_from_the_socket_on_which_it_was_validated() {
     let mut client = Client::announced(&mut world, 1, Profile::AeadAes128Gcm);
     world.local = "172.16.0.9:7882".parse().unwrap();
     client.check(&mut world, true);
-    world.apply(Command::SendDtls { transport: 1, datagram: vec![22; 50] });
+    world.apply(Command::SendDtls {
+        transport: 1,
+        datagram: vec![22; 50],
+    });
     let sent = std::mem::take(&mut world.kept.datagrams);
-    assert!(sent.iter().all(|(local, to, _)| *local == world.local && *to == client.remote));
+    assert!(
+        sent.iter()
+            .all(|(local, to, _)| *local == world.local && *to == client.remote)
+    );
     assert_eq!(sent.len(), 2);
     assert!(client.got(&mut world).is_empty());
 }
@@ -315,9 +426,20 @@ fn consent_ends_after_thirty_seconds_and_takes_everything_along() {
         }
         assert!(world.events().is_empty(), "{lost}");
         world.pass(1_100);
-        assert_eq!(world.events(), [Event::TransportGone { transport: 1 }], "{lost}");
+        assert_eq!(
+            world.events(),
+            [Event::TransportGone { transport: 1 }],
+            "{lost}"
+        );
         let snapshot = world.router.snapshot();
-        assert_eq!((snapshot.transports, snapshot.publications, snapshot.subscriptions), (1, 0, 0));
+        assert_eq!(
+            (
+                snapshot.transports,
+                snapshot.publications,
+                snapshot.subscriptions
+            ),
+            (1, 0, 0)
+        );
     }
 }
 
@@ -333,7 +455,13 @@ fn dtls_goes_up_from_proven_addresses_only_and_not_without_end() {
     world.handle("203.0.113.5:9".parse().unwrap(), &hello);
     assert!(world.events().is_empty(), "from somebody else");
     world.handle(client.remote, &hello);
-    assert_eq!(world.events(), [Event::Dtls { transport: 1, datagram: hello.clone() }]);
+    assert_eq!(
+        world.events(),
+        [Event::Dtls {
+            transport: 1,
+            datagram: hello.clone()
+        }]
+    );
     for len in [1, 12] {
         world.handle(client.remote, &hello[..len]);
     }
@@ -341,7 +469,11 @@ fn dtls_goes_up_from_proven_addresses_only_and_not_without_end() {
     for _ in 0..10_000 {
         world.handle(client.remote, &hello);
     }
-    assert_eq!(world.events().len(), 256, "what waits for Python is bounded");
+    assert_eq!(
+        world.events().len(),
+        256,
+        "what waits for Python is bounded"
+    );
     assert!(world.drops(DropReason::DtlsLimit) + world.drops(DropReason::EventQueueFull) >= 9_000);
 }
 
@@ -350,12 +482,27 @@ fn keys_are_taken_once_and_only_of_the_right_length() {
     let mut world = World::new();
     let client = Client::join(&mut world, 1);
     let profile = Profile::AeadAes128Gcm;
-    world.apply(Command::SetKeys { transport: 1, profile, receive: vec![1; 27], send: vec![1; 28] });
+    world.apply(Command::SetKeys {
+        transport: 1,
+        profile,
+        receive: vec![1; 27],
+        send: vec![1; 28],
+    });
     assert_eq!(world.router.snapshot().counters.commands_ignored, 1);
     // A second set must not start the counters anew under the same keys.
-    world.apply(Command::SetKeys { transport: 1, profile, receive: keys(profile, 9), send: keys(profile, 9) });
+    world.apply(Command::SetKeys {
+        transport: 1,
+        profile,
+        receive: keys(profile, 9),
+        send: keys(profile, 9),
+    });
     let mut client = client;
     world.publish_voice(&client, 1);
-    client.send(&mut world, &mut Source::new(5, 111, 0).mid("p1"), &opus(1), false);
+    client.send(
+        &mut world,
+        &mut Source::new(5, 111, 0).mid("p1"),
+        &opus(1),
+        false,
+    );
     assert_eq!(world.drops(DropReason::BadAuthentication), 0);
 }

@@ -14,11 +14,21 @@ impl Camera {
     fn new(world: &mut World) -> Self {
         let client = Client::join(world, 1);
         world.publish_video(&client, 1, Codec::Vp8, &[]);
-        Self { client, source: Source::new(0x1111, 96, 0).mid("p1"), frame: 0 }
+        Self {
+            client,
+            source: Source::new(0x1111, 96, 0).mid("p1"),
+            frame: 0,
+        }
     }
     fn shoot(&mut self, world: &mut World, keyframe: bool) {
         self.source.timestamp = self.source.timestamp.wrapping_add(3_000);
-        let payload = vp8(self.frame, self.frame as u8, 0, keyframe, &self.frame.to_be_bytes());
+        let payload = vp8(
+            self.frame,
+            self.frame as u8,
+            0,
+            keyframe,
+            &self.frame.to_be_bytes(),
+        );
         self.frame += 1;
         self.client.send(world, &mut self.source, &payload, true);
     }
@@ -53,7 +63,10 @@ fn the_first_request_goes_at_once_and_the_next_not_within_a_second() {
         world.pass(100);
     }
     assert_eq!(sent, [0, 10], "in steps of 100 ms");
-    assert_eq!(world.router.snapshot().counters.keyframe_requests_received, 300);
+    assert_eq!(
+        world.router.snapshot().counters.keyframe_requests_received,
+        300
+    );
 }
 
 #[test]
@@ -96,9 +109,16 @@ fn a_joiner_within_a_second_of_the_keyframe_is_served_from_the_cache() {
     let got = late.media(&mut world);
     assert_eq!(got.len(), 10, "the whole picture, at once");
     assert_eq!(got[0].1, vp8(0, 0, 0, true, &[0, 0]));
-    assert!(got.windows(2).all(|pair| pair[1].0.seq.since(pair[0].0.seq) == 1));
+    assert!(
+        got.windows(2)
+            .all(|pair| pair[1].0.seq.since(pair[0].0.seq) == 1)
+    );
     camera.shoot(&mut world, false);
-    assert_eq!(late.media(&mut world).len(), 1, "and then live, nothing twice (the client checks)");
+    assert_eq!(
+        late.media(&mut world).len(),
+        1,
+        "and then live, nothing twice (the client checks)"
+    );
     assert_eq!(camera.requests(&mut world), 0, "nobody was asked");
     assert_eq!(world.router.snapshot().counters.pictures_from_cache, 1);
     // A second after the keyframe its picture is too old: the publisher is asked.
@@ -118,7 +138,9 @@ fn the_start_of_a_keyframe_that_comes_last_still_opens_the_picture() {
     let mut viewer = Client::join(&mut world, 2);
     world.subscribe(&viewer, 1, 1, Some(0));
     let client = &mut camera.client;
-    let start = camera.source.next(client, &vp8(0, 0, 0, true, b"start"), false);
+    let start = camera
+        .source
+        .next(client, &vp8(0, 0, 0, true, b"start"), false);
     let mut rest = vp8(0, 0, 0, false, b"rest");
     rest[0] &= !0x10; // not the start of a partition
     let rest = camera.source.next(client, &rest, true);
@@ -146,12 +168,20 @@ fn an_h264_picture_begins_with_its_parameter_sets() {
     publisher.send(&mut world, &mut source, &h264_slice(false, 2), true);
     source.timestamp += 3_000;
     publisher.send(&mut world, &mut source, &h264_slice(true, 3), true);
-    assert!(viewer.media(&mut world).is_empty(), "an IDR slice whose parameter sets are missing opens nothing");
+    assert!(
+        viewer.media(&mut world).is_empty(),
+        "an IDR slice whose parameter sets are missing opens nothing"
+    );
     source.timestamp += 3_000;
     publisher.send(&mut world, &mut source, &h264_keyframe(), false);
     publisher.send(&mut world, &mut source, &h264_slice(true, 4), true);
     let got = viewer.media(&mut world);
-    assert_eq!(got.iter().map(|(_, payload)| payload.clone()).collect::<Vec<_>>(), [h264_keyframe(), h264_slice(true, 4)]);
+    assert_eq!(
+        got.iter()
+            .map(|(_, payload)| payload.clone())
+            .collect::<Vec<_>>(),
+        [h264_keyframe(), h264_slice(true, 4)]
+    );
 }
 
 #[test]
@@ -165,5 +195,9 @@ fn nobody_watches_nobody_asks() {
         camera.shoot(&mut world, false);
         world.pass(100);
     }
-    assert_eq!(camera.requests(&mut world), 0, "a paused subscription waits for nothing");
+    assert_eq!(
+        camera.requests(&mut world),
+        0,
+        "a paused subscription waits for nothing"
+    );
 }

@@ -16,7 +16,12 @@ fn call() -> (World, Client, Source, Client) {
     let viewer = Client::join(&mut world, 2);
     world.publish_video(&publisher, 1, Codec::Vp8, &[]);
     world.subscribe(&viewer, 1, 1, Some(0));
-    (world, publisher, Source::new(0x1111, 96, 65_500).mid("p1"), viewer)
+    (
+        world,
+        publisher,
+        Source::new(0x1111, 96, 65_500).mid("p1"),
+        viewer,
+    )
 }
 
 fn frame(n: u16, keyframe: bool) -> Vec<u8> {
@@ -24,7 +29,9 @@ fn frame(n: u16, keyframe: bool) -> Vec<u8> {
 }
 
 fn media_only(got: Vec<(Header, Vec<u8>)>) -> Vec<(Header, Vec<u8>)> {
-    got.into_iter().filter(|(header, _)| header.ssrc == Ssrc(0x5000_0001)).collect()
+    got.into_iter()
+        .filter(|(header, _)| header.ssrc == Ssrc(0x5000_0001))
+        .collect()
 }
 
 #[test]
@@ -47,7 +54,12 @@ fn a_lost_packet_is_asked_for_repaired_and_fills_its_place() {
     assert!(publisher.asked(&mut world).1.is_empty());
     let got = media_only(viewer.media(&mut world));
     let first = got[0].0.seq;
-    assert_eq!(got.iter().map(|(header, _)| header.seq.since(first)).collect::<Vec<_>>(), [0, 2, 3, 4, 1]);
+    assert_eq!(
+        got.iter()
+            .map(|(header, _)| header.seq.since(first))
+            .collect::<Vec<_>>(),
+        [0, 2, 3, 4, 1]
+    );
     assert_eq!(got[4].1, frame(1, false));
     assert_eq!(world.drops(DropReason::Duplicate), 1);
     assert_eq!(world.router.snapshot().counters.packets_repaired, 1);
@@ -88,7 +100,10 @@ fn a_subscriber_gets_a_lost_packet_again_and_not_twice_within_a_round_trip() {
     assert_eq!(again.len(), 1);
     let (rtx, wrapped) = &again[0];
     assert_eq!((rtx.ssrc, rtx.payload_type), (Ssrc(0x6000_0001), 101));
-    assert_eq!((rtx.timestamp, rtx.marker), (header.timestamp, header.marker));
+    assert_eq!(
+        (rtx.timestamp, rtx.marker),
+        (header.timestamp, header.marker)
+    );
     assert_eq!(wrapped[..2], header.seq.0.to_be_bytes());
     assert_eq!(wrapped[2..], payload);
     assert_eq!(world.drops(DropReason::RepeatedNack), 2);
@@ -96,7 +111,11 @@ fn a_subscriber_gets_a_lost_packet_again_and_not_twice_within_a_round_trip() {
     viewer.nack(&mut world, 0x5000_0001, &[header.seq.0]);
     let later = viewer.media(&mut world);
     assert_eq!(later.len(), 1);
-    assert_eq!(later[0].0.seq.since(rtx.seq), 1, "a retransmission of its own number");
+    assert_eq!(
+        later[0].0.seq.since(rtx.seq),
+        1,
+        "a retransmission of its own number"
+    );
     world.pass(1_000);
     viewer.nack(&mut world, 0x5000_0001, &[header.seq.0]);
     assert!(viewer.media(&mut world).is_empty());
@@ -107,8 +126,15 @@ fn a_subscriber_gets_a_lost_packet_again_and_not_twice_within_a_round_trip() {
 fn the_round_trip_is_learnt_from_reports() {
     let (mut world, mut publisher, mut source, mut viewer) = call();
     publisher.send(&mut world, &mut source, &frame(0, true), true);
-    let info = rtcp::SenderInfo { ntp: 0x0123_4567_89AB_CDEF, rtp: crate::wire::seq::Timestamp(0), packets: 0, octets: 0 };
-    publisher.send_rtcp(&mut world, |slot| rtcp::write_sender_report(slot, Ssrc(0x1111), &info, &[]));
+    let info = rtcp::SenderInfo {
+        ntp: 0x0123_4567_89AB_CDEF,
+        rtp: crate::wire::seq::Timestamp(0),
+        packets: 0,
+        octets: 0,
+    };
+    publisher.send_rtcp(&mut world, |slot| {
+        rtcp::write_sender_report(slot, Ssrc(0x1111), &info, &[])
+    });
     world.pass(40);
     let block = rtcp::Block {
         ssrc: Ssrc(0x5000_0001),
@@ -119,10 +145,15 @@ fn the_round_trip_is_learnt_from_reports() {
         last_sr: 0x4567_89AB,
         delay: 65_536 / 100,
     };
-    viewer.send_rtcp(&mut world, |slot| rtcp::write_receiver_report(slot, Ssrc(1), &[block]));
+    viewer.send_rtcp(&mut world, |slot| {
+        rtcp::write_receiver_report(slot, Ssrc(1), &[block])
+    });
     let row = world.router.transports.row(2).unwrap();
     let measured = world.router.transports.get(row).unwrap().round_trip();
-    assert!(measured.abs_diff(Duration::from_millis(30)) < Duration::from_millis(1), "{measured:?}: 40 ms less 10 held");
+    assert!(
+        measured.abs_diff(Duration::from_millis(30)) < Duration::from_millis(1),
+        "{measured:?}: 40 ms less 10 held"
+    );
 }
 
 #[test]
@@ -132,12 +163,20 @@ fn one_nack_of_a_whole_datagram_moves_no_mountain() {
         publisher.send(&mut world, &mut source, &frame(n, n == 0), true);
         world.pass(5);
     }
-    let sent: usize = viewer.media(&mut world).iter().map(|(_, payload)| payload.len()).sum();
+    let sent: usize = viewer
+        .media(&mut world)
+        .iter()
+        .map(|(_, payload)| payload.len())
+        .sum();
     let everything: Vec<u16> = (0..5_000u16).map(|n| n.wrapping_mul(13)).collect();
     let mut again = 0;
     for chunk in everything.chunks(300) {
         viewer.nack(&mut world, 0x5000_0001, chunk);
-        again += viewer.media(&mut world).iter().map(|(_, payload)| payload.len()).sum::<usize>();
+        again += viewer
+            .media(&mut world)
+            .iter()
+            .map(|(_, payload)| payload.len())
+            .sum::<usize>();
     }
     assert!(again <= sent / 2, "{again} of {sent}");
 }
@@ -161,7 +200,9 @@ fn a_keyframe_and_packets_that_wait_survive_reordering_of_any_kind() {
     assert_eq!(orders.len(), 120);
     for order in orders {
         let (mut world, mut publisher, mut source, mut viewer) = call();
-        let datagrams: Vec<_> = (0..5).map(|n| source.next(&mut publisher, &frame(n, n == 0), true)).collect();
+        let datagrams: Vec<_> = (0..5)
+            .map(|n| source.next(&mut publisher, &frame(n, n == 0), true))
+            .collect();
         for &n in &order {
             world.handle(publisher.remote, &datagrams[n]);
         }

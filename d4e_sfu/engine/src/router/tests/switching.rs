@@ -23,12 +23,18 @@ impl Simulcast {
         world.publish_video(&client, 1, Codec::Vp8, &["q", "h", "f"]);
         let sources = [("q", 10u32), ("h", 20), ("f", 30)]
             .map(|(rid, ssrc)| {
-                let mut source = Source::new(ssrc, 96, start.wrapping_mul(ssrc as u16)).mid("p1").rid(rid);
+                let mut source = Source::new(ssrc, 96, start.wrapping_mul(ssrc as u16))
+                    .mid("p1")
+                    .rid(rid);
                 source.timestamp = ssrc.wrapping_mul(0x3333_3333);
                 source
             })
             .into();
-        Self { client, sources, pictures: vec![start, start.wrapping_add(9_000), start.wrapping_sub(70)] }
+        Self {
+            client,
+            sources,
+            pictures: vec![start, start.wrapping_add(9_000), start.wrapping_sub(70)],
+        }
     }
 
     /// One frame of one packet in encoding `n`, 33 ms after the last.
@@ -36,7 +42,8 @@ impl Simulcast {
         let picture = self.pictures[n];
         self.pictures[n] = picture.wrapping_add(1);
         let payload = vp8(picture, picture as u8, 0, keyframe, &[n as u8; 10]);
-        self.client.send(world, &mut self.sources[n], &payload, true);
+        self.client
+            .send(world, &mut self.sources[n], &payload, true);
     }
 
     fn frame(&mut self, world: &mut World, encodings: &[usize]) {
@@ -65,8 +72,16 @@ fn seamless(got: &[(Header, Vec<u8>)], name: &str) {
         let ((before, a), (after, b)) = (&pair[0], &pair[1]);
         let (a, b) = (Descriptor::parse(a).unwrap(), Descriptor::parse(b).unwrap());
         assert_eq!(after.seq.since(before.seq), 1, "{name}");
-        assert_eq!(b.picture_id.unwrap().wrapping_sub(a.picture_id.unwrap()) & 0x7fff, 1, "{name}");
-        assert_eq!(b.tl0_pic_idx.unwrap().wrapping_sub(a.tl0_pic_idx.unwrap()), 1, "{name}");
+        assert_eq!(
+            b.picture_id.unwrap().wrapping_sub(a.picture_id.unwrap()) & 0x7fff,
+            1,
+            "{name}"
+        );
+        assert_eq!(
+            b.tl0_pic_idx.unwrap().wrapping_sub(a.tl0_pic_idx.unwrap()),
+            1,
+            "{name}"
+        );
         let step = after.timestamp.since(before.timestamp);
         assert!(step > 0, "{name}: time stands still or runs back: {step}");
     }
@@ -87,7 +102,11 @@ fn a_switch_happens_at_the_next_keyframe_and_is_seamless_from_every_start() {
             publisher.frame(&mut world, &[0, 1, 2]);
         }
         let _ = world.events();
-        world.apply(Command::SetLayer { subscription: 1, spatial: Some(2), temporal: 255 });
+        world.apply(Command::SetLayer {
+            subscription: 1,
+            spatial: Some(2),
+            temporal: 255,
+        });
         for _ in 0..5 {
             publisher.frame(&mut world, &[0, 1, 2]);
         }
@@ -98,14 +117,39 @@ fn a_switch_happens_at_the_next_keyframe_and_is_seamless_from_every_start() {
         for _ in 0..5 {
             publisher.frame(&mut world, &[0, 1, 2]);
         }
-        assert_eq!(world.events(), [Event::LayerChanged { subscription: 1, spatial: Some(2) }]);
+        assert_eq!(
+            world.events(),
+            [Event::LayerChanged {
+                subscription: 1,
+                spatial: Some(2)
+            }]
+        );
         let got = viewer.media(&mut world);
-        let layers: Vec<u8> = got.iter().map(|(_, payload)| encoding_of(payload)).collect();
-        assert_eq!(layers, [[0; 12].as_slice(), &[2; 6]].concat(), "start {start}");
+        let layers: Vec<u8> = got
+            .iter()
+            .map(|(_, payload)| encoding_of(payload))
+            .collect();
+        assert_eq!(
+            layers,
+            [[0; 12].as_slice(), &[2; 6]].concat(),
+            "start {start}"
+        );
         seamless(&got, &format!("start {start}"));
-        let steps: Vec<i32> = got.windows(2).map(|p| p[1].0.timestamp.since(p[0].0.timestamp)).collect();
-        assert!(steps.iter().enumerate().all(|(at, &step)| at == 11 || step == 2_970), "{steps:?}");
-        assert!(world.drops(DropReason::OtherLayer) > 0 && world.drops(DropReason::AwaitingKeyframe) > 0);
+        let steps: Vec<i32> = got
+            .windows(2)
+            .map(|p| p[1].0.timestamp.since(p[0].0.timestamp))
+            .collect();
+        assert!(
+            steps
+                .iter()
+                .enumerate()
+                .all(|(at, &step)| at == 11 || step == 2_970),
+            "{steps:?}"
+        );
+        assert!(
+            world.drops(DropReason::OtherLayer) > 0
+                && world.drops(DropReason::AwaitingKeyframe) > 0
+        );
     }
 }
 
@@ -126,18 +170,28 @@ fn sender_reports_make_the_switch_exact() {
             octets: 1,
         };
         let ssrc = publisher.sources[n].ssrc;
-        publisher.client.send_rtcp(&mut world, |slot| rtcp::write_sender_report(slot, Ssrc(ssrc), &info, &[]));
+        publisher.client.send_rtcp(&mut world, |slot| {
+            rtcp::write_sender_report(slot, Ssrc(ssrc), &info, &[])
+        });
     }
     publisher.tick(&mut world);
     publisher.frame(&mut world, &[0, 2]);
-    world.apply(Command::SetLayer { subscription: 1, spatial: Some(2), temporal: 255 });
+    world.apply(Command::SetLayer {
+        subscription: 1,
+        spatial: Some(2),
+        temporal: 255,
+    });
     // The keyframe of the larger encoding takes 20 ms longer on its way than its frame in the smaller one.
     world.pass(20);
     publisher.shoot(&mut world, 2, true);
     let got = viewer.media(&mut world);
     let last = got.len() - 1;
     assert_eq!(encoding_of(&got[last].1), 2);
-    assert_eq!(got[last].0.timestamp.since(got[last - 1].0.timestamp), 2_970, "when it was captured, not when it came");
+    assert_eq!(
+        got[last].0.timestamp.since(got[last - 1].0.timestamp),
+        2_970,
+        "when it was captured, not when it came"
+    );
 }
 
 #[test]
@@ -165,12 +219,29 @@ fn it_falls_back_when_the_encoding_stops_and_returns_when_it_is_back() {
         world.pass(33);
         asked.extend(publisher.client.asked(&mut world).0);
     }
-    assert_eq!(world.events(), [Event::EncodingActive { publication: 1, encoding: 2, active: false }]);
-    assert_eq!(asked.first(), Some(&20), "a keyframe of the next lower encoding");
+    assert_eq!(
+        world.events(),
+        [Event::EncodingActive {
+            publication: 1,
+            encoding: 2,
+            active: false
+        }]
+    );
+    assert_eq!(
+        asked.first(),
+        Some(&20),
+        "a keyframe of the next lower encoding"
+    );
     publisher.shoot(&mut world, 1, true);
     publisher.tick(&mut world);
     publisher.frame(&mut world, &[0, 1]);
-    assert_eq!(world.events(), [Event::LayerChanged { subscription: 1, spatial: Some(1) }]);
+    assert_eq!(
+        world.events(),
+        [Event::LayerChanged {
+            subscription: 1,
+            spatial: Some(1)
+        }]
+    );
     let got = viewer.media(&mut world);
     assert!(got.iter().all(|(_, payload)| encoding_of(payload) == 1) && got.len() == 2);
     // It comes back: active at once, forwarded from its keyframe on.
@@ -180,8 +251,15 @@ fn it_falls_back_when_the_encoding_stops_and_returns_when_it_is_back() {
     assert_eq!(
         events,
         [
-            Event::EncodingActive { publication: 1, encoding: 2, active: true },
-            Event::LayerChanged { subscription: 1, spatial: Some(2) }
+            Event::EncodingActive {
+                publication: 1,
+                encoding: 2,
+                active: true
+            },
+            Event::LayerChanged {
+                subscription: 1,
+                spatial: Some(2)
+            }
         ]
     );
 }
@@ -198,11 +276,24 @@ fn a_still_screen_is_not_a_reason_to_fall_back() {
     world.pass(5_000);
     publisher.client.check(&mut world, true);
     viewer.check(&mut world, true);
-    let _ = (world.events(), publisher.client.got(&mut world), viewer.got(&mut world));
+    let _ = (
+        world.events(),
+        publisher.client.got(&mut world),
+        viewer.got(&mut world),
+    );
     publisher.shoot(&mut world, 2, false);
     let got = viewer.media(&mut world);
-    assert_eq!(got.iter().map(|(_, payload)| encoding_of(payload)).collect::<Vec<_>>(), [2], "it goes on where it stopped");
-    assert!(publisher.client.asked(&mut world).0.is_empty(), "without a new keyframe");
+    assert_eq!(
+        got.iter()
+            .map(|(_, payload)| encoding_of(payload))
+            .collect::<Vec<_>>(),
+        [2],
+        "it goes on where it stopped"
+    );
+    assert!(
+        publisher.client.asked(&mut world).0.is_empty(),
+        "without a new keyframe"
+    );
 }
 
 #[test]
@@ -214,13 +305,21 @@ fn pausing_leaves_no_trace_in_the_numbers() {
     publisher.shoot(&mut world, 0, true);
     publisher.tick(&mut world);
     publisher.frame(&mut world, &[0]);
-    world.apply(Command::SetLayer { subscription: 1, spatial: None, temporal: 255 });
+    world.apply(Command::SetLayer {
+        subscription: 1,
+        spatial: None,
+        temporal: 255,
+    });
     for _ in 0..90 {
         publisher.frame(&mut world, &[0]);
     }
     assert_eq!(viewer.media(&mut world).len(), 2);
     assert_eq!(world.drops(DropReason::Paused), 90);
-    world.apply(Command::SetLayer { subscription: 1, spatial: Some(0), temporal: 255 });
+    world.apply(Command::SetLayer {
+        subscription: 1,
+        spatial: Some(0),
+        temporal: 255,
+    });
     publisher.shoot(&mut world, 0, true);
     publisher.tick(&mut world);
     publisher.frame(&mut world, &[0]);
@@ -229,11 +328,23 @@ fn pausing_leaves_no_trace_in_the_numbers() {
     let first = Descriptor::parse(&got[0].1).unwrap();
     // Two frames went before: numbers go on, time has passed.
     assert_eq!(first.picture_id, Some(1 + 2));
-    assert_eq!(got[0].0.timestamp.0, 10u32.wrapping_mul(0x3333_3333).wrapping_add(2_970 * 92));
+    assert_eq!(
+        got[0].0.timestamp.0,
+        10u32.wrapping_mul(0x3333_3333).wrapping_add(2_970 * 92)
+    );
     seamless(&got, "after the pause");
-    let told: Vec<_> =
-        world.events().into_iter().filter(|event| matches!(event, Event::LayerChanged { .. })).collect();
-    assert_eq!(told, [Event::LayerChanged { subscription: 1, spatial: Some(0) }]);
+    let told: Vec<_> = world
+        .events()
+        .into_iter()
+        .filter(|event| matches!(event, Event::LayerChanged { .. }))
+        .collect();
+    assert_eq!(
+        told,
+        [Event::LayerChanged {
+            subscription: 1,
+            spatial: Some(0)
+        }]
+    );
 }
 
 #[test]
@@ -244,7 +355,11 @@ fn a_picture_seen_before_the_pause_is_not_shown_again_after_it() {
     world.subscribe(&viewer, 1, 1, Some(0));
     publisher.shoot(&mut world, 0, true);
     publisher.tick(&mut world);
-    let layer = |spatial| Command::SetLayer { subscription: 1, spatial, temporal: 255 };
+    let layer = |spatial| Command::SetLayer {
+        subscription: 1,
+        spatial,
+        temporal: 255,
+    };
     world.apply(layer(None));
     world.apply(layer(Some(0)));
     publisher.frame(&mut world, &[0]);
@@ -262,19 +377,35 @@ fn late_packets_around_a_switch_find_their_old_numbers() {
     publisher.shoot(&mut world, 0, true);
     publisher.shoot(&mut world, 1, true);
     // One packet of the old encoding is under way longer than the switch takes, and one of the new comes before its keyframe.
-    let late = publisher.sources[0].next(&mut publisher.client, &vp8(2, 2, 0, false, &[0; 4]), true);
+    let late =
+        publisher.sources[0].next(&mut publisher.client, &vp8(2, 2, 0, false, &[0; 4]), true);
     publisher.pictures[0] = 3;
     publisher.shoot(&mut world, 0, false);
-    world.apply(Command::SetLayer { subscription: 1, spatial: Some(1), temporal: 255 });
-    let keyframe = publisher.sources[1].next(&mut publisher.client, &vp8(9_002, 2, 0, true, &[1; 4]), true);
-    let after = publisher.sources[1].next(&mut publisher.client, &vp8(9_003, 3, 0, false, &[1; 4]), true);
+    world.apply(Command::SetLayer {
+        subscription: 1,
+        spatial: Some(1),
+        temporal: 255,
+    });
+    let keyframe = publisher.sources[1].next(
+        &mut publisher.client,
+        &vp8(9_002, 2, 0, true, &[1; 4]),
+        true,
+    );
+    let after = publisher.sources[1].next(
+        &mut publisher.client,
+        &vp8(9_003, 3, 0, false, &[1; 4]),
+        true,
+    );
     let remote = publisher.client.remote;
     for datagram in [&after, &keyframe, &late] {
         world.handle(remote, datagram);
     }
     let got = viewer.media(&mut world);
     let first = got[0].0.seq;
-    let order: Vec<(i16, u8)> = got.iter().map(|(header, payload)| (header.seq.since(first), encoding_of(payload))).collect();
+    let order: Vec<(i16, u8)> = got
+        .iter()
+        .map(|(header, payload)| (header.seq.since(first), encoding_of(payload)))
+        .collect();
     assert_eq!(order, [(0, 0), (2, 0), (3, 1), (4, 1), (1, 0)]);
 }
 
@@ -286,12 +417,17 @@ fn padding_ends_at_the_server_and_leaves_no_hole() {
     world.subscribe(&viewer, 1, 1, Some(0));
     publisher.shoot(&mut world, 0, true);
     for _ in 0..20 {
-        publisher.client.send(&mut world, &mut publisher.sources[0], &[], false);
+        publisher
+            .client
+            .send(&mut world, &mut publisher.sources[0], &[], false);
         publisher.frame(&mut world, &[0]);
     }
     let got = viewer.media(&mut world);
     assert_eq!(got.len(), 21);
-    assert!(got.windows(2).all(|pair| pair[1].0.seq.since(pair[0].0.seq) == 1));
+    assert!(
+        got.windows(2)
+            .all(|pair| pair[1].0.seq.since(pair[0].0.seq) == 1)
+    );
     assert_eq!(world.drops(DropReason::Padding), 20);
     // Padding for which a number was kept, because it was late, fills that number with an empty packet.
     let padding = publisher.sources[0].next(&mut publisher.client, &[], false);
@@ -320,25 +456,46 @@ fn temporal_layers_are_left_out_without_a_trace() {
             let payload = vp8(sent, tl0, tid, sent == 0, &[tid; 8]);
             let mut second = payload.clone();
             second[0] &= !0x10;
-            publisher.client.send(world, &mut publisher.sources[0], &payload, false);
-            publisher.client.send(world, &mut publisher.sources[0], &second, true);
+            publisher
+                .client
+                .send(world, &mut publisher.sources[0], &payload, false);
+            publisher
+                .client
+                .send(world, &mut publisher.sources[0], &second, true);
             sent += 1;
             publisher.tick(world);
         }
     };
     shoot(&mut world, &mut publisher, 8);
-    world.apply(Command::SetLayer { subscription: 1, spatial: Some(0), temporal: 0 });
+    world.apply(Command::SetLayer {
+        subscription: 1,
+        spatial: Some(0),
+        temporal: 0,
+    });
     shoot(&mut world, &mut publisher, 16);
-    world.apply(Command::SetLayer { subscription: 1, spatial: Some(0), temporal: 1 });
+    world.apply(Command::SetLayer {
+        subscription: 1,
+        spatial: Some(0),
+        temporal: 1,
+    });
     shoot(&mut world, &mut publisher, 16);
     let got = viewer.media(&mut world);
-    let tids: Vec<u8> = got.chunks(2).map(|frame| frame[0].1[frame[0].1.len() - 1]).collect();
+    let tids: Vec<u8> = got
+        .chunks(2)
+        .map(|frame| frame[0].1[frame[0].1.len() - 1])
+        .collect();
     assert_eq!(tids[..8], [0, 2, 1, 2, 0, 2, 1, 2]);
     assert_eq!(tids[8..12], [0; 4]);
     assert_eq!(tids[12..], [0, 1, 0, 1, 0, 1, 0, 1]);
-    let ids: Vec<u16> = got.chunks(2).map(|frame| Descriptor::parse(&frame[0].1).unwrap().picture_id.unwrap()).collect();
+    let ids: Vec<u16> = got
+        .chunks(2)
+        .map(|frame| Descriptor::parse(&frame[0].1).unwrap().picture_id.unwrap())
+        .collect();
     assert!(ids.windows(2).all(|pair| pair[1] == pair[0] + 1), "{ids:?}");
-    assert!(got.windows(2).all(|pair| pair[1].0.seq.since(pair[0].0.seq) == 1));
+    assert!(
+        got.windows(2)
+            .all(|pair| pair[1].0.seq.since(pair[0].0.seq) == 1)
+    );
 }
 
 #[test]
