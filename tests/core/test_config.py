@@ -261,6 +261,11 @@ def test_two_listeners_do_not_share_a_port(one: str, other: str, clash: bool) ->
         config.parse(text)
 
 
+def test_bounds_include_their_last_value() -> None:
+    loaded = config.parse("media: {workers: 2, port: 65534}\nlimits: {participants: 50}")
+    assert (loaded.media.port, loaded.limits.participants, loaded.rooms[0].capacity) == (65534, 50, 50)
+
+
 def test_any_free_port_may_be_asked_for_more_than_once() -> None:
     loaded = config.parse("http: {listeners: [{port: 0}, {port: 0}]}\nadmin: {port: 0}\nmedia: {port: 0, workers: 4}")
     assert loaded.admin.port == 0
