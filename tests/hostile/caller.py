@@ -1,6 +1,6 @@
 """A caller of whom every byte is ours: signalling through aiohttp, connectivity checks through aioice, DTLS and data
-channels through stock aiortc, all over one plain UDP socket. So a test can be a correct client up to any point, and then
-send what it likes from an address that the server has validated. None of this code is the server's.
+channels through stock aiortc, all over one plain UDP socket. So a test can be a correct client up to any point, and
+then send what it likes from an address that the server has validated. None of this code is the server's.
 """
 
 from __future__ import annotations

@@ -1,0 +1,235 @@
+"""The media port under fire, with a call of others going on: short datagrams of every kind, hellos from nowhere, checks
+with something wrong. Real sockets and a real server; the same tables in virtual time are the engine's own tests.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Iterable
+
+import pytest
+import pytest_asyncio
+from aioice import stun
+from OpenSSL import SSL
+
+from tests.hostile.bystanders import bystanders
+from tests.hostile.caller import Caller, Credentials, Socket
+from tests.lab.server import Server, running
+
+# One server for all of them: what it went through in the test before is one hardship more.
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+ELSEWHERE = "127.0.0.2"
+HELLOS_PER_SECOND = 500
+HELLOS_IN_BETWEEN = 25
+JOINS = 20
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Server]:
+    async with running(tmp_path_factory.mktemp("server")) as server:
+        yield server
+
+
+async def pour(udp: Socket, datagrams: Iterable[bytes]) -> int:
+    """All of them at about ten thousand a second: what overflows the kernel's buffer would prove nothing."""
+    count = 0
+    for count, datagram in enumerate(datagrams, start=1):
+        udp.send(datagram)
+        if count % 16 == 0:
+            await asyncio.sleep(0.001)
+    return count
+
+
+def short_datagrams() -> Iterable[bytes]:
+    """Every first byte with every length from 0 to 64."""
+    for first in range(256):
+        yield b""
+        for length in range(1, 65):
+            yield bytes((first, *((first * 7 + length * at) % 256 for at in range(1, length))))
+
+
+def client_hello() -> bytes:
+    """What OpenSSL sends first as a DTLS client."""
+    connection = SSL.Connection(SSL.Context(SSL.DTLS_METHOD), None)
+    connection.set_connect_state()
+    with contextlib.suppress(SSL.WantReadError):
+        connection.do_handshake()
+    return connection.bio_read(4096)
+
+
+# --- short datagrams -------------------------------------------------------------------------------------------------
+
+
+async def test_every_first_byte_and_length_from_anyone_disturbs_nobody(server: Server) -> None:
+    stranger, neighbour = Socket(server, ELSEWHERE), Socket(server)
+    lines = len(server.lines)
+    async with (
+        bystanders(server),
+        Caller.join(server, "before", "before") as unkeyed,
+        Caller.join(server, "after", "after") as keyed,
+    ):
+        await unkeyed.check()
+        await keyed.connect()
+        poured = 0
+        for udp in (stranger, neighbour, unkeyed.udp, keyed.udp):
+            poured += await pour(udp, short_datagrams())
+        dropped = await server.metric("d4e_sfu_drops_total")
+
+        assert stranger.bytes_received == neighbour.bytes_received == 0
+        # What was sent arrived, and was dropped for its reason; DTLS from validated addresses is another's to drop.
+        assert poured == 4 * 256 * 65
+        assert dropped > 0.8 * poured
+        # The one with keys still has them. The other one's handshake has seen much: it ends in keys, or he is told.
+        await keyed.check()
+        assert keyed.dtls.state == "connected"
+        (transport,) = (await server.room("after"))["engine"]["transports"]
+        assert transport["keys"]
+        try:
+            await unkeyed.connect()
+        except Exception:
+            leave = (await unkeyed.receive("leave")).leave
+            assert leave.action == leave.Action.RECONNECT
+    stranger.close()
+    neighbour.close()
+    # Nobody may write into our log at the speed of a network.
+    assert len(server.lines) - lines < 40, "\n".join(server.lines[lines:])
+    assert not [line for line in server.lines if "worker died" in line]
+
+
+# --- hellos from nowhere ---------------------------------------------------------------------------------------------
+
+
+@contextlib.asynccontextmanager
+async def spraying(sockets: Iterable[Socket], datagrams: list[bytes]) -> AsyncIterator[Callable[[], int]]:
+    """Five hundred datagrams a second from each socket, as long as the block lasts; yields how many it were."""
+    loop = asyncio.get_running_loop()
+    sent = 0
+
+    async def spray() -> None:
+        nonlocal sent
+        began = loop.time()
+        while True:
+            due = int((loop.time() - began) * HELLOS_PER_SECOND)
+            for number in range(sent, due):
+                for udp in sockets:
+                    udp.send(datagrams[number % len(datagrams)])
+            sent = max(sent, due)
+            await asyncio.sleep(0.005)
+
+    task = asyncio.create_task(spray())
+    try:
+        yield lambda: sent
+    finally:
+        task.cancel()
+
+
+async def test_twenty_join_while_hellos_of_strangers_pour_in(server: Server) -> None:
+    hello = client_hello()
+    alert = b"\x15\xfe\xfd" + bytes(8) + b"\x00\x02\x02\x28"  # fatal handshake_failure, in the clear
+    goodbye = b"\x15\xfe\xfd" + bytes(8) + b"\x00\x02\x01\x00"
+    strangers = [Socket(server, ELSEWHERE), Socket(server)]  # another host, and another port of the callers' own
+    async with bystanders(server), spraying(strangers, [hello, hello, alert, goodbye]) as sent:
+        async with contextlib.AsyncExitStack() as stack:
+            for number in range(JOINS):
+                caller = await stack.enter_async_context(Caller.join(server, "ward", f"caller {number}"))
+                await caller.check()
+                # Between the check and the client's own hello is where a hello from nowhere could take its place.
+                before = sent()
+                while sent() < before + HELLOS_IN_BETWEEN:
+                    await asyncio.sleep(0.001)
+                await caller.connect()
+            people = (await server.room("ward"))["participants"]
+            assert [person["state"] for person in people] == ["active"] * JOINS
+        assert sent() >= JOINS * HELLOS_IN_BETWEEN
+    assert [udp.bytes_received for udp in strangers] == [0, 0]
+    for udp in strangers:
+        udp.close()
+    assert await server.metric("d4e_sfu_drops_total", reason="unknown_address") > sent()
+
+
+async def test_the_same_hello_is_answered_where_the_address_is_validated(server: Server) -> None:
+    """Without this the silence above would prove nothing."""
+    async with Caller.join(server, "ward", "hello") as caller:
+        caller.udp.send(client_hello())
+        await asyncio.sleep(0.2)
+        assert caller.udp.bytes_received == 0
+        await caller.check()
+        caller.udp.send(client_hello())
+        flight = await asyncio.wait_for(caller.udp.dtls.get(), 5)
+        assert flight[0] == 22, "a handshake record"
+
+
+# --- connectivity checks ---------------------------------------------------------------------------------------------
+
+
+def signed(mine: Credentials, *, username: str | None = None, password: str | None = None) -> stun.Message:
+    message = stun.Message(message_method=stun.Method.BINDING, message_class=stun.Class.REQUEST)
+    message.attributes["USERNAME"] = f"{mine.remote_ufrag}:{mine.local_ufrag}" if username is None else username
+    message.attributes["PRIORITY"] = 1
+    message.attributes["ICE-CONTROLLING"] = 1
+    message.attributes["USE-CANDIDATE"] = None
+    message.add_message_integrity((mine.remote_pwd if password is None else password).encode())
+    return message
+
+
+def finished(message: stun.Message) -> bytes:
+    message.add_fingerprint()
+    return bytes(message)
+
+
+def wrong_checks(mine: Credentials, other: Credentials) -> dict[str, bytes]:
+    """One thing wrong with each."""
+    good = finished(signed(mine))
+    bare = stun.Message(message_method=stun.Method.BINDING, message_class=stun.Class.REQUEST)
+    unsigned = stun.Message(message_method=stun.Method.BINDING, message_class=stun.Class.REQUEST)
+    unsigned.attributes["USERNAME"] = f"{mine.remote_ufrag}:{mine.local_ufrag}"
+    indication = signed(mine)
+    indication.message_class = stun.Class.INDICATION
+    checks = {
+        "header only": bytes(bare),
+        "fingerprint only": finished(bare),
+        "no integrity": finished(unsigned),
+        "no fingerprint": bytes(signed(mine)),
+        "another's password": finished(signed(mine, password=other.remote_pwd)),
+        "our own password": finished(signed(mine, password=mine.local_pwd)),
+        "empty password": finished(signed(mine, password="")),
+        "unknown fragment": finished(signed(mine, username=f"nobody:{mine.local_ufrag}")),
+        "halves swapped": finished(signed(mine, username=f"{mine.local_ufrag}:{mine.remote_ufrag}")),
+        "first half only": finished(signed(mine, username=mine.remote_ufrag)),
+        "another's second half": finished(signed(mine, username=f"{mine.remote_ufrag}:{other.local_ufrag}")),
+        "empty name": finished(signed(mine, username="")),
+        "no cookie": good[:4] + bytes(4) + good[8:],
+        "a transaction not signed": good[:8] + bytes(12) + good[20:],
+        "a response": b"\x01\x01" + good[2:],
+        "an indication": finished(indication),
+        "another method": b"\x00\x03" + good[2:],
+        "something after it": good + bytes(4),
+    }
+    checks |= {f"cut by {cut}": good[:-cut] for cut in (1, 4, 8, 28, 32)}
+    checks |= {f"bit {at}": bytes((*good[:at], good[at] ^ 1, *good[at + 1 :])) for at in range(len(good))}
+    return checks
+
+
+async def test_a_check_with_anything_wrong_gets_not_one_byte(server: Server) -> None:
+    stranger = Socket(server, ELSEWHERE)
+    async with Caller.join(server, "ward", "one") as caller, Caller.join(server, "ward", "other") as other:
+        mine = caller.credentials
+        checks = wrong_checks(mine, other.credentials)
+        assert len(checks) > 100
+        for name, check in checks.items():
+            caller.udp.send(check)
+            stranger.send(check)
+            await asyncio.sleep(0.001)
+            assert caller.udp.bytes_received == stranger.bytes_received == 0, name
+        await asyncio.sleep(0.2)
+        assert caller.udp.bytes_received == stranger.bytes_received == 0
+        transports = (await server.room("ward"))["engine"]["transports"]
+        assert [each["pairs"] for each in transports] == [0, 0], "and nothing was learnt from them"
+
+        good = finished(signed(mine))
+        caller.udp.send(good)
+        answer = await asyncio.wait_for(caller.udp.answers.get(), 5)
+        assert len(answer) <= len(good)
+        assert answer[8:20] == good[8:20]
+    stranger.close()
