@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Iterable
+from struct import pack
 
 import pytest
 import pytest_asyncio
@@ -163,51 +164,62 @@ async def test_the_same_hello_is_answered_where_the_address_is_validated(server:
 # --- connectivity checks ---------------------------------------------------------------------------------------------
 
 
-def signed(mine: Credentials, *, username: str | None = None, password: str | None = None) -> stun.Message:
-    message = stun.Message(message_method=stun.Method.BINDING, message_class=stun.Class.REQUEST)
+def request(
+    mine: Credentials,
+    *,
+    username: str | None = None,
+    password: str | None = None,
+    kind: stun.Class = stun.Class.REQUEST,
+) -> bytes:
+    """A check, right but for what is given; its last eight bytes are the FINGERPRINT, and before it the integrity."""
+    message = stun.Message(message_method=stun.Method.BINDING, message_class=kind)
     message.attributes["USERNAME"] = f"{mine.remote_ufrag}:{mine.local_ufrag}" if username is None else username
     message.attributes["PRIORITY"] = 1
     message.attributes["ICE-CONTROLLING"] = 1
     message.attributes["USE-CANDIDATE"] = None
     message.add_message_integrity((mine.remote_pwd if password is None else password).encode())
-    return message
-
-
-def finished(message: stun.Message) -> bytes:
-    message.add_fingerprint()
     return bytes(message)
+
+
+def fingerprinted(message: bytes) -> bytes:
+    """With a right FINGERPRINT (RFC 8489 §14.7), so that what is wrong before it is looked at."""
+    message = stun.set_body_length(message, len(message) - 20 + 8)
+    return message + pack("!HHL", 0x8028, 4, stun.message_fingerprint(message))
 
 
 def wrong_checks(mine: Credentials, other: Credentials) -> dict[str, bytes]:
     """One thing wrong with each."""
-    good = finished(signed(mine))
-    bare = stun.Message(message_method=stun.Method.BINDING, message_class=stun.Class.REQUEST)
-    unsigned = stun.Message(message_method=stun.Method.BINDING, message_class=stun.Class.REQUEST)
-    unsigned.attributes["USERNAME"] = f"{mine.remote_ufrag}:{mine.local_ufrag}"
-    indication = signed(mine)
-    indication.message_class = stun.Class.INDICATION
+    good = request(mine)
+    body = good[:-8]
+    bare = bytes(stun.Message(message_method=stun.Method.BINDING, message_class=stun.Class.REQUEST))
+    unsigned = body[:-24]
     checks = {
-        "header only": bytes(bare),
-        "fingerprint only": finished(bare),
-        "no integrity": finished(unsigned),
-        "no fingerprint": bytes(signed(mine)),
-        "another's password": finished(signed(mine, password=other.remote_pwd)),
-        "our own password": finished(signed(mine, password=mine.local_pwd)),
-        "empty password": finished(signed(mine, password="")),
-        "unknown fragment": finished(signed(mine, username=f"nobody:{mine.local_ufrag}")),
-        "halves swapped": finished(signed(mine, username=f"{mine.local_ufrag}:{mine.remote_ufrag}")),
-        "first half only": finished(signed(mine, username=mine.remote_ufrag)),
-        "another's second half": finished(signed(mine, username=f"{mine.remote_ufrag}:{other.local_ufrag}")),
-        "empty name": finished(signed(mine, username="")),
-        "no cookie": good[:4] + bytes(4) + good[8:],
-        "a transaction not signed": good[:8] + bytes(12) + good[20:],
-        "a response": b"\x01\x01" + good[2:],
-        "an indication": finished(indication),
-        "another method": b"\x00\x03" + good[2:],
+        "header only": bare,
+        "fingerprint only": fingerprinted(bare),
+        "no integrity": fingerprinted(unsigned),
+        "no fingerprint": stun.set_body_length(body, len(body) - 20),
+        "neither": stun.set_body_length(unsigned, len(unsigned) - 20),
+        "another's password": request(mine, password=other.remote_pwd),
+        "the client's own password": request(mine, password=mine.local_pwd),
+        "empty password": request(mine, password=""),
+        "unknown fragment": request(mine, username=f"nobody:{mine.local_ufrag}"),
+        "halves swapped": request(mine, username=f"{mine.local_ufrag}:{mine.remote_ufrag}"),
+        "first half only": request(mine, username=mine.remote_ufrag),
+        "another's second half": request(mine, username=f"{mine.remote_ufrag}:{other.local_ufrag}"),
+        "empty name": request(mine, username=""),
+        "an indication": request(mine, kind=stun.Class.INDICATION),
+        "a response": request(mine, kind=stun.Class.RESPONSE),
+        "another method": fingerprinted(b"\x00\x03" + body[2:]),
+        "no cookie": fingerprinted(body[:4] + bytes(4) + body[8:]),
         "something after it": good + bytes(4),
     }
     checks |= {f"cut by {cut}": good[:-cut] for cut in (1, 4, 8, 28, 32)}
-    checks |= {f"bit {at}": bytes((*good[:at], good[at] ^ 1, *good[at + 1 :])) for at in range(len(good))}
+    # Whatever is changed after signing, with a FINGERPRINT that fits and with one that does not.
+    for at in range(len(good)):
+        flipped = bytes((*good[:at], good[at] ^ 1, *good[at + 1 :]))
+        checks[f"a bit of byte {at}"] = flipped
+        if at not in (2, 3) and at < len(body):  # the length is written anew
+            checks[f"a bit of byte {at}, fingerprint right"] = fingerprinted(flipped[:-8])
     return checks
 
 
@@ -216,7 +228,7 @@ async def test_a_check_with_anything_wrong_gets_not_one_byte(server: Server) -> 
     async with Caller.join(server, "ward", "one") as caller, Caller.join(server, "ward", "other") as other:
         mine = caller.credentials
         checks = wrong_checks(mine, other.credentials)
-        assert len(checks) > 100
+        assert len(checks) > 150
         for name, check in checks.items():
             caller.udp.send(check)
             stranger.send(check)
@@ -227,7 +239,7 @@ async def test_a_check_with_anything_wrong_gets_not_one_byte(server: Server) -> 
         transports = (await server.room("ward"))["engine"]["transports"]
         assert [each["pairs"] for each in transports] == [0, 0], "and nothing was learnt from them"
 
-        good = finished(signed(mine))
+        good = request(mine)
         caller.udp.send(good)
         answer = await asyncio.wait_for(caller.udp.answers.get(), 5)
         assert len(answer) <= len(good)
