@@ -7,6 +7,7 @@ import asyncio
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import ssl
@@ -38,6 +39,54 @@ def test_help_lists_every_target_with_what_it_does() -> None:
         assert re.search(rf"^  make {target} +\S", listed, re.MULTILINE), target
     targets = re.findall(r"^([a-z][a-z-]+):.*", (TOP / "Makefile").read_text(), re.MULTILINE)
     assert {target for target in targets if f"make {target} " not in listed} <= {"chromium"}
+
+
+def test_lint_runs_every_checker_in_its_strict_form() -> None:
+    recipe = run("make", "--dry-run", "lint")
+    for checker in (
+        r"ruff format --check \.",
+        r"ruff check \.",
+        r"bin/mypy$",
+        r"cargo fmt --check",
+        r"clippy .*--features python -- -D warnings",
+        r"clippy .*--features peer -- -D warnings",
+        r"npm run --silent check",
+    ):
+        assert re.search(checker, recipe, re.MULTILINE), checker
+    settings = tomllib.loads((TOP / "pyproject.toml").read_text())["tool"]
+    assert settings["mypy"]["strict"] is True
+    assert set(settings["mypy"]["files"]) >= {"d4e_sfu", "tests", "benchmarks"}
+    assert json.loads((TOP / "d4e_sfu/web/package.json").read_text())["scripts"]["check"] == "tsc --noEmit"
+    assert '"strict": true' in (TOP / "d4e_sfu/web/tsconfig.json").read_text()
+
+
+@pytest.mark.parametrize(("user", "says"), [("0", "apt-get install .*chromium"), ("1000", "Chromium is missing")])
+def test_a_missing_chromium_is_installed_by_root_and_named_to_others(tmp_path: Path, user: str, says: str) -> None:
+    """`make chromium` in a world without one, with stand-ins that say what they were asked to do."""
+    for name, body in (("id", f"echo {user}"), ("apt-get", 'echo apt-get "$@"')):
+        (tmp_path / name).write_text(f"#!/bin/bash\n{body}\n")
+        (tmp_path / name).chmod(0o755)
+    make = shutil.which("make")
+    assert make
+    made = subprocess.run(
+        [make, "--no-print-directory", "chromium", "RUST_SOURCES=", "PAGE_SOURCES="],
+        cwd=TOP,
+        env={"PATH": str(tmp_path), "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert re.search(says, made.stdout), made.stdout + made.stderr
+    assert (made.returncode == 0) == (user == "0")
+    sentence = [line for line in made.stdout.splitlines() if "missing" in line]
+    assert len(sentence) == (user != "0")
+
+
+def test_ci_runs_lint_test_and_acceptance_in_a_clean_shell() -> None:
+    script = TOP / ".ci/run"
+    assert os.access(script, os.X_OK)
+    assert "for target in lint test acceptance; do" in script.read_text()
+    assert "set -euo pipefail" in script.read_text()
 
 
 def test_python_is_locked_with_hashes_and_no_lock_names_a_registry() -> None:
