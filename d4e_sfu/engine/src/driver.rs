@@ -184,6 +184,12 @@ struct Socket {
 impl Socket {
     fn adopt(fd: RawFd) -> io::Result<Self> {
         let fd = os::duplicate(fd)?;
+        if !os::is_udp(fd.as_raw_fd()) {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "not a UDP socket",
+            ));
+        }
         let local = os::local_address(fd.as_raw_fd())?;
         os::tune(fd.as_raw_fd(), local.is_ipv6());
         Ok(Self { fd, local })

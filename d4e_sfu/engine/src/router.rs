@@ -166,9 +166,6 @@ impl Router {
         }
         let binding = self.bind(now, row, &header, opened, index)?;
         let transport = self.transports.get(row).ok_or(DropReason::UnknownAddress)?;
-        if !transport.may_publish {
-            return Err(DropReason::NotPermitted);
-        }
         let publication = self
             .publications
             .get_mut(binding.publication)
@@ -272,7 +269,7 @@ impl Router {
             return Err(DropReason::BadIntegrity);
         }
         if !transport.checks.take(now, 1) {
-            return Err(DropReason::BadStun);
+            return Err(DropReason::CheckLimit);
         }
         self.counters.received(Kind::Stun, datagram.len());
         let slot = out.slot();

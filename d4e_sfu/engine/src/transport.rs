@@ -84,6 +84,8 @@ pub struct Transport {
     /// Bounds answers to checks, and DTLS datagrams upward.
     pub checks: Bucket,
     pub dtls: Bucket,
+    /// Bounds what is looked up for his NACKs.
+    pub asks: Bucket,
     pub reported: Now,
     keys: Option<Keys>,
     rtcp_senders: Vec<RtcpSender>,
@@ -117,6 +119,8 @@ impl Transport {
             checks: Bucket::new(100, 100, now),
             // A handshake is some ten datagrams; chat and files are DTLS datagrams of about 1,200 bytes as well.
             dtls: Bucket::new(2_000, 512, now),
+            // A receiver that has lost everything of several streams asks for hundreds (libwebrtc: 1,000 at most).
+            asks: Bucket::new(4_000, 2_000, now),
             reported: now,
             keys: None,
             rtcp_senders: Vec::new(),

@@ -93,6 +93,23 @@ pub fn tune(fd: RawFd, ipv6: bool) {
     }
 }
 
+/// A TCP socket would look like one that never has anything to say, and be readable for ever.
+pub fn is_udp(fd: RawFd) -> bool {
+    let mut kind: libc::c_int = 0;
+    let mut len = size_of::<libc::c_int>() as libc::socklen_t;
+    // SAFETY: kind is a live int of the length given.
+    let result = unsafe {
+        libc::getsockopt(
+            fd,
+            libc::SOL_SOCKET,
+            libc::SO_TYPE,
+            (&raw mut kind).cast(),
+            &raw mut len,
+        )
+    };
+    result == 0 && kind == libc::SOCK_DGRAM
+}
+
 pub fn local_address(fd: RawFd) -> io::Result<SocketAddr> {
     let mut name = MaybeUninit::<libc::sockaddr_storage>::zeroed();
     let mut len = size_of::<libc::sockaddr_storage>() as libc::socklen_t;

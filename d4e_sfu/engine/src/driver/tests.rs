@@ -99,4 +99,6 @@ fn a_worker_needs_bound_udp_sockets() {
     assert!(Worker::start(&[-1], "closed").is_err());
     let (a, _b) = std::os::unix::net::UnixDatagram::pair().unwrap();
     assert!(Worker::start(&[a.as_raw_fd()], "unix").is_err());
+    let tcp = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    assert!(Worker::start(&[tcp.as_raw_fd()], "tcp").is_err());
 }

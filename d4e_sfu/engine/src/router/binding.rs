@@ -113,6 +113,9 @@ impl Router {
             .transports
             .get_mut(row)
             .ok_or(DropReason::UnknownAddress)?;
+        if !transport.may_publish {
+            return Err(DropReason::NotPermitted);
+        }
         if let Some(stream) = transport.streams.find(header.ssrc) {
             return Ok(stream.binding);
         }
@@ -141,9 +144,6 @@ impl Router {
         let binding = find(true)
             .or_else(|| if named { None } else { find(false) })
             .ok_or(DropReason::UnknownStream)?;
-        if !transport.may_publish {
-            return Err(DropReason::NotPermitted);
-        }
         transport
             .streams
             .bind(now, header.ssrc, binding, index, header.timestamp)?;

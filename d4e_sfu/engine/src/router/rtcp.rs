@@ -14,8 +14,8 @@ use crate::outlet::Outlet;
 use crate::subscription::repair::Refusal;
 use crate::subscription::reserved;
 use crate::wire::drop::DropReason;
-use crate::wire::rtcp::{Blocks, Compound, Packet};
-use crate::wire::seq::{SeqNo, Ssrc};
+use crate::wire::rtcp::{Blocks, Compound, Nacks, Packet};
+use crate::wire::seq::Ssrc;
 
 impl Router {
     pub(super) fn handle_rtcp(
@@ -118,14 +118,7 @@ impl Router {
 
     /// Retransmits from the cache, on the RTX stream only: a packet under its first number and another extension block
     /// would reuse an SRTP keystream (RFC 3711 §9.1).
-    fn repair(
-        &mut self,
-        now: Now,
-        row: u32,
-        media: Ssrc,
-        lost: impl Iterator<Item = SeqNo>,
-        out: &mut impl Outlet,
-    ) {
+    fn repair(&mut self, now: Now, row: u32, media: Ssrc, lost: Nacks<'_>, out: &mut impl Outlet) {
         let Some(at) = self.subscription_of(row, media) else {
             return;
         };
@@ -138,6 +131,12 @@ impl Router {
         let Some(transport) = self.transports.get_mut(row) else {
             return;
         };
+        let count = lost.count() as u64;
+        self.counters.nacks_received += count;
+        if !transport.asks.take(now, count) {
+            self.counters.drops.count(DropReason::RepairLimit);
+            return;
+        }
         let round_trip = transport.round_trip();
         let (Some(mut sending), Some(ssrc), Some(payload_type)) = (
             transport.sending(),
@@ -148,7 +147,6 @@ impl Router {
         };
         let counters = &mut self.counters;
         for number in lost {
-            counters.nacks_received += 1;
             let found = subscription.source(number).and_then(|(run, seq)| {
                 let encoding = publication.encodings.get(usize::from(run.encoding))?;
                 let (packet, payload) = encoding.cache.as_ref()?.recent(now, seq)?;

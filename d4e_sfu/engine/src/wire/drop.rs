@@ -25,6 +25,8 @@ reasons! {
     UnknownUfrag => "unknown_ufrag",
     /// MESSAGE-INTEGRITY missing or wrong.
     BadIntegrity => "bad_integrity",
+    /// More checks than any client makes.
+    CheckLimit => "check_limit",
     /// Media, RTCP or DTLS from an address that no transport has validated.
     UnknownAddress => "unknown_address",
     /// A DTLS datagram over the size or rate allowed before and during a handshake.

@@ -504,3 +504,17 @@ fn removing_things_in_any_order_leaves_nothing_behind() {
         assert_eq!(world.router.next_timeout(), None);
     }
 }
+
+#[test]
+fn without_the_right_to_publish_even_unknown_streams_are_not_permitted() {
+    let mut world = World::new();
+    let mut publisher = Client::join(&mut world, 1);
+    world.apply(Command::SetMayPublish {
+        transport: 1,
+        may_publish: false,
+    });
+    for ssrc in 0..5 {
+        publisher.send(&mut world, &mut Source::new(ssrc, 96, 0), &opus(1), false);
+    }
+    assert_eq!(world.drops(DropReason::NotPermitted), 5);
+}
