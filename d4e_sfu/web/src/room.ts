@@ -3,10 +3,10 @@
 import { AudioPresets, DefaultReconnectPolicy, Room, ScreenSharePresets, VideoPresets } from "livekit-client";
 import { chosen, chosenFor } from "./devices";
 
-// The library's own first delays (ms), then every five seconds for a quarter of an hour: a mobile
+// The library's own first delays (ms), then every three seconds for a quarter of an hour: a mobile
 // network in the hills is often away for minutes. The policy spreads each delay by half, so that a
 // restarted server does not meet everybody at once.
-const RETRY_DELAYS = [0, 300, 1200, 2700, ...Array<number>(180).fill(5000)];
+const RETRY_DELAYS = [0, 300, 1200, 2700, ...Array<number>(300).fill(3000)];
 
 /** Bytes of a text that somebody sends us; without it a sender could fill our memory. */
 const LARGEST_TEXT = 64 * 1024;
