@@ -58,6 +58,7 @@ class Publication:
         "cid",
         "codec_cids",
         "format",
+        "heard",
         "heights",
         "id",
         "info",
@@ -84,6 +85,7 @@ class Publication:
         self.max_bitrate = max_bitrate
         self.state = PublicationState.PENDING
         self.spec: PublicationSpec | None = None
+        self.heard = False  # somebody has subscribed
         self.format = ""  # the codec's a=fmtp, once BOUND
         self.codec_cids = tuple(codec.cid for codec in request.simulcast_codecs[:MAX_LAYERS])
         self.info = _track_info(sid, request, MIME_TYPES[codec])

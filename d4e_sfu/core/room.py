@@ -32,6 +32,8 @@ Action = rtc.LeaveRequest.Action
 
 # Clients from this protocol on understand a new sid for a known identity as a replacement (signalling §5).
 REPLACES_BY_IDENTITY: Final = 12
+# Between two updates of how many are here.
+COUNTS_SECONDS: Final = 5.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -65,6 +67,8 @@ class Room:
         self.participants: dict[str, Participant] = {}  # by identity, in order of joining
         self.empty_since: float | None = now
         self._created_wall = wall
+        self._told = (0, 0)  # participants and publishers, as in the last room_update
+        self._told_at = now
         self._ids = ids
         self._transports = transports  # the process's table; the room keeps its own rows in it
         self._announcer = announcer
@@ -141,6 +145,17 @@ class Room:
                 "participant_active",
                 {"room": self.sid, "participant": participant.sid, "seconds": now - participant.joined_at},
             )
+
+    def tick(self, *, now: float) -> None:
+        """Tell everyone the new counts, now and then: each change at once would be a message per join and person."""
+        info = self.info()
+        counts = (info.num_participants, info.num_publishers)
+        if counts == self._told or now - self._told_at < COUNTS_SECONDS:
+            return
+        self._told, self._told_at = counts, now
+        update = rtc.SignalResponse(room_update=rtc.RoomUpdate(room=info))
+        for participant in self.participants.values():
+            participant.send(update)
 
     def signal_lost(self, participant: Participant) -> None:
         """Only his media is left: the engine now waits less long for his consent checks."""
@@ -418,9 +433,12 @@ class Room:
         transport = subscription.subscriber.transport
         assert transport is not None
         subscription.mid = spec.mid
-        self.worker.engine.submit(
-            [Command.AddSubscription(subscription.id, subscription.publication.id, transport, spec)]
-        )
+        publication = subscription.publication
+        if not publication.heard:
+            publication.heard = True
+            told = rtc.TrackSubscribed(track_sid=publication.sid)
+            publication.publisher.send(rtc.SignalResponse(track_subscribed=told))
+        self.worker.engine.submit([Command.AddSubscription(subscription.id, publication.id, transport, spec)])
 
     def _all_outgoing(self, participant: Participant) -> list[Outgoing]:
         return [self._outgoing(subscription) for subscription in participant.subscriptions.values()]

@@ -277,6 +277,7 @@ class Sfu:
                     room.leave(participant, Reason.SIGNAL_CLOSE, now=now)
                 else:
                     room.require_sections(participant, now=now)
+            room.tick(now=now)
             if room.empty_since is not None and now - room.empty_since >= room.policy.idle_timeout:
                 del self.rooms[name]
 

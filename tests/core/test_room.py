@@ -248,6 +248,32 @@ def test_features_and_size_of_a_publication_are_passed_on(house: House) -> None:
     assert (told[picture].width, told[picture].height) == (640, 480)
 
 
+def test_a_publisher_hears_once_that_somebody_listens(house: House) -> None:
+    an, binh, chi = house.join("an"), house.join("binh"), house.join("chi")
+    sid = an.publish(microphone())
+    assert an.client.take("track_subscribed") == []
+    satisfy(binh)
+    assert an.client.last("track_subscribed").track_sid == sid
+    satisfy(chi)
+    assert an.client.take("track_subscribed") == []
+
+
+def test_counts_are_told_now_and_then(house: House) -> None:
+    an = house.join("an")
+    for identity in ("binh", "chi"):
+        house.join(identity)
+    an.publish(microphone())
+    for second in range(5):
+        house.sfu.tick(now=float(second))
+    assert an.client.take("room_update") == []
+    house.sfu.tick(now=5.0)
+    room = an.client.last("room_update").room
+    assert (room.name, room.num_participants, room.num_publishers) == ("ward", 3, 1)
+    for second in range(6, 20):
+        house.sfu.tick(now=float(second))
+    assert an.client.take("room_update") == []
+
+
 # --- subscribing -----------------------------------------------------------------------------------------------------
 
 
