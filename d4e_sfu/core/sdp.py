@@ -36,6 +36,11 @@ MAX_OF: Final = {  # lines of one attribute in one section; browsers write a qua
     "ssrc": 256,
     "ssrc-group": 64,
 }
+MAX_IN_ALL: Final = {  # lines of one attribute in all sections: what 512 sections of a browser hold, with room to spare
+    "candidate": 8_192,
+    "extmap": 12_288,
+    "ssrc": 8_192,
+}
 MAX_SIMULCAST: Final = 96  # characters; three rids of 16, and their alternatives
 CACHED_LINES: Final = 256  # of the payload types of a section
 CACHED_LENGTH: Final = 512  # characters of each
@@ -262,6 +267,9 @@ def _split(text: str, max_bytes: int, max_sections: int) -> list[list[str]]:
         raise SdpError(f"The SDP has more than {MAX_LINES} lines.")
     if text.count("\nm=") > max_sections:
         raise SdpError(f"The SDP has more than {max_sections} sections.")
+    for name, most in MAX_IN_ALL.items():
+        if text.count(f"\na={name}:") > most:
+            raise SdpError(f"The SDP has more than {most} lines of {name}.")
     text = text.replace("\r\n", "\n")
     if "\r" in text or "\0" in text:
         raise SdpError("The SDP holds a stray carriage return or a NUL.")
