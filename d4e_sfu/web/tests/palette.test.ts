@@ -3,7 +3,7 @@
 import { readFileSync } from "node:fs";
 import { expect, test } from "vitest";
 
-const sheet = readFileSync(new URL("../src/style.css", import.meta.url), "utf8");
+const sheet = readFileSync(new URL("../src/style/base.css", import.meta.url), "utf8");
 const named = Object.fromEntries([...sheet.matchAll(/^ {2}--([\w-]+): (#[0-9a-f]{6});/gm)].map(([, name, value]) => [name, value]));
 
 function luminance(colour: string): number {
