@@ -16,13 +16,15 @@ pub struct Stamp {
     pub frame: u32,
     /// The frame that this one needs; its own number on a keyframe (and on voice).
     pub reference: u32,
+    /// When it was captured, in the codec's clock since the publication began; all encodings share it.
+    pub clock: u32,
     /// The publisher's `now` in nanoseconds.
     pub sent: u64,
 }
 
 const MAGIC: u32 = 0x6434_6563; // "d4ec"
 /// Shortest body.
-pub const MIN_LEN: usize = 4 + 4 + 4 + 1 + 4 + 4 + 4 + 8 + 4;
+pub const MIN_LEN: usize = 4 + 4 + 4 + 1 + 4 + 4 + 4 + 4 + 8 + 4;
 
 impl Stamp {
     /// Appends a body of exactly `len` bytes (at least `MIN_LEN`).
@@ -36,6 +38,7 @@ impl Stamp {
         out.extend(self.ssrc.0.to_be_bytes());
         out.extend(self.frame.to_be_bytes());
         out.extend(self.reference.to_be_bytes());
+        out.extend(self.clock.to_be_bytes());
         out.extend(self.sent.to_be_bytes());
         let mut filler = Chance::new(u64::from(self.ssrc.0) << 32 | u64::from(self.frame));
         let end = start + len - 4;
@@ -65,7 +68,8 @@ impl Stamp {
             ssrc: Ssrc(word(13)),
             frame: word(17),
             reference: word(21),
-            sent: u64::from(word(25)) << 32 | u64::from(word(29)),
+            clock: word(25),
+            sent: u64::from(word(29)) << 32 | u64::from(word(33)),
         })
     }
 
@@ -87,6 +91,7 @@ mod tests {
             ssrc: Ssrc(9),
             frame: 100,
             reference: 99,
+            clock: 12_345,
             sent: u64::MAX / 3,
         };
         for len in [0, MIN_LEN, MIN_LEN + 1, 300, 40_001] {

@@ -180,9 +180,9 @@ impl Checker {
         let advance = timestamp.since(last.timestamp);
         let mut bad_time = advance <= 0;
         if let Some(before) = last.stamp {
-            // The capture clock: what the publisher's `now` says passed between the two frames.
-            let passed = (stamp.sent as f64 - before.sent as f64) / SECOND as f64;
-            let error = (f64::from(advance) / f64::from(self.codec.clock_rate()) - passed).abs();
+            let passed = stamp.clock.wrapping_sub(before.clock) as i32;
+            let error =
+                (f64::from(advance) - f64::from(passed)).abs() / f64::from(self.codec.clock_rate());
             self.stats.max_timestamp_error = self.stats.max_timestamp_error.max(error);
             bad_time |= error > TIMESTAMP_TOLERANCE;
             if self.codec == Codec::Opus && before.ssrc == stamp.ssrc {

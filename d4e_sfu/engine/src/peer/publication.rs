@@ -104,13 +104,13 @@ impl Publication {
             spec: encoding.clone(),
             active: true,
             // Below 2^15: the first wrap must not be hidden by an early loss (RFC 3711 §3.3.1).
-            next_index: ExtSeq(chance.word() & 0x7fff),
+            next_index: ExtSeq(or_start(encoding.start.sequence, chance.word() & 0x7fff)),
             next_rtx_index: ExtSeq(chance.word() & 0x7fff),
-            timestamp_base: chance.word() as u32,
+            timestamp_base: or_start(encoding.start.timestamp, chance.word() as u32),
             frame: 0,
             referable: 0,
-            picture_id: chance.word() as u16 & 0x7fff,
-            tl0_pic_idx: chance.word() as u8,
+            picture_id: or_start(encoding.start.picture_id, chance.word() as u16 & 0x7fff),
+            tl0_pic_idx: or_start(encoding.start.tl0_pic_idx, chance.word() as u8),
             keyframe_wanted: true,
             last_keyframe: None,
             debt: 0.0,
@@ -220,7 +220,7 @@ impl Publication {
                     body: Vec::new(),
                 };
                 encoding
-                    .stamp(spec, n, now, true)
+                    .stamp(spec, n, now, clock, true)
                     .write(&mut frame.body, len.saturating_sub(1));
                 packetize(Codec::Opus, &frame, (0, 0), spec.max_payload)
             } else {
@@ -295,7 +295,7 @@ impl Publication {
                 body: Vec::new(),
             };
             encoding
-                .stamp(spec, n, now, keyframe)
+                .stamp(spec, n, now, clock, keyframe)
                 .write(&mut frame.body, size as usize);
             if !droppable {
                 encoding.referable = encoding.frame;
@@ -439,14 +439,20 @@ impl Publication {
     }
 }
 
+/// The number asked for, else the one drawn (drawn in any case, so that what follows is the same).
+fn or_start<T, N: From<T>>(asked: Option<T>, drawn: N) -> N {
+    asked.map_or(drawn, N::from)
+}
+
 impl Encoding {
-    fn stamp(&self, spec: &PublishSpec, n: usize, now: Nanos, keyframe: bool) -> Stamp {
+    fn stamp(&self, spec: &PublishSpec, n: usize, now: Nanos, clock: u32, keyframe: bool) -> Stamp {
         Stamp {
             publication: spec.publication,
             encoding: n as u8,
             ssrc: Ssrc(self.spec.ssrc),
             frame: self.frame,
             reference: if keyframe { self.frame } else { self.referable },
+            clock,
             sent: now,
         }
     }

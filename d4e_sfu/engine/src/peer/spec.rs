@@ -120,6 +120,19 @@ pub struct EncodingSpec {
     pub width: u16,
     #[serde(default = "default_height")]
     pub height: u16,
+    #[serde(default)]
+    pub start: StartSpec,
+}
+
+/// Where the numbers of an encoding begin; what is absent, by chance. A `sequence` from 2^15 on takes a network that does
+/// not lose the first packets (RFC 3711 §3.3.1).
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct StartSpec {
+    pub sequence: Option<u16>,
+    pub timestamp: Option<u32>,
+    pub picture_id: Option<u16>,
+    pub tl0_pic_idx: Option<u8>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
