@@ -5,7 +5,7 @@ reads a clock but `Worker`; a wrong argument raises `ValueError` or `TypeError` 
 """
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, final
+from typing import Any, ClassVar, final
 
 @final
 class Profile:
@@ -380,3 +380,44 @@ def certificate_verify_callback() -> int:
     A WebRTC certificate is self-signed; what counts is its fingerprint, compared after the handshake (RFC 8827 §6.5).
     A C function, so that no executable memory must be made for a Python callback.
     """
+
+class lab:
+    """Only in builds for the laboratory, never in the wheel: a WebRTC endpoint in virtual time (`engine/src/peer`).
+
+    Specs are dictionaries of the fields of the same name in `engine/src/peer/spec.rs`; a wrong one raises ValueError.
+    """
+
+    @final
+    class Peer:
+        """`receive`, `advance` and `transmits` as in `Router`; `now` is in seconds and never goes back."""
+
+        def __new__(cls, spec: Mapping[str, object], *, now: float) -> lab.Peer:
+            """`PeerSpec`: ICE credentials of both sides, `remotes`, `local`, `extensions`, `seed`, `consent` …"""
+        def set_keys(self, keys: Mapping[str, object]) -> None:
+            """`KeySpec`: `profile` ("gcm", "cm"), `receive` and `send`: master key and salt in hexadecimal."""
+        def set_extensions(self, extensions: Mapping[str, int]) -> None: ...
+        def add_publication(self, spec: Mapping[str, object], *, now: float) -> None: ...
+        def remove_publication(self, publication: int) -> None: ...
+        def set_publication(self, publication: int, active: bool) -> None:
+            """Mute, and back."""
+        def set_encoding(self, publication: int, encoding: int, active: bool, bitrate: int | None = None) -> None: ...
+        def add_receiver(self, spec: Mapping[str, object], *, now: float) -> None: ...
+        def remove_receiver(self, receiver: int) -> None: ...
+        def request_keyframe(self, receiver: int) -> None: ...
+        def set_storm(self, spec: Mapping[str, float], *, now: float) -> None:
+            """Hostility by rate: `StormSpec`."""
+        def set_local(self, local: str, *, now: float) -> None:
+            """Everything leaves from this address from now on, and checks go out at once."""
+        def send_raw(self, remote: str, datagram: bytes) -> None: ...
+        def send_rtp(self, packet: bytes, header_len: int, roc: int = 0) -> bool:
+            """Any RTP packet, sealed with our keys; False without keys or path."""
+        def send_rtcp(self, compound: bytes) -> None: ...
+        def replay(self, count: int) -> None: ...
+        def send_dtls(self, datagram: bytes) -> bool: ...
+        def take_dtls(self) -> list[bytes]: ...
+        def receive(self, datagram: bytes, *, remote: str, now: float) -> None: ...
+        def advance(self, *, now: float) -> None: ...
+        def transmits(self) -> list[tuple[str, str, bytes]]: ...
+        def next_timeout(self) -> float | None: ...
+        def stats(self) -> dict[str, Any]:
+            """`PeerStats`: counters, and under `publications` and `receivers` what the checker found."""
