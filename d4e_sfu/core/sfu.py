@@ -176,9 +176,9 @@ class Sfu:
         action = Action.RECONNECT if isinstance(error, BadRequest) else Action.DISCONNECT
         self._expel(participant, error, action, now=now)
 
-    def client_lost(self, participant: Participant, client: Client, *, now: float) -> None:
-        """The signalling connection ended without our closing it. A connection already replaced changes nothing."""
-        if participant.client is not client or participant.state is State.DISCONNECTED:
+    def client_lost(self, participant: Participant, *, now: float) -> None:
+        """His signalling connection has ended. Whoever has left before that is not asked again."""
+        if participant.state is State.DISCONNECTED:
             return
         participant.client = None
         if participant.state is not State.ACTIVE or participant.closed_at is not None:

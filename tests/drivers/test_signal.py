@@ -8,6 +8,7 @@ import gzip
 import logging
 import random
 import time
+import tracemalloc
 import zlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -24,6 +25,7 @@ from d4e_sfu.config import Config, Http
 from d4e_sfu.core.sfu import Sfu
 from d4e_sfu.drivers import signal
 from d4e_sfu.drivers.signal import MAX_LINE, Signalling
+from d4e_sfu.errors import TooLarge
 from tests.conftest import WALL, MintToken
 from tests.doubles import AnnouncerDouble, AssociationsDouble, Description, EngineDouble
 
@@ -312,6 +314,16 @@ async def test_hostile_join_requests_end_at_once(house: House, mint: MintToken, 
     assert answer.status == status
     assert "Traceback" not in await answer.text()
     assert elapsed < SOON * 4, f"{elapsed:.3f} s"  # client and server share this thread
+
+
+def test_a_bomb_never_takes_more_memory_than_the_limit() -> None:
+    limit = 1 << 20
+    tracemalloc.start()
+    with pytest.raises(TooLarge):
+        signal._gunzip(_BOMB, limit)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 3 * limit
 
 
 async def test_a_request_line_without_end_is_refused(house: House, mint: MintToken) -> None:
