@@ -96,7 +96,7 @@ class Client(Protocol):
         """Queue one message. A client that reads too slowly is closed by its driver; nothing is raised."""
 
     def close(self, code: int, reason: str) -> None:
-        """Close after what is queued. Closing twice is harmless; `Sfu.client_lost` is not called for it."""
+        """Close after what is queued. Closing twice is harmless. `Sfu.client_lost` follows, as for every end."""
 
 
 class Announcer(Protocol):

@@ -40,7 +40,8 @@ class House:
     http: TestClient[web.Request, web.Application]
 
     async def socket(self, token: str, **options: Any) -> aiohttp.ClientWebSocketResponse:
-        return await self.http.ws_connect(PATH, params=query(token), max_msg_size=0, **options)
+        socket: aiohttp.ClientWebSocketResponse = await self.http.ws_connect(PATH, params=query(token), **options)
+        return socket
 
 
 @asynccontextmanager
