@@ -1,0 +1,81 @@
+"""What the load benchmarks share: a server and its generator on one core each, and what the server's counters say.
+
+The room's policy is opened wide (a publisher of 100 Mbit/s is no camera); nothing else differs from a server for use.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.lab.client import Lab, Member, lab
+from tests.lab.server import Server, running
+
+SERVER_CORE, LOAD_CORE = 0, 1
+# One packet is 1,100 bytes on the wire where it leaves: RTP header and MID 20, payload, GCM tag 16.
+PAYLOAD = 1_064
+OPEN_POLICY: dict[str, Any] = {
+    "rooms": [{"name": "*", "capacity": 200, "max_bitrate": {"camera": "400M"}}],
+    "limits": {"participants": 500},
+}
+
+
+@asynccontextmanager
+async def loaded() -> AsyncIterator[tuple[Server, Lab]]:
+    """A server on one core, and a peer process on the other."""
+    with tempfile.TemporaryDirectory() as folder:
+        async with running(Path(folder), config=OPEN_POLICY) as server:
+            pin(server.pid, SERVER_CORE)
+            async with lab() as peers:
+                pin(peers.process.pid, LOAD_CORE)
+                yield server, peers
+
+
+def pin(process: int, core: int) -> None:
+    """All threads of a process to one core."""
+    for thread in Path(f"/proc/{process}/task").iterdir():
+        os.sched_setaffinity(int(thread.name), {core})
+
+
+def cpu_seconds(process: int) -> float:
+    """User and system time of a process so far."""
+    fields = Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """The worker's counters at one moment."""
+
+    at: float
+    cpu: float
+    packets: float
+    bytes: float
+
+    @classmethod
+    async def now(cls, server: Server) -> Counted:
+        # The snapshot is up to 250 ms old, but of one moment: its own CPU time and its own packets.
+        sent = {"direction": "sent", "kind": "video"}
+        return cls(
+            time.monotonic(),
+            await server.metric("d4e_sfu_worker_cpu_seconds_total"),
+            await server.metric("d4e_sfu_packets_total", **sent),
+            await server.metric("d4e_sfu_bytes_total", **sent),
+        )
+
+
+async def watchers(server: Server, peers: Lab, room: str, count: int, *, sink: bool) -> list[Member]:
+    """Subscribers, in the order in which the server serves them."""
+    joined = []
+    for n in range(count):
+        token = server.token(room, f"watcher-{len(peers.members)}-{n}", "observer")
+        joined.append(await peers.join(server.ws, token, sink=sink))
+        await asyncio.sleep(0)
+    return joined
