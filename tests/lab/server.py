@@ -116,9 +116,15 @@ class Server:
 
 @asynccontextmanager
 async def running(
-    folder: Path, *, config: Mapping[str, Any] | None = None, arguments: Sequence[str] = (), quiet: bool = True
+    folder: Path,
+    *,
+    config: Mapping[str, Any] | None = None,
+    arguments: Sequence[str] = (),
+    quiet: bool = True,
+    module: str = "d4e_sfu",
 ) -> AsyncIterator[Server]:
     """A server until the end of the block. `config` is merged over the test configuration, top-level keys whole.
+    `module` is another command line than the real one, for a server with a switch to break it.
 
     With `quiet`, a traceback in its log fails the test that caused it.
     """
@@ -140,7 +146,7 @@ async def running(
     path.write_text(yaml.safe_dump(settings))
 
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "d4e_sfu", "serve", "--config", str(path), *arguments),
+        *(sys.executable, "-m", module, "serve", "--config", str(path), *arguments),
         cwd=TOP,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
