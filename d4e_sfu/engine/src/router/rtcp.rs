@@ -151,7 +151,7 @@ impl Router {
                 let encoding = publication.encodings.get(usize::from(run.encoding))?;
                 let (packet, payload) = encoding.cache.as_ref()?.recent(now, seq)?;
                 let rewrite = reserved(&run, packet);
-                (!rewrite.filler && seq >= encoding.epoch).then_some((packet, payload, rewrite))
+                (!rewrite.filler).then_some((packet, payload, rewrite))
             });
             let Some((packet, payload, rewrite)) = found else {
                 counters.drops.count(DropReason::NotCached);

@@ -53,6 +53,16 @@ impl World {
         self.router.advance(self.now, &mut self.kept);
     }
 
+    /// Several datagrams that one call of recvmmsg brought.
+    pub fn handle_batch(&mut self, remote: SocketAddr, datagrams: &[&[u8]]) {
+        for datagram in datagrams {
+            let mut datagram = datagram.to_vec();
+            self.router
+                .handle(self.now, self.local, remote, &mut datagram, &mut self.kept);
+        }
+        self.router.advance(self.now, &mut self.kept);
+    }
+
     /// Lets time pass, waking the router whenever it asked for it.
     pub fn pass(&mut self, ms: u64) {
         let end = Now(self.now.0 + ms * 1_000_000);

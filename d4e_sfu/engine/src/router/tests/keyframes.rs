@@ -201,3 +201,70 @@ fn nobody_watches_nobody_asks() {
         "a paused subscription waits for nothing"
     );
 }
+
+#[test]
+fn a_keyframe_and_its_rest_in_one_batch_go_out_once_in_any_order() {
+    for order in [[0usize, 1, 2], [1, 0, 2], [2, 1, 0], [1, 2, 0]] {
+        let mut world = World::new();
+        let mut camera = Camera::new(&mut world);
+        let mut viewer = Client::join(&mut world, 2);
+        world.subscribe(&viewer, 1, 1, Some(0));
+        let client = &mut camera.client;
+        let sent = [0u16, 1, 2].map(|n| {
+            camera
+                .source
+                .next(client, &vp8(n, n as u8, 0, n == 0, &[n as u8]), true)
+        });
+        let remote = client.remote;
+        world.handle_batch(remote, &order.map(|n| sent[n].as_slice()));
+        let mut got: Vec<u8> = viewer
+            .media(&mut world)
+            .iter()
+            .map(|(_, payload)| payload[payload.len() - 1])
+            .collect();
+        got.sort_unstable();
+        assert_eq!(
+            got,
+            [0, 1, 2],
+            "{order:?}; that none is sealed twice the client checks"
+        );
+    }
+}
+
+#[test]
+fn a_keyframe_that_comes_after_its_successor_does_not_rewind_the_picture() {
+    let mut world = World::new();
+    let mut camera = Camera::new(&mut world);
+    let mut viewer = Client::join(&mut world, 2);
+    world.subscribe(&viewer, 1, 1, Some(0));
+    let late = camera
+        .source
+        .next(&mut camera.client, &vp8(0, 0, 0, true, b"first"), true);
+    camera.frame = 1;
+    camera.shoot(&mut world, true);
+    assert_eq!(viewer.media(&mut world).len(), 1);
+    let layer = |spatial| crate::api::Command::SetLayer {
+        subscription: 1,
+        spatial,
+        temporal: 255,
+    };
+    world.apply(layer(None));
+    world.apply(layer(Some(0)));
+    let remote = camera.client.remote;
+    world.handle(remote, &late);
+    assert!(viewer.media(&mut world).is_empty());
+}
+
+#[test]
+fn a_picture_of_several_slices_begins_with_the_first_of_them() {
+    let mut world = World::new();
+    let mut publisher = Client::join(&mut world, 1);
+    world.publish_video(&publisher, 1, Codec::H264, &[]);
+    let mut source = Source::new(0x1111, 96, 0).mid("p1");
+    for n in 0..3 {
+        publisher.send(&mut world, &mut source, &h264_slice(true, n), n == 2);
+    }
+    let mut late = Client::join(&mut world, 2);
+    world.subscribe(&late, 1, 1, Some(0));
+    assert_eq!(late.media(&mut world).len(), 3);
+}

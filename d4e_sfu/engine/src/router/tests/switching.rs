@@ -539,3 +539,120 @@ fn a_voice_goes_on_after_a_jump_without_waiting_for_anything() {
         step == 1
     }));
 }
+
+#[test]
+fn a_late_packet_of_a_layer_left_out_fills_its_number_empty() {
+    let mut world = World::new();
+    let mut publisher = Simulcast::new(&mut world, 1);
+    let mut viewer = Client::join(&mut world, 2);
+    world.subscribe(&viewer, 1, 1, Some(0));
+    world.apply(Command::SetLayer {
+        subscription: 1,
+        spatial: Some(0),
+        temporal: 0,
+    });
+    publisher.shoot(&mut world, 0, true);
+    let upper = vp8(2, 1, 2, false, &[2; 10]);
+    let late = publisher.sources[0].next(&mut publisher.client, &upper, true);
+    publisher.pictures[0] = 3;
+    publisher.shoot(&mut world, 0, false);
+    let remote = publisher.client.remote;
+    world.handle(remote, &late);
+    let got = viewer.media(&mut world);
+    let first = got[0].0.seq;
+    let numbers: Vec<_> = got
+        .iter()
+        .map(|(header, _)| header.seq.since(first))
+        .collect();
+    assert_eq!(numbers, [0, 2, 1]);
+    assert!(got[2].1.is_empty() && got[2].0.padding && !got[2].0.marker);
+    // And it is not repaired either.
+    viewer.nack(&mut world, 0x5000_0001, &[got[2].0.seq.0]);
+    assert!(viewer.media(&mut world).is_empty());
+}
+
+#[test]
+fn time_never_runs_back_even_if_the_keyframe_is_older_than_what_was_shown() {
+    let mut world = World::new();
+    let mut publisher = Simulcast::new(&mut world, 3);
+    let mut viewer = Client::join(&mut world, 2);
+    world.subscribe(&viewer, 1, 1, Some(0));
+    publisher.shoot(&mut world, 0, true);
+    publisher.shoot(&mut world, 2, true);
+    for n in [0, 2] {
+        let info = rtcp::SenderInfo {
+            ntp: 0xE000_0000_0000_0000,
+            rtp: Timestamp(publisher.sources[n].timestamp),
+            packets: 1,
+            octets: 1,
+        };
+        let ssrc = publisher.sources[n].ssrc;
+        publisher.client.send_rtcp(&mut world, |slot| {
+            rtcp::write_sender_report(slot, Ssrc(ssrc), &info, &[])
+        });
+    }
+    publisher.tick(&mut world);
+    world.apply(Command::SetLayer {
+        subscription: 1,
+        spatial: Some(2),
+        temporal: 255,
+    });
+    // Captured together, but the small one has come and gone when the large one arrives, and the next small one too.
+    let large = publisher.sources[2].timestamp;
+    publisher.frame(&mut world, &[0]);
+    publisher.frame(&mut world, &[0]);
+    publisher.sources[2].timestamp = large;
+    publisher.shoot(&mut world, 2, true);
+    let got = viewer.media(&mut world);
+    assert_eq!(encoding_of(&got[got.len() - 1].1), 2);
+    let step = got[got.len() - 1]
+        .0
+        .timestamp
+        .since(got[got.len() - 2].0.timestamp);
+    assert_eq!(step, 1);
+}
+
+#[test]
+fn a_joiner_gets_the_clock_at_once_and_not_with_the_next_report() {
+    let mut world = World::new();
+    let mut publisher = Simulcast::new(&mut world, 3);
+    publisher.shoot(&mut world, 0, true);
+    let ssrc = publisher.sources[0].ssrc;
+    let info = rtcp::SenderInfo {
+        ntp: 1 << 40,
+        rtp: Timestamp(7),
+        packets: 1,
+        octets: 1,
+    };
+    publisher.client.send_rtcp(&mut world, |slot| {
+        rtcp::write_sender_report(slot, Ssrc(ssrc), &info, &[])
+    });
+    let mut viewer = Client::join(&mut world, 2);
+    world.subscribe(&viewer, 1, 1, Some(0));
+    let got = viewer.got(&mut world);
+    assert!(
+        matches!(
+            got.as_slice(),
+            [super::Got::Rtp { .. }, super::Got::Rtcp(_)]
+        ),
+        "the picture from the cache and the report: {got:?}"
+    );
+}
+
+#[test]
+fn what_came_before_a_jump_is_over() {
+    let mut world = World::new();
+    let mut publisher = Simulcast::new(&mut world, 3);
+    let mut viewer = Client::join(&mut world, 2);
+    world.subscribe(&viewer, 1, 1, Some(0));
+    publisher.shoot(&mut world, 0, true);
+    let before =
+        publisher.sources[0].next(&mut publisher.client, &vp8(5, 5, 0, true, b"old"), true);
+    publisher.sources[0].seq.0 += 300;
+    publisher.shoot(&mut world, 0, true);
+    assert_eq!(viewer.media(&mut world).len(), 2);
+    let remote = publisher.client.remote;
+    world.handle(remote, &before);
+    assert!(viewer.media(&mut world).is_empty());
+    assert_eq!(world.drops(DropReason::Late), 1);
+}
