@@ -46,11 +46,13 @@ class Sending:
 
 @dataclass(slots=True)
 class Media:
-    """One section of our offer; without `sending` it receives."""
+    """One section of our offer; without `sending` it receives, of kind "application" it has data channels."""
 
     mid: str
     kind: str
     sending: Sending | None = None
+    stopped: bool = False
+    """What it sent has ended; the section stays."""
 
 
 @dataclass(slots=True)
@@ -103,6 +105,9 @@ def offer(media: Sequence[Media], *, ufrag: str, pwd: str, fingerprint: str, ver
 
 
 def _section(section: Media) -> list[str]:
+    if section.kind == "application":
+        lines = ["m=application 9 UDP/DTLS/SCTP webrtc-datachannel", "c=IN IP4 0.0.0.0"]
+        return [*lines, "a=sctp-port:5000", "a=max-message-size:262144"]
     codecs = ["opus"] if section.kind == "audio" else ["vp8", "h264"]
     if section.sending is not None:
         codecs = sorted(codecs, key=lambda codec: codec != section.sending.codec if section.sending else False)
@@ -111,7 +116,8 @@ def _section(section: Media) -> list[str]:
     names = ["mid", "transport_cc", "abs_send_time"]
     names += ["audio_level"] if section.kind == "audio" else ["rid", "repaired_rid"]
     lines += [f"a=extmap:{EXTENSIONS[name]} {URIS[name]}" for name in names]
-    lines += ["a=sendonly" if section.sending else "a=recvonly", "a=rtcp-mux", "a=rtcp-rsize"]
+    direction = "inactive" if section.stopped else "sendonly" if section.sending else "recvonly"
+    lines += [f"a={direction}", "a=rtcp-mux", "a=rtcp-rsize"]
     for codec in codecs:
         pt, rtx = PAYLOAD_TYPES[codec], RTX.get(codec)
         if codec == "opus":
