@@ -42,6 +42,7 @@ MAX_IN_ALL: Final = {  # lines of one attribute in all sections: what 512 sectio
     "ssrc": 8_192,
 }
 MAX_SIMULCAST: Final = 96  # characters; three rids of 16, and their alternatives
+MAX_SIMULCAST_RIDS: Final = 12
 CACHED_LINES: Final = 256  # of the payload types of a section
 CACHED_LENGTH: Final = 512  # characters of each
 MAX_NUMBER_DIGITS: Final = 20  # of 2**64; keeps int() cheap
@@ -348,7 +349,7 @@ def _section(lines: Sequence[str]) -> Section:
 def _payloads(formats: Sequence[str], attributes: Mapping[str, list[str]]) -> tuple[Payload, ...]:
     """The payload types of a section. They are most of its lines, and the same in every section of every Chromium."""
     lines = [tuple(formats), *(tuple(attributes.get(name, ())) for name in ("rtpmap", "fmtp", "rtcp-fb"))]
-    small = sum(map(len, lines)) <= CACHED_LINES and all(len(line) <= CACHED_LENGTH for line in chain(*lines))
+    small = sum(map(len, lines)) <= CACHED_LINES and max(map(len, chain(*lines)), default=0) <= CACHED_LENGTH
     # What is kept is bounded by number and by size, or a client could fill the memory with it.
     return (_cached_payloads if small else _read_payloads)(*lines)
 
@@ -430,6 +431,8 @@ def _simulcast(value: str, _name: str) -> Simulcast:
     words = value.split(" ")
     if len(value) > MAX_SIMULCAST:
         raise SdpError(f"A simulcast line has more than {MAX_SIMULCAST} characters.")
+    if value.count(";") + value.count(",") >= MAX_SIMULCAST_RIDS:
+        raise SdpError(f"A simulcast line has more than {MAX_SIMULCAST_RIDS} rids.")
     lists: dict[str, tuple[tuple[RidChoice, ...], ...]] = {}
     if len(words) not in (2, 4):
         raise SdpError(f"This simulcast line is malformed: {_quote(value)}.")

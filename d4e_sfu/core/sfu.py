@@ -83,6 +83,8 @@ class Sfu:
         room_policy = policy.room_policy(self._config, grants.room)
         self._check_capacity(grants, room_policy)
         if rights.update_own_metadata:
+            if len(request.participant_attributes) > tokens.MAX_ATTRIBUTES:
+                raise TooLarge("The metadata is too large.", rule="metadata_size")
             attributes = clean_attributes({**grants.attributes, **request.participant_attributes})
             grants = dataclasses.replace(grants, metadata=request.metadata or grants.metadata, attributes=attributes)
         if not requests.fits(grants.name, grants.metadata, grants.attributes):

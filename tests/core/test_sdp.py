@@ -218,6 +218,7 @@ def test_malformed_text_is_an_sdp_error(text: str) -> None:
         (HEAD + "a=" + "x" * sdp.MAX_LINE + "\r\n", "characters"),
         (HEAD + AUDIO + "a=extmap:1 urn:x\r\n" * 65, "extmap"),
         (HEAD + AUDIO + f"a=simulcast:send {'q;' * 300}q\r\n", "characters"),
+        (HEAD + AUDIO + f"a=simulcast:send {'q;' * 20}q\r\n", "rids"),
         *(
             (HEAD + (AUDIO + f"a={name}:1 x\r\n" * 25) * 512, f"lines of {name}")
             for name in ("candidate", "extmap", "ssrc")
@@ -251,7 +252,7 @@ HOSTILE = {
     "parameters": HEAD + (AUDIO + "".join(f"a=fmtp:{n} x\r\n" for n in range(90))) * 500,
     "sources": HEAD + "".join(AUDIO + "".join(f"a=ssrc:{n} cname:x\r\n" for n in range(43)) for _ in range(190)),
     "candidates": HEAD + (AUDIO + "a=candidate:1 1 udp 1 1.1.1.1 1 typ host\r\n" * 32) * 256,
-    "simulcast": HEAD + (AUDIO + "a=simulcast:send " + ";".join(["q"] * 45) + "\r\n") * 500,
+    "simulcast": HEAD + (AUDIO + "a=simulcast:send " + ";".join(["q"] * 12) + "\r\n") * 500,
     "fingerprints": HEAD + (AUDIO + ("a=fingerprint:sha-256 " + ":".join(["AA"] * 64) + "\r\n") * 10) * 500,
     "extensions": HEAD + (AUDIO + "a=extmap:1/sendonly urn:x y\r\n" * 24) * 512,
     "almost a fingerprint": HEAD + (AUDIO + "a=fingerprint:sha-256 " + "AA:" * 2_000 + "\r\n") * 100,
