@@ -5,7 +5,7 @@ The room's policy is opened wide (a publisher of 100 Mbit/s is no camera); nothi
 
 from __future__ import annotations
 
-import asyncio
+import itertools
 import os
 import tempfile
 import time
@@ -19,10 +19,11 @@ from tests.lab.client import Lab, Member, lab
 from tests.lab.server import Server, running
 
 SERVER_CORE, LOAD_CORE = 0, 1
+_NAMES = itertools.count(1)
 # One packet is 1,100 bytes on the wire where it leaves: RTP header and MID 20, payload, GCM tag 16.
 PAYLOAD = 1_064
 OPEN_POLICY: dict[str, Any] = {
-    "rooms": [{"name": "*", "capacity": 200, "max_bitrate": {"camera": "400M"}}],
+    "rooms": [{"name": "*", "capacity": 200, "max_bitrate": {"camera": "100M"}}],
     "limits": {"participants": 500},
 }
 
@@ -73,9 +74,7 @@ class Counted:
 
 async def watchers(server: Server, peers: Lab, room: str, count: int, *, sink: bool) -> list[Member]:
     """Subscribers, in the order in which the server serves them."""
-    joined = []
-    for n in range(count):
-        token = server.token(room, f"watcher-{len(peers.members)}-{n}", "observer")
-        joined.append(await peers.join(server.ws, token, sink=sink))
-        await asyncio.sleep(0)
-    return joined
+    return [
+        await peers.join(server.ws, server.token(room, f"watcher-{next(_NAMES)}", "observer"), sink=sink)
+        for _ in range(count)
+    ]
