@@ -268,3 +268,21 @@ fn a_picture_of_several_slices_begins_with_the_first_of_them() {
     world.subscribe(&late, 1, 1, Some(0));
     assert_eq!(late.media(&mut world).len(), 3);
 }
+
+#[test]
+fn who_leaves_no_longer_waits() {
+    let mut world = World::new();
+    let mut camera = Camera::new(&mut world);
+    let viewer = Client::join(&mut world, 2);
+    camera.shoot(&mut world, false);
+    world.subscribe(&viewer, 1, 1, Some(0));
+    assert_eq!(camera.requests(&mut world), 1);
+    world.apply(crate::api::Command::RemoveSubscription { subscription: 1 });
+    let mut sent = 0;
+    for _ in 0..50 {
+        world.pass(100);
+        camera.shoot(&mut world, false);
+        sent += camera.requests(&mut world);
+    }
+    assert_eq!(sent, 0);
+}

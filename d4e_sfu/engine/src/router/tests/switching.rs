@@ -656,3 +656,21 @@ fn what_came_before_a_jump_is_over() {
     assert!(viewer.media(&mut world).is_empty());
     assert_eq!(world.drops(DropReason::Late), 1);
 }
+
+#[test]
+fn a_joiner_before_a_still_screen_asks_the_best_encoding_that_there_is() {
+    let mut world = World::new();
+    let mut publisher = Simulcast::new(&mut world, 3);
+    for n in [0, 1] {
+        publisher.shoot(&mut world, n, true);
+    }
+    world.pass(3_000);
+    let _ = publisher.client.got(&mut world);
+    let viewer = Client::join(&mut world, 2);
+    world.subscribe(&viewer, 1, 1, Some(2));
+    assert_eq!(
+        publisher.client.asked(&mut world).0,
+        [20],
+        "h is silent and bound, f was never there"
+    );
+}
