@@ -222,3 +222,98 @@ impl Checker {
         self.latency.quantiles()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TICK: u32 = 3000;
+
+    /// Frame `n` of encoding `encoding`, as an honest forwarder would deliver it at `n` thirtieths of a second.
+    fn honest(n: u32, encoding: u8, key: bool) -> (Timestamp, Layer, bool, Stamp) {
+        let layer = Layer {
+            picture_id: Some(0x7ffe_u16.wrapping_add(n as u16) & 0x7fff),
+            ..Layer::default()
+        };
+        let stamp = Stamp {
+            publication: 7,
+            encoding,
+            ssrc: Ssrc(u32::from(encoding)),
+            frame: n,
+            reference: if key { n } else { n - 1 },
+            clock: n * TICK,
+            sent: u64::from(n) * SECOND / 30,
+        };
+        (Timestamp(u32::MAX - 4000).add(n * TICK), layer, key, stamp)
+    }
+
+    /// Ten frames, the first and (by a switch) the sixth a keyframe; `change` spoils one of them.
+    fn run(change: impl Fn(u32, &mut (Timestamp, Layer, bool, Stamp))) -> FrameStats {
+        let mut checker = Checker::new(Codec::Vp8);
+        for n in 1..=10 {
+            let mut frame = honest(n, u8::from(n > 5), n == 1 || n == 6);
+            change(n, &mut frame);
+            let (timestamp, layer, key, stamp) = frame;
+            checker.frame(stamp.sent + SECOND / 50, timestamp, layer, key, Some(stamp));
+        }
+        checker.stats
+    }
+
+    #[test]
+    fn a_clean_switch_is_no_seam() {
+        let stats = run(|_, _| ());
+        assert_eq!(
+            (
+                stats.frames,
+                stats.keyframes,
+                stats.switches,
+                stats.undecodable
+            ),
+            (10, 2, 1, 0)
+        );
+        assert_eq!(stats.seams, Seams::default());
+    }
+
+    #[test]
+    fn every_break_is_seen() {
+        let seams = |change: fn(&mut (Timestamp, Layer, bool, Stamp))| {
+            run(|n, frame| {
+                if n == 7 {
+                    change(frame)
+                }
+            })
+            .seams
+        };
+        assert_eq!(
+            seams(|frame| frame.1.picture_id = Some(99)).picture_id,
+            2,
+            "there and back"
+        );
+        assert_eq!(seams(|frame| frame.0 = frame.0.add(TICK * 6)).timestamp, 2);
+        assert_eq!(
+            seams(|frame| frame.0 = frame.0.add(0u32.wrapping_sub(TICK))).timestamp,
+            1,
+            "not newer"
+        );
+    }
+
+    #[test]
+    fn a_switch_without_its_keyframe_cannot_be_decoded() {
+        let stats = run(|n, frame| {
+            if n == 6 {
+                (frame.2, frame.3.reference) = (false, 5);
+            }
+        });
+        assert_eq!((stats.frames, stats.undecodable), (5, 5));
+    }
+
+    #[test]
+    fn a_keyframe_in_name_alone_is_corrupt() {
+        let stats = run(|n, frame| frame.2 |= n == 3);
+        assert_eq!(
+            (stats.corrupt, stats.undecodable),
+            (1, 2),
+            "and what refers to it is lost until the next"
+        );
+    }
+}

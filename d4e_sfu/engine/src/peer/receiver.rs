@@ -343,7 +343,7 @@ impl Receiver {
     }
 
     fn frame(&mut self, now: Nanos, packets: Vec<Held>) {
-        self.beginning = false;
+        let beginning = std::mem::replace(&mut self.beginning, false);
         let Some(timestamp) = packets.first().map(|packet| packet.timestamp) else {
             return;
         };
@@ -353,6 +353,15 @@ impl Receiver {
                 let stamp = Stamp::read(&frame.body);
                 self.checker
                     .frame(now, timestamp, frame.layer, frame.keyframe, stamp)
+            }
+            None if beginning
+                && payloads
+                    .first()
+                    .is_none_or(|first| !assemble_starts(self.spec.codec, first)) =>
+            {
+                // We came in the middle of it: nobody's fault.
+                self.checker.stats.broken += 1;
+                false
             }
             None => {
                 self.checker.stats.corrupt += 1;

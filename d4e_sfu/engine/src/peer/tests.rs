@@ -397,3 +397,26 @@ fn a_storm_with_valid_keys_hurts_no_honest_stream() {
         "{got:?}"
     );
 }
+
+#[test]
+fn a_wrong_password_on_either_side_connects_nobody() {
+    for (wrong, field) in [(0, "local_pwd"), (0, "remote_pwd"), (1, "local_pwd")] {
+        let mut net = Net::new(Profile::AeadAes128Gcm, 3, 0.0, 0.0);
+        let mut spec = peer(wrong == 1, 3);
+        let changed = if field == "local_pwd" {
+            &mut spec.local_pwd
+        } else {
+            &mut spec.remote_pwd
+        };
+        changed.push('!');
+        net.peers[wrong] = Peer::new(&spec, 0);
+        net.run(5.0);
+        // Our own password signs only what the controlled side would ask of us, and a lite one asks nothing.
+        let harmless = wrong == 0 && field == "local_pwd";
+        assert_eq!(
+            [net.peers[0].connected(), net.peers[1].connected()],
+            [harmless; 2],
+            "{wrong} {field}"
+        );
+    }
+}
