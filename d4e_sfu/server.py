@@ -20,6 +20,7 @@ from typing import Any, Final
 
 import uvloop
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from d4e_sfu import config as configuration
 from d4e_sfu._engine import Event
@@ -206,6 +207,7 @@ class Server:
         runner = web.AppRunner(
             app,
             access_log=None,  # request lines carry tokens
+            logger=_http_log(),
             keepalive_timeout=HTTP_PATIENCE,
             max_line_size=MAX_LINE,
             max_field_size=MAX_LINE,
@@ -285,6 +287,18 @@ class Lag:
         """Seconds, the worst since the last call."""
         worst, self._worst = self._worst, 0.0
         return worst
+
+
+def _http_log() -> logging.Logger:
+    """What aiohttp has to say, but for what is no HTTP: for each of those it would write a trace and a piece of the
+    request, which may hold a token, and anyone can send them by the thousand."""
+
+    def ours(record: logging.LogRecord) -> bool:
+        return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
+
+    http = logging.getLogger(f"{__name__}.http")
+    http.filters[:] = [ours]
+    return http
 
 
 async def _listen(runner: web.AppRunner, listener: Listener, config: Config) -> None:

@@ -30,6 +30,7 @@ Reason = rtc.RequestResponse.Reason
 MAX_PENDING: Final = 20  # announced publications without a section; the reference server's number
 MAX_PUBLICATIONS: Final = 32  # of one participant
 MAX_SIDS: Final = 1000  # in one message
+MAX_ECHO: Final = 65536  # bytes of a request that are sent back in its answer
 MAX_SIDE: Final = 16384  # pixels; no codec here goes further
 
 
@@ -208,7 +209,9 @@ def data_blob(participant: Participant, request: Any, *, ids: Ids, now: float) -
 def _respond(
     participant: Participant, reason: rtc.RequestResponse.Reason, *, request_id: int = 0, **request: Any
 ) -> None:
-    """The answer to one request, with the request in it."""
+    """The answer to one request, with the request in it; not a large one, which takes longer to copy than to read."""
+    if any(each.ByteSize() > MAX_ECHO for each in request.values()):
+        request = {}
     participant.send(
         rtc.SignalResponse(request_response=rtc.RequestResponse(request_id=request_id, reason=reason, **request))
     )

@@ -69,6 +69,35 @@ def resident(server: Server) -> int:
     return int(Path(f"/proc/{server.pid}/statm").read_text().split()[1]) * 4096
 
 
+NO_HTTP = {
+    "a TLS hello": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(500),
+    "a method that is none": b"GE\x00T / HTTP/1.1\r\nHost: x\r\n\r\n",
+    "a version that is none": b"GET / HTTP/9.9\r\nHost: x\r\n\r\n",
+    "a header without a name": OPENING + b": x\r\n\r\n",
+    "a NUL in a header": OPENING + b"X: a\x00b\r\n\r\n",
+    "a header without end": OPENING + b"X: " + b"x" * (1 << 18) + b"\r\n\r\n",
+    "headers without end": OPENING + b"".join(b"X%d: x\r\n" % n for n in range(20_000)) + b"\r\n",
+    "a line without end": b"GET /rtc/v1?access_token=" + b"s3cret" * (1 << 16) + b" HTTP/1.1\r\n\r\n",
+    "two lengths": OPENING + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\nxx",
+    "a length and chunks": OPENING + b"Content-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+}
+
+
+async def test_what_is_no_http_is_refused_and_leaves_nothing_in_the_log(server: Server) -> None:
+    """Of a token least of all; that there is no trace is the fixture's to see."""
+    await server.get("/healthz")
+    lines = len(server.lines)
+    for name, data in NO_HTTP.items():
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(data)
+        async with asyncio.timeout(5):
+            status = await reader.readline()
+        assert status.startswith((b"HTTP/1.0 400 ", b"HTTP/1.1 400 ")), (name, status)
+        writer.close()
+    await server.get("/healthz")
+    assert len(server.lines) == lines, server.lines[lines:]
+
+
 async def test_two_hundred_openings_that_come_to_nothing_hold_up_nobody(server: Server) -> None:
     async with Caller.join(server, "ward", "first") as caller:
         await caller.connect()
