@@ -66,6 +66,8 @@ pub struct Subscription {
     pub report_owed: bool,
     /// Middle of the NTP time in our last sender report, and when it went: the round trip comes back by it.
     pub reported: Option<(u32, Now)>,
+    /// When the start of a keyframe was last sent to him.
+    pub keyframe_sent: Option<Now>,
     /// The layer last told to Python.
     pub told: Option<u8>,
     wanted: Option<u8>,
@@ -111,6 +113,7 @@ impl Subscription {
             octets: 0,
             report_owed: false,
             reported: None,
+            keyframe_sent: None,
             told: None,
             wanted: spec.spatial,
             target: None,

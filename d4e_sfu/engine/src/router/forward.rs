@@ -173,6 +173,9 @@ impl<O: Outlet> Delivery<'_, O> {
             self.counters.drops.count(DropReason::Oversized);
             return;
         };
+        if packet.keyframe_start {
+            subscription.keyframe_sent = Some(self.now);
+        }
         subscription.packets = subscription.packets.wrapping_add(1);
         subscription.octets = subscription.octets.wrapping_add(payload.len() as u32);
         subscription.repairs.count(self.now, len);

@@ -13,6 +13,7 @@ use crate::now::Now;
 use crate::outlet::Outlet;
 use crate::subscription::repair::Refusal;
 use crate::subscription::reserved;
+use crate::transport::Transport;
 use crate::wire::drop::DropReason;
 use crate::wire::rtcp::{Blocks, Compound, Nacks, Packet};
 use crate::wire::seq::Ssrc;
@@ -60,9 +61,9 @@ impl Router {
                 }
                 Packet::ReceiverReport { blocks, .. } => self.receiver_report(now, row, blocks),
                 Packet::Nack { media, lost, .. } => self.repair(now, row, media, lost, out),
-                Packet::Pli { media, .. } => self.keyframe_request(row, media),
+                Packet::Pli { media, .. } => self.keyframe_request(now, row, media),
                 Packet::Fir { entries, .. } => {
-                    entries.for_each(|(media, _)| self.keyframe_request(row, media))
+                    entries.for_each(|(media, _)| self.keyframe_request(now, row, media))
                 }
                 Packet::Bye(ssrcs) => ssrcs.for_each(|ssrc| self.bye(row, ssrc)),
                 Packet::Sdes(_)
@@ -193,7 +194,7 @@ impl Router {
     }
 
     /// A subscriber cannot go on without a keyframe: it joins the requests of all others.
-    fn keyframe_request(&mut self, row: u32, media: Ssrc) {
+    fn keyframe_request(&mut self, now: Now, row: u32, media: Ssrc) {
         let Some(subscription) = self
             .subscription_of(row, media)
             .and_then(|at| self.subscriptions.get(at))
@@ -201,6 +202,16 @@ impl Router {
             return;
         };
         self.counters.keyframe_requests_received += 1;
+        let round_trip = self
+            .transports
+            .get(row)
+            .map_or(Duration::ZERO, Transport::round_trip);
+        if subscription
+            .keyframe_sent
+            .is_some_and(|sent| now.since(sent) < round_trip)
+        {
+            return; // He asked before he could have it: it is on its way.
+        }
         let Some(encoding) = subscription.current().or(subscription.target()) else {
             return;
         };

@@ -286,3 +286,25 @@ fn who_leaves_no_longer_waits() {
     }
     assert_eq!(sent, 0);
 }
+
+#[test]
+fn a_request_that_crossed_the_keyframe_is_not_passed_on() {
+    let mut world = World::new();
+    let mut camera = Camera::new(&mut world);
+    let mut viewer = Client::join(&mut world, 2);
+    camera.shoot(&mut world, false);
+    world.subscribe(&viewer, 1, 1, Some(0));
+    assert_eq!(camera.requests(&mut world), 1);
+    world.pass(60);
+    camera.shoot(&mut world, true);
+    world.pass(99);
+    viewer.pli(&mut world, 0x5000_0001);
+    world.pass(2_000);
+    assert_eq!(
+        camera.requests(&mut world),
+        0,
+        "the keyframe went less than a round trip ago"
+    );
+    viewer.pli(&mut world, 0x5000_0001);
+    assert_eq!(camera.requests(&mut world), 1, "this one knows what he got");
+}
