@@ -16,7 +16,7 @@ from livekit.protocol import rtc
 
 from tests.drivers.test_signal import upgrade
 from tests.hostile.caller import Caller, wrapped
-from tests.hostile.test_signalling import HOLD, costing, offer
+from tests.hostile.test_signalling import HOLD, cheapest, costing, offer
 from tests.lab.server import Server, running
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -115,9 +115,9 @@ async def test_a_forbidden_frame_is_a_close_code_and_costs_little(server: Server
     ("name", "flood"),
     [
         ("pings", [frame(END | PING, b"x" * 125)] * 20_000),
-        ("pieces of one byte", [frame(BINARY, b"x")] + [frame(CONTINUATION, b"x")] * 50_000),
-        ("empty pieces", [frame(BINARY)] + [frame(CONTINUATION)] * 50_000),
-        ("empty messages", [frame(END | BINARY)] * 20_000),
+        ("pieces of one byte", [frame(BINARY, b"x")] + [frame(CONTINUATION, b"x")] * 200_000),
+        ("empty pieces", [frame(BINARY)] + [frame(CONTINUATION)] * 200_000),
+        ("empty messages", [frame(END | BINARY)] * 200_000),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -133,14 +133,19 @@ async def test_a_flood_of_small_frames_does_not_hold_up_the_one_beside(
             await writer.drain()
             await asyncio.sleep(0.001)
 
-    async with Caller.join(server, "ward", "bystander") as bystander, upgraded(server, "an") as (_, writer):
-        pouring = asyncio.create_task(pour(writer))
-        worst = 0.0
-        while not pouring.done():
-            async with costing(server) as cost:
-                await bystander.signalling.send_bytes(rtc.SignalRequest(ping=1).SerializeToString())
-                await bystander.receive("pong")
-            worst = max(worst, cost.seconds)
-        refused = isinstance(pouring.exception(), ConnectionError)
-        assert refused or pouring.exception() is None
-    assert 0 < worst < HOLD
+    async def flooded() -> float:
+        """CPU seconds for which the bystander's ping waited, at worst."""
+        async with Caller.join(server, "ward", "bystander") as bystander, upgraded(server, "an") as (_, writer):
+            pouring = asyncio.create_task(pour(writer))
+            worst = 0.0
+            while not pouring.done():
+                async with costing(server) as cost:
+                    await bystander.signalling.send_bytes(rtc.SignalRequest(ping=1).SerializeToString())
+                    await bystander.receive("pong")
+                worst = max(worst, cost.seconds)
+                await asyncio.sleep(0.01)  # he is no flood himself
+            assert pouring.exception() is None or isinstance(pouring.exception(), ConnectionError)
+        assert worst > 0
+        return worst
+
+    assert await cheapest(flooded) < HOLD
