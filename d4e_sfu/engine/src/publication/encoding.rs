@@ -44,6 +44,8 @@ pub struct Encoding {
     cache_bytes: usize,
     /// H.264: parameter sets come in band, so a picture starts with them and not with its first slice.
     sps_seen: bool,
+    /// H.264: the first picture with an IDR slice. Its parameter sets may still be on their way.
+    first_idr: Option<Timestamp>,
     /// VP8: picture ids of 7 bits, continued in 15.
     picture_id: Option<u16>,
 }
@@ -81,6 +83,7 @@ impl Encoding {
                 Codec::Vp8 | Codec::H264 => second.clamp(256 << 10, 1 << 20),
             },
             sps_seen: false,
+            first_idr: None,
             picture_id: None,
         }
     }
@@ -97,6 +100,7 @@ impl Encoding {
             self.picture = None;
             self.picture_id = None;
             self.sps_seen = false;
+            self.first_idr = None;
         }
     }
 
@@ -110,7 +114,12 @@ impl Encoding {
         let seq = self.gaps.extend(seq);
         let repaired = match self.gaps.receive(now, seq) {
             Seen::New => None,
-            Seen::Repair { after } => after,
+            Seen::Repair { late, after } => {
+                if !incoming.rtx {
+                    self.gaps.reordered(late);
+                }
+                after
+            }
             Seen::Break => {
                 self.epoch = seq;
                 self.picture = None;
@@ -122,7 +131,7 @@ impl Encoding {
         if seq < self.epoch {
             return Err(DropReason::Late);
         }
-        let facts = self.facts(payload);
+        let facts = self.facts(incoming.timestamp, payload);
         let malformed = facts.is_none();
         let (facts, keyframe_start) = facts.unwrap_or((Facts::Padding, false));
         let payload = if facts == Facts::Padding {
@@ -212,7 +221,7 @@ impl Encoding {
     }
 
     /// What the payload is, and whether a decoder may start at it; `None` when it breaks its format's rules.
-    fn facts(&mut self, payload: &[u8]) -> Option<(Facts, bool)> {
+    fn facts(&mut self, timestamp: Timestamp, payload: &[u8]) -> Option<(Facts, bool)> {
         if payload.is_empty() {
             return Some((Facts::Padding, false));
         }
@@ -228,7 +237,14 @@ impl Encoding {
             Codec::H264 => {
                 let facts = h264::Facts::parse(payload)?;
                 self.sps_seen |= facts.sps;
-                Some((Facts::H264, facts.sps || (facts.idr && !self.sps_seen)))
+                if facts.idr {
+                    self.first_idr.get_or_insert(timestamp);
+                }
+                // Where they come out of band (RFC 6184 §8.2.2), later pictures start with their first slice.
+                let bare = facts.keyframe
+                    && !self.sps_seen
+                    && self.first_idr.is_some_and(|first| first != timestamp);
+                Some((Facts::H264, facts.sps || bare))
             }
         }
     }

@@ -18,6 +18,9 @@ use crate::wire::drop::DropReason;
 use crate::wire::rtcp::{Blocks, Compound, Nacks, Packet};
 use crate::wire::seq::Ssrc;
 
+/// Header, MID, original number and tag, for the account of what is retransmitted.
+const RTX_OVERHEAD: usize = 12 + 8 + 2 + 16;
+
 impl Router {
     pub(super) fn handle_rtcp(
         &mut self,
@@ -158,10 +161,12 @@ impl Router {
                 counters.drops.count(DropReason::NotCached);
                 continue;
             };
-            let seq = match subscription
-                .repairs
-                .allow(now, number, payload.len(), round_trip)
-            {
+            let seq = match subscription.repairs.allow(
+                now,
+                number,
+                payload.len() + RTX_OVERHEAD,
+                round_trip,
+            ) {
                 Ok(seq) => seq,
                 Err(Refusal::Repeated) => {
                     counters.drops.count(DropReason::RepeatedNack);

@@ -8,7 +8,7 @@ use crate::wire::seq::{ExtSeq, SeqNo};
 
 /// Remembered retransmissions; more than can be in flight within a round trip at any sane rate.
 const REMEMBERED: usize = 256;
-/// What a stream of any rate may repair in a second: three packets.
+/// What may be saved up on a stream of any rate: three packets.
 const FLOOR: u64 = 4_000;
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -19,7 +19,8 @@ pub struct Repairs {
     second: Now,
     sent: u64,
     sent_before: u64,
-    repaired: u64,
+    /// Bytes that may be repaired: half of what was sent, saved up for a second at most.
+    credit: u64,
     /// Next number of the RTX stream.
     next: ExtSeq,
 }
@@ -31,7 +32,7 @@ impl Default for Repairs {
             second: Now(0),
             sent: 0,
             sent_before: 0,
-            repaired: 0,
+            credit: FLOOR,
             next: ExtSeq(1),
         }
     }
@@ -50,9 +51,11 @@ impl Repairs {
     pub fn count(&mut self, now: Now, bytes: usize) {
         self.turn(now);
         self.sent += bytes as u64;
+        let most = (self.sent.max(self.sent_before) / 2).max(FLOOR);
+        self.credit = (self.credit + bytes as u64 / 2).min(most);
     }
 
-    /// May `seq` (of `bytes`) go again? If so it counts as sent, and the number on the RTX stream is returned.
+    /// May `seq` (of `bytes` on the wire) go again? If so it counts as sent, and the number on the RTX stream is returned.
     pub fn allow(
         &mut self,
         now: Now,
@@ -68,11 +71,10 @@ impl Repairs {
         if entry.0 == seq && entry.1.is_some_and(|sent| now.since(sent) < round_trip) {
             return Err(Refusal::Repeated);
         }
-        let share = (self.sent.max(self.sent_before) / 2).max(FLOOR);
-        if self.repaired + bytes as u64 > share {
+        let Some(credit) = self.credit.checked_sub(bytes as u64) else {
             return Err(Refusal::Share);
-        }
-        self.repaired += bytes as u64;
+        };
+        self.credit = credit;
         *entry = (seq, Some(now));
         let number = self.next;
         self.next = number.next();
@@ -83,7 +85,7 @@ impl Repairs {
         let elapsed = now.since(self.second);
         if elapsed >= SECOND {
             self.sent_before = if elapsed < 2 * SECOND { self.sent } else { 0 };
-            (self.second, self.sent, self.repaired) = (now, 0, 0);
+            (self.second, self.sent) = (now, 0);
         }
     }
 }
@@ -125,7 +127,7 @@ mod tests {
                 }
             }
         }
-        assert!(repaired <= sent / 2, "{repaired} of {sent}");
+        assert!(repaired <= sent / 2 + FLOOR, "{repaired} of {sent}");
         assert!(
             repaired >= sent / 3,
             "{repaired} of {sent}: honest repairs must fit too"

@@ -256,17 +256,79 @@ fn a_keyframe_that_comes_after_its_successor_does_not_rewind_the_picture() {
 }
 
 #[test]
-fn a_picture_of_several_slices_begins_with_the_first_of_them() {
+fn a_picture_begins_with_the_first_of_its_parameter_sets() {
     let mut world = World::new();
     let mut publisher = Client::join(&mut world, 1);
     world.publish_video(&publisher, 1, Codec::H264, &[]);
     let mut source = Source::new(0x1111, 96, 0).mid("p1");
-    for n in 0..3 {
-        publisher.send(&mut world, &mut source, &h264_slice(true, n), n == 2);
-    }
+    publisher.send(&mut world, &mut source, &[0x67, 0x42, 0xe0, 0x1f], false);
+    publisher.send(&mut world, &mut source, &h264_keyframe(), false);
+    publisher.send(&mut world, &mut source, &h264_slice(true, 1), true);
     let mut late = Client::join(&mut world, 2);
     world.subscribe(&late, 1, 1, Some(0));
     assert_eq!(late.media(&mut world).len(), 3);
+}
+
+#[test]
+fn without_parameter_sets_in_band_a_picture_begins_with_its_first_slice() {
+    let mut world = World::new();
+    let mut publisher = Client::join(&mut world, 1);
+    let mut viewer = Client::join(&mut world, 2);
+    world.publish_video(&publisher, 1, Codec::H264, &[]);
+    world.subscribe(&viewer, 1, 1, Some(0));
+    let mut source = Source::new(0x1111, 96, 0).mid("p1");
+    for n in 0..3 {
+        publisher.send(&mut world, &mut source, &h264_slice(true, n), n == 2);
+    }
+    assert!(
+        viewer.media(&mut world).is_empty(),
+        "the first one's parameter sets may still come"
+    );
+    source.timestamp += 3_000;
+    for n in 0..3 {
+        publisher.send(&mut world, &mut source, &h264_slice(true, n), n == 2);
+    }
+    assert_eq!(viewer.media(&mut world).len(), 3);
+}
+
+#[test]
+fn the_very_first_picture_is_whole_even_if_its_slice_comes_before_its_parameter_sets() {
+    let mut world = World::new();
+    let mut publisher = Client::join(&mut world, 1);
+    let mut viewer = Client::join(&mut world, 2);
+    world.publish_video(&publisher, 1, Codec::H264, &[]);
+    world.subscribe(&viewer, 1, 1, Some(0));
+    let mut source = Source::new(0x1111, 96, 0).mid("p1");
+    let sets = source.next(&mut publisher, &h264_keyframe(), false);
+    publisher.send(&mut world, &mut source, &h264_slice(true, 1), true);
+    assert!(viewer.media(&mut world).is_empty());
+    let remote = publisher.remote;
+    world.handle(remote, &sets);
+    let got = viewer.media(&mut world);
+    assert_eq!(
+        got.iter()
+            .map(|(_, payload)| payload.clone())
+            .collect::<Vec<_>>(),
+        [h264_keyframe(), h264_slice(true, 1)]
+    );
+}
+
+#[test]
+fn a_first_picture_whose_parameter_sets_come_late_begins_with_them() {
+    let mut world = World::new();
+    let mut publisher = Client::join(&mut world, 1);
+    world.publish_video(&publisher, 1, Codec::H264, &[]);
+    let mut viewer = Client::join(&mut world, 2);
+    world.subscribe(&viewer, 1, 1, Some(0));
+    let mut source = Source::new(0x1111, 96, 0).mid("p1");
+    let sps = source.next(&mut publisher, &[0x67, 1, 2, 3], false);
+    for n in 0..2 {
+        publisher.send(&mut world, &mut source, &h264_slice(true, n), n == 1);
+        assert!(viewer.media(&mut world).is_empty());
+    }
+    let remote = publisher.remote;
+    world.handle(remote, &sps);
+    assert_eq!(viewer.media(&mut world).len(), 3);
 }
 
 #[test]
