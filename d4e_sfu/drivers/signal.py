@@ -15,7 +15,7 @@ import contextlib
 import logging
 import time
 import zlib
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final
 
 from aiohttp import WSCloseCode, WSMsgType, web
@@ -47,7 +47,8 @@ CLOSE_SECONDS: Final = 2.0
 MAX_LINE: Final = 128 * 1024
 
 _CORS: Final = {
-    # Without these a browser app cannot even read why it was refused. There are no cookies to protect here.
+    # Without these an app of another site cannot even read why it was refused, nor whether `HEAD /` says that we are
+    # back. There are no cookies to protect here.
     "Access-Control-Allow-Origin": "*",
     "Access-Control-Allow-Methods": "OPTIONS, HEAD, GET",
     "Access-Control-Allow-Headers": "*",
@@ -76,8 +77,9 @@ class Signalling:
     def setup(self, app: web.Application) -> None:
         # Clients append to a base URL, and not all of them mind its last slash.
         for path, handler in (("rtc/v1", self._rtc), ("rtc/v1/validate", self._validate), ("rtc{rest:.*}", _absent)):
-            app.router.add_route("GET", "/{slashes:/*}" + path, _with_cors(handler))
-            app.router.add_route("OPTIONS", "/{slashes:/*}" + path, _preflight)
+            app.router.add_route("GET", "/{slashes:/*}" + path, _refusing(handler))
+        app.router.add_route("OPTIONS", "/{path:.*}", _preflight)
+        app.on_response_prepare.append(_add_cors)  # the page, refusals and what does not exist included
 
     @property
     def connections(self) -> int:
@@ -102,7 +104,7 @@ class Signalling:
             timeout=CLOSE_SECONDS,
         )
         if not socket.can_prepare(request):
-            raise web.HTTPNotFound(text="this is a WebSocket endpoint", headers=_CORS)
+            raise web.HTTPNotFound(text="this is a WebSocket endpoint")
         try:
             wrapped = request.query.get("join_request")
             if not wrapped:
@@ -111,7 +113,10 @@ class Signalling:
         except Exception as error:
             self._on_refused(error)
             raise
-        await socket.prepare(request)
+        try:
+            await socket.prepare(request)
+        except ConnectionError:
+            return socket  # he has gone without waiting for our answer
         connection = _Connection(socket, request, self._wall)
         self._connections.add(connection)
         try:
@@ -218,8 +223,13 @@ class _Connection:
                     return
                 if not self._answer_ping(request):
                     sfu.message(participant, request, now=now)
+                # A frame that is here already is read without a turn for anyone else, and there may be hundreds.
+                await asyncio.sleep(0)
             elif frame.type is WSMsgType.PING:
-                await self._socket.pong(frame.data)
+                try:
+                    await self._socket.pong(frame.data)
+                except ConnectionError:
+                    return  # he asked, and has gone
             elif frame.type is WSMsgType.TEXT:
                 # The protocol's JSON form; no client that is in use sends it.
                 self.close(WSCloseCode.UNSUPPORTED_DATA, "binary messages only")
@@ -311,27 +321,28 @@ _URL_SAFE: Final = str.maketrans("-_ ", "+/+")  # a plus sign in a query may arr
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-def _with_cors(handler: _Handler) -> _Handler:
-    """Every answer carries the headers, refusals above all; and a refusal is a status and a sentence, never a trace."""
+def _refusing(handler: _Handler) -> _Handler:
+    """A refusal is a status and a sentence, never a trace."""
 
     async def answer(request: web.Request) -> web.StreamResponse:
         try:
-            response = await handler(request)
+            return await handler(request)
         except ClientError as error:
             detail = f" detail={error.detail!r}" if error.detail else ""
             log.info("join refused status=%d rule=%s%s", error.status, error.rule, detail)
-            headers: Mapping[str, str] = _CORS | ({"Retry-After": "5"} if isinstance(error, Full) else {})
+            headers = {"Retry-After": "5"} if isinstance(error, Full) else {}
             return web.Response(status=error.status, text=str(error), headers=headers)
         except web.HTTPException:
             raise
         except Exception:
             log.exception("join failed")
-            return web.Response(status=500, text=OUR_FAULT, headers=_CORS)
-        if not response.prepared:
-            response.headers.update(_CORS)
-        return response
+            return web.Response(status=500, text=OUR_FAULT)
 
     return answer
+
+
+async def _add_cors(_request: web.Request, response: web.StreamResponse) -> None:
+    response.headers.update(_CORS)
 
 
 async def _absent(request: web.Request) -> web.StreamResponse:
@@ -340,4 +351,4 @@ async def _absent(request: web.Request) -> web.StreamResponse:
 
 
 async def _preflight(request: web.Request) -> web.StreamResponse:
-    return web.Response(status=204, headers=_CORS)
+    return web.Response(status=204)

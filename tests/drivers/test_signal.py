@@ -283,6 +283,15 @@ async def test_a_get_without_upgrade_is_404_and_options_is_answered(house: House
     assert (await house.http.get(PATH, params={}, headers=upgrade(PATH))).status == 400
 
 
+@pytest.mark.parametrize(("method", "path"), [("POST", PATH), ("HEAD", "/"), ("GET", "/settings/regions")])
+async def test_what_does_not_exist_says_so_to_pages_of_other_sites_too(house: House, method: str, path: str) -> None:
+    answer = await house.http.request(method, path)
+    assert answer.status in (404, 405)
+    assert answer.headers["Access-Control-Allow-Origin"] == "*"
+    preflight = await house.http.options(path)
+    assert (preflight.status, preflight.headers["Access-Control-Allow-Origin"]) == (204, "*")
+
+
 def _wrapped(data: bytes, compression: int = 1) -> str:
     message = rtc.WrappedJoinRequest(compression=compression, join_request=data)  # type: ignore[arg-type]
     return base64.urlsafe_b64encode(message.SerializeToString()).decode()
@@ -401,14 +410,59 @@ async def test_unknown_members_are_ignored(house: House, mint: MintToken) -> Non
         assert (await receive(socket)).WhichOneof("message") == "pong"
 
 
+async def test_others_have_a_turn_between_the_messages_of_one_client(
+    house: House, mint: MintToken, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns, seen = 0, []
+    monkeypatch.setattr(house.sfu, "message", lambda *_, **__: seen.append(turns))
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async with await house.socket(mint("an")) as socket:
+        await receive(socket)
+        await receive(socket)
+        for _ in range(20):
+            await socket.send_bytes(rtc.SignalRequest(mute=rtc.MuteTrackRequest()).SerializeToString())
+        await asyncio.gather(asyncio.wait_for(other(), 0.2), return_exceptions=True)
+    assert len(seen) == 20
+    assert len(set(seen)) == 20
+
+
+async def opened(house: House, token: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A connection of which every byte is ours, from the request on."""
+    reader, writer = await asyncio.open_connection(house.http.host, house.http.port, limit=1024)
+    params = "&".join(f"{key}={value}" for key, value in query(token).items())
+    headers = "".join(f"{key}: {value}\r\n" for key, value in upgrade(PATH).items())
+    writer.write(f"GET {PATH}?{params} HTTP/1.1\r\nHost: x\r\n{headers}\r\n".encode())
+    return reader, writer
+
+
+@pytest.mark.parametrize("when", ["before the answer", "after pings"])
+async def test_who_goes_without_a_word_leaves_no_trace(
+    house: House, mint: MintToken, caplog: pytest.LogCaptureFixture, when: str
+) -> None:
+    # Which comes first, the request's turn or the news that he has gone, is up to the loop: so several times.
+    for _ in range(20):
+        reader, writer = await opened(house, mint("an"))
+        if when == "after pings":
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"\x89\x80\0\0\0\0" * 50)  # RFC 6455 §5.5.2: empty, masked
+        writer.transport.abort()
+        await asyncio.sleep(0.01)
+    await asyncio.wait_for(house.signalling.closed(), 5)
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert not house.sfu.rooms or house.sfu.rooms["ward"].participants == {}
+
+
 async def test_a_client_that_does_not_read_is_cut_off(
     house: House, mint: MintToken, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(signal, "CLOSE_SECONDS", 0.2)
-    reader, writer = await asyncio.open_connection(house.http.host, house.http.port, limit=1024)
-    params = "&".join(f"{key}={value}" for key, value in query(mint("an")).items())
-    headers = "".join(f"{key}: {value}\r\n" for key, value in upgrade(PATH).items())
-    writer.write(f"GET {PATH}?{params} HTTP/1.1\r\nHost: x\r\n{headers}\r\n".encode())
+    reader, writer = await opened(house, mint("an"))
     await reader.readuntil(b"\r\n\r\n")
     (participant,) = house.sfu.rooms["ward"].participants.values()
     update = rtc.SignalResponse(
