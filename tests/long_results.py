@@ -9,15 +9,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from benchmarks.results import FOLDER, commit, machine
-from tests.acceptance import junit, python_id
+from tests.acceptance import Outcome, junit, python_id
 
 
 def main(path: str) -> None:
     kept = FOLDER / "test-long.json"
     rows = {row["name"]: row for row in json.loads(kept.read_text())} if kept.exists() else {}
     facts = {"machine": machine(), "commit": commit(), "at": datetime.now(UTC).isoformat(timespec="seconds")}
+    tests: dict[str, list[Outcome]] = {}
     for name, outcome in junit(Path(path), python_id).items():
-        rows[name] = {"name": name, "outcome": outcome.value, **facts}
+        tests.setdefault(name.partition("[")[0], []).append(outcome)
+    for name, outcomes in tests.items():
+        # The worst of its seeds and cases speaks for a test.
+        worst = max(outcomes, key=[Outcome.PASSED, Outcome.SKIPPED, Outcome.FAILED].index)
+        rows[name] = {"name": name, "outcome": worst.value, "cases": len(outcomes), **facts}
     FOLDER.mkdir(parents=True, exist_ok=True)
     kept.write_text(json.dumps([rows[name] for name in sorted(rows)], indent=1) + "\n")
     print(f"{kept}: {len(rows)} long tests")

@@ -215,7 +215,9 @@ def test_a_second_start_keeps_the_key_so_that_old_links_still_join(tmp_path: Pat
 async def test_the_wheel_holds_what_it_should_and_runs_alone(tmp_path: Path) -> None:
     maturin = Path(sys.executable).with_name("maturin")
     build = await asyncio.create_subprocess_exec(
-        *(str(maturin), "build", "--release", "--locked", "--quiet", "--out", str(tmp_path)), cwd=TOP
+        *(str(maturin), "build", "--release", "--locked", "--quiet"),
+        *("--interpreter", sys.executable, "--out", str(tmp_path)),
+        cwd=TOP,
     )
     assert await build.wait() == 0
     (wheel,) = tmp_path.glob("*.whl")
