@@ -14,7 +14,7 @@ from tests.acceptance import Outcome, junit, python_id
 
 def main(path: str) -> None:
     kept = FOLDER / "test-long.json"
-    rows = {row["name"]: row for row in json.loads(kept.read_text())} if kept.exists() else {}
+    rows: dict[str, dict[str, object]] = {}
     facts = {"machine": machine(), "commit": commit(), "at": datetime.now(UTC).isoformat(timespec="seconds")}
     tests: dict[str, list[Outcome]] = {}
     for name, outcome in junit(Path(path), python_id).items():
