@@ -33,7 +33,7 @@ HOLD = 0.05  # s of CPU: for no longer may one message keep the others waiting
 # A neighbour on the same core makes the same work dearer, never cheaper: the best of so many counts.
 TRIES = 5
 # And where even an honest megabyte is over it, the machine is at fault: then hostility must not cost much more.
-HONEST = 1.5
+HONEST = 2.0
 PATHS = ["/rtc/v1", "/rtc/v1/validate"]
 NOT_ACCEPTED = "The token is not accepted."
 
