@@ -78,7 +78,7 @@ class Signalling:
         # Clients append to a base URL, and not all of them mind its last slash.
         for path, handler in (("rtc/v1", self._rtc), ("rtc/v1/validate", self._validate), ("rtc{rest:.*}", _absent)):
             app.router.add_route("GET", "/{slashes:/*}" + path, _refusing(handler))
-        app.router.add_route("OPTIONS", "/{path:.*}", _preflight)
+        app.router.add_route("OPTIONS", "/{path:[^:]*}", _preflight)
         app.on_response_prepare.append(_add_cors)  # the page, refusals and what does not exist included
 
     @property
@@ -116,7 +116,7 @@ class Signalling:
         try:
             await socket.prepare(request)
         except ConnectionError:
-            return socket  # he has gone without waiting for our answer
+            return web.Response()  # he has gone without waiting for our answer, and this one gets nowhere
         connection = _Connection(socket, request, self._wall)
         self._connections.add(connection)
         try:

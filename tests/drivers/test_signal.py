@@ -458,6 +458,26 @@ async def test_who_goes_without_a_word_leaves_no_trace(
     assert not house.sfu.rooms or house.sfu.rooms["ward"].participants == {}
 
 
+async def test_who_goes_while_his_opening_is_answered_leaves_no_trace(
+    house: House, mint: MintToken, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare, times = web.WebSocketResponse.prepare, []
+
+    async def too_late(self: web.WebSocketResponse, request: web.Request) -> object:
+        times.append(request)
+        assert request.transport is not None
+        request.transport.abort()
+        return await prepare(self, request)
+
+    monkeypatch.setattr(web.WebSocketResponse, "prepare", too_late)
+    reader, writer = await opened(house, mint("an"))
+    assert await reader.read() == b""
+    writer.close()
+    await asyncio.sleep(0.01)
+    assert len(times) == 1, "what has failed must not be answered with"
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
 async def test_a_client_that_does_not_read_is_cut_off(
     house: House, mint: MintToken, monkeypatch: pytest.MonkeyPatch
 ) -> None:
