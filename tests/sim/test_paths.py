@@ -1,0 +1,76 @@
+"""Addresses that change and addresses that are dead, in virtual time: media follows the path that was proven."""
+
+from __future__ import annotations
+
+import pytest
+
+from d4e_sfu._engine import Event
+from tests.lab.virtual import Lab
+from tests.sim.scene import CAMERA, DEAD, DELAY, FPS, GOOD, ROUND_TRIP, SEEDS, SMALL, VOICE
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_subscriber_whose_address_changes_goes_on_where_he_was(seed: int) -> None:
+    lab = Lab(seed)
+    alice, bob = lab.join("alice", publish=[SMALL]), lab.join("bob", publish=[VOICE])
+    lab.run(5 + lab.chance.random())
+    paths, section, before = len(lab.occurrences(Event.PathChanged)), bob.section_of(alice), bob.received(alice)
+    assert bob.participant is not None
+    bob.move()
+    moved = lab.now
+    lab.until(lambda: bob.received(alice).frames > before.frames, within=0.5)
+    (at, event), *more = lab.occurrences(Event.PathChanged)[paths:]
+    assert not more
+    assert (event.transport, event.remote) == (bob.participant.transport, bob.address)
+    assert at - moved <= ROUND_TRIP + DELAY, "his check, its answer, and the voice that he sends anyway"
+    lab.run(5)
+    got = bob.received(alice)
+    assert got.seam_total == got.undecodable == got.corrupt == got.freezes == 0
+    assert got.frames >= before.frames + 5 * FPS
+    assert bob.section_of(alice) == section
+    assert lab.tables == (2, 2, 2)
+    assert alice.received(bob, "microphone").last_frame >= lab.now - 0.1  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_publisher_whose_address_changes_is_seen_without_a_freeze(seed: int) -> None:
+    lab = Lab(seed)
+    alice, bob = lab.join("alice", publish=[CAMERA]), lab.join("bob")
+    lab.run(5 + lab.chance.random())
+    for _ in range(3):
+        alice.move()
+        lab.run(2)
+    got = bob.received(alice)
+    assert got.flawless
+    moves = [event for _, event in lab.occurrences(Event.PathChanged) if event.remote == alice.address]
+    assert len(moves) == 1
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_of_two_server_addresses_the_living_one_is_used(seed: int) -> None:
+    lab = Lab(seed, addresses=2)
+    alice, bob = lab.join("alice", publish=[SMALL]), lab.join("bob")
+    dead, living = lab.servers if seed % 2 else reversed(lab.servers)
+    for person in (alice, bob):
+        lab.network.set(person.address, dead, DEAD)
+        lab.network.set(dead, person.address, DEAD)
+    lab.until(lambda: bob.received(alice).frames, within=1)
+    lab.run(3)
+    assert {event.local for _, event in lab.occurrences(Event.PathChanged)} == {living}
+    assert {person.stats["selected"] for person in (alice, bob)} == {living}
+    assert bob.received(alice).flawless
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_answers_leave_from_the_address_that_was_asked(seed: int) -> None:
+    lab = Lab(seed, addresses=3, link=GOOD)
+    people = [lab.join(f"person {n}", publish=[SMALL]) for n in range(3)]
+    for person, own in zip(people, lab.servers, strict=True):
+        for server in lab.servers:
+            if server != own:
+                lab.network.set(person.address, server, DEAD)
+    lab.run(4)
+    assert [person.stats["selected"] for person in people] == lab.servers
+    for person in people:
+        assert all(person.received(other).flawless for other in people if other is not person)
+        assert person.stats["ice_errors"] == 0
