@@ -7,7 +7,7 @@
 //! | none | none | paused |
 //! | t | none | waiting for a keyframe of t |
 //! | t | t | forwarding t |
-//! | t | c ≠ t | forwarding c, until a keyframe of t comes |
+//! | t | c ≠ t | forwarding c, until a keyframe of t is here as a whole and a frame of c has ended |
 
 pub mod numbering;
 pub mod repair;
@@ -42,7 +42,7 @@ pub struct Rewrite {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     Forward(Rewrite),
-    /// The gate is closed for `current`, and this packet opens it: begin here.
+    /// Nothing is forwarded yet, and this packet opens the gate: begin here.
     Start,
     Drop(DropReason),
 }
@@ -72,6 +72,8 @@ pub struct Subscription {
     pub told: Option<u8>,
     wanted: Option<u8>,
     target: Option<u8>,
+    /// Since when it is the target.
+    aimed: Now,
     current: Option<u8>,
     wanted_temporal: u8,
     temporal: u8,
@@ -84,6 +86,8 @@ pub struct Subscription {
 /// The newest packet sent, as the subscriber saw it.
 #[derive(Clone, Copy, Debug)]
 struct Last {
+    /// It ended a frame.
+    marker: bool,
     timestamp: Timestamp,
     arrival: Now,
     picture_id: Option<u16>,
@@ -117,6 +121,7 @@ impl Subscription {
             told: None,
             wanted: spec.spatial,
             target: None,
+            aimed: Now(0),
             current: None,
             wanted_temporal: spec.temporal,
             temporal: spec.temporal,
@@ -155,9 +160,9 @@ impl Subscription {
     }
 
     /// The best encoding that the publication has now for what is wanted. The one in use goes on until its keyframe comes.
-    pub fn aim(&mut self, best: u8) {
-        if self.wanted.is_some() {
-            self.target = Some(best);
+    pub fn aim(&mut self, now: Now, best: u8) {
+        if self.wanted.is_some() && self.target != Some(best) {
+            (self.target, self.aimed) = (Some(best), now);
         }
     }
 
@@ -177,18 +182,25 @@ impl Subscription {
         match self.numbering.place(encoding, packet.seq) {
             Place::Reserved(run) if packet.seq >= epoch => Verdict::Forward(reserved(&run, packet)),
             Place::Ahead if self.current == Some(encoding) => self.ahead(packet),
-            _ if opens && self.current != Some(encoding) => Verdict::Start,
+            _ if opens && self.current.is_none() => Verdict::Start,
             _ if self.current == Some(encoding) => Verdict::Drop(DropReason::Late),
             _ if self.target == Some(encoding) => Verdict::Drop(DropReason::AwaitingKeyframe),
             _ => Verdict::Drop(DropReason::OtherLayer),
         }
     }
 
-    /// May a picture that is already in the cache be shown from `seq` on? Only to one who sees nothing now, and only if
-    /// nothing from there on has been sent to him before.
+    /// May a picture that starts at `seq` and has been coming `since` then be shown? Nothing of it may have been sent before.
+    /// One who sees something that lives is shown no picture from before he asked: that would turn back time.
     #[must_use]
-    pub fn may_start_from(&self, encoding: u8, seq: ExtSeq) -> bool {
-        self.current.is_none() && self.numbering.is_new(encoding, seq)
+    pub fn may_show(&self, encoding: u8, seq: ExtSeq, since: Now, alive: bool) -> bool {
+        (self.current.is_none() || !alive || since >= self.aimed)
+            && self.numbering.is_new(encoding, seq)
+    }
+
+    /// The last packet sent ended a frame: nobody misses the rest of it when another encoding takes over.
+    #[must_use]
+    pub fn at_frame_end(&self) -> bool {
+        self.last.is_none_or(|last| last.marker)
     }
 
     /// Begins to forward `encoding` with `packet`: the switch. The packet itself is then decided like any other.
@@ -277,6 +289,7 @@ impl Subscription {
             filler: false,
         };
         self.last = Some(Last {
+            marker: packet.marker,
             timestamp: rewrite.timestamp,
             arrival: packet.arrival,
             picture_id: rewrite.picture_id,

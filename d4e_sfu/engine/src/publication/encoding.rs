@@ -38,7 +38,7 @@ pub struct Encoding {
     reported: Option<Now>,
     pub keyframes: KeyframeRequests,
     /// Where the latest keyframe starts.
-    picture: Option<(ExtSeq, Timestamp)>,
+    picture: Option<Picture>,
     heard: Now,
     codec: Codec,
     cache_bytes: usize,
@@ -48,6 +48,18 @@ pub struct Encoding {
     first_idr: Option<Timestamp>,
     /// VP8: picture ids of 7 bits, continued in 15.
     picture_id: Option<u16>,
+}
+
+/// The latest keyframe, as far as it is here.
+#[derive(Clone, Copy, Debug)]
+pub struct Picture {
+    pub seq: ExtSeq,
+    /// When its first packet came.
+    pub since: Now,
+    /// All of it is here, up to `checked`.
+    pub whole: bool,
+    timestamp: Timestamp,
+    checked: ExtSeq,
 }
 
 pub struct Accepted {
@@ -140,7 +152,7 @@ impl Encoding {
             payload
         };
         if keyframe_start && self.codec != Codec::Opus {
-            self.keyframe(seq, incoming.timestamp);
+            self.keyframe(now, seq, incoming.timestamp);
         }
         let (packets, bytes) = (
             if self.codec == Codec::Opus {
@@ -164,6 +176,7 @@ impl Encoding {
                 },
                 payload,
             );
+        self.complete();
         Ok(Accepted {
             seq,
             repaired,
@@ -201,23 +214,51 @@ impl Encoding {
         false
     }
 
-    /// Where a late joiner can start at once: the latest keyframe, if its first packet is here and not too old.
+    /// Where a viewer can start: the latest keyframe, if its first packet is here and not too old.
     #[must_use]
-    pub fn picture(&self, now: Now) -> Option<ExtSeq> {
-        let (seq, _) = self.picture?;
-        self.cache.as_ref()?.recent(now, seq).map(|_| seq)
+    pub fn picture(&self, now: Now) -> Option<Picture> {
+        let picture = self.picture?;
+        self.cache
+            .as_ref()?
+            .recent(now, picture.seq)
+            .map(|_| picture)
     }
 
     /// Something on the way: what a viewer who waits can expect.
-    fn keyframe(&mut self, seq: ExtSeq, timestamp: Timestamp) {
+    fn keyframe(&mut self, now: Now, seq: ExtSeq, timestamp: Timestamp) {
         self.keyframes.arrived();
+        let new = Picture {
+            seq,
+            since: now,
+            whole: false,
+            timestamp,
+            checked: seq,
+        };
         self.picture = Some(match self.picture {
             // Several packets of one picture say that it starts here, in any order: the first one counts.
-            Some((before, same)) if same == timestamp => (before.min(seq), timestamp),
+            Some(before) if before.timestamp == timestamp => Picture {
+                seq: before.seq.min(seq),
+                checked: before.seq.min(seq),
+                ..before
+            },
             // A keyframe older than the latest one, repaired late.
-            Some(before) if before.0 > seq => before,
-            _ => (seq, timestamp),
+            Some(before) if before.seq > seq => before,
+            _ => new,
         });
+    }
+
+    /// Follows the latest keyframe's packets as far as they are here: it ends with the marker, or where another begins.
+    fn complete(&mut self) {
+        let (Some(picture), Some(cache)) = (&mut self.picture, &self.cache) else {
+            return;
+        };
+        while !picture.whole {
+            let Some((packet, _)) = cache.get(picture.checked) else {
+                return;
+            };
+            picture.whole = packet.marker || packet.timestamp != picture.timestamp;
+            picture.checked = picture.checked.next();
+        }
     }
 
     /// What the payload is, and whether a decoder may start at it; `None` when it breaks its format's rules.

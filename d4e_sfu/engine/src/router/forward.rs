@@ -1,6 +1,8 @@
 //! From the cache to the subscribers: the second half of the media path, and the hottest loop here. Subscriber by
 //! subscriber, so that the packets of a frame to one address lie side by side in the send slots.
 
+use std::time::Duration;
+
 use super::Router;
 use super::counters::{Counters, Kind};
 use crate::api::{Event, Extension};
@@ -8,6 +10,7 @@ use crate::cache::{Facts, Packet};
 use crate::now::Now;
 use crate::outlet::Outlet;
 use crate::publication::Publication;
+use crate::publication::encoding::Picture;
 use crate::subscription::{Rewrite, Subscription, Verdict};
 use crate::transport::{ExtensionIds, OUR_SSRC, Sending};
 use crate::wire::codec::vp8;
@@ -18,6 +21,9 @@ use crate::wire::seq::{ExtSeq, SeqNo};
 
 /// Missing packets asked for in one NACK: fits a datagram even when no two are neighbours.
 const NACKS_AT_ONCE: usize = 128;
+
+/// A frame that has not ended after this time has lost its end.
+const FRAME_END_PATIENCE: Duration = Duration::from_millis(200);
 
 impl Router {
     /// Offers what has come since the last time to every subscription, then asks publishers for what is missing.
@@ -35,7 +41,7 @@ impl Router {
                     continue;
                 };
                 if let (true, Some(wanted)) = (unsettled, subscription.wanted()) {
-                    subscription.aim(publication.best(wanted));
+                    subscription.aim(now, publication.best(wanted));
                 }
                 let transport = self.transports.get_mut(subscription.transport);
                 if let Some(sending) = transport.and_then(|transport| transport.sending()) {
@@ -50,7 +56,9 @@ impl Router {
                     }
                     .run();
                     if let (true, Some(awaited)) = (video, subscription.awaits()) {
-                        publication.encodings[usize::from(awaited)].keyframes.want();
+                        if coming(now, publication, subscription, awaited).is_none() {
+                            publication.encodings[usize::from(awaited)].keyframes.want();
+                        }
                     }
                 } else {
                     for _ in &publication.fresh {
@@ -118,20 +126,29 @@ impl<O: Outlet> Delivery<'_, O> {
                 Verdict::Start => caught_up = self.start(fresh.encoding, fresh.seq),
                 Verdict::Drop(reason) => self.counters.drops.count(reason),
             }
+            caught_up = self.switch().or(caught_up);
         }
-        if let Some(target) = self.subscription.awaits() {
-            // A late joiner need not wait for a keyframe that has just gone by.
-            let picture = publication.encodings[usize::from(target)].picture(self.now);
-            if let Some(seq) = picture.filter(|&seq| self.subscription.may_start_from(target, seq))
-            {
-                self.counters.pictures_from_cache += 1;
-                self.start(target, seq);
-            }
-        }
+        self.switch();
         self.report();
     }
 
-    /// The switch: from the keyframe that starts at `seq` to the newest packet there is. In order that is the one packet;
+    /// Takes up the encoding that is waited for, if it can be seamless now. Who sees nothing is shown what there is of the picture, be it
+    /// from the cache; who sees another encoding goes on seeing it until the new picture is whole and the old one has ended.
+    fn switch(&mut self) -> Option<(u8, ExtSeq)> {
+        let target = self.subscription.awaits()?;
+        let picture = coming(self.now, self.publication, self.subscription, target)?;
+        if self.subscription.current().is_none() {
+            self.counters.pictures_from_cache += u64::from(picture.since < self.now);
+        } else if !picture.whole
+            || !(self.subscription.at_frame_end()
+                || self.now.since(picture.since) > FRAME_END_PATIENCE)
+        {
+            return None;
+        }
+        self.start(target, picture.seq)
+    }
+
+    /// The switch itself: from the keyframe that starts at `seq` to the newest packet there is. In order that is the one packet;
     /// when the keyframe's start was repaired late, or is a joiner's, the rest waits in the cache.
     fn start(&mut self, encoding: u8, seq: ExtSeq) -> Option<(u8, ExtSeq)> {
         let row = &self.publication.encodings[usize::from(encoding)];
@@ -222,6 +239,22 @@ impl<O: Outlet> Delivery<'_, O> {
             self.counters.sent(Kind::Rtcp, len);
         }
     }
+}
+
+/// The picture of `target`, whole or not yet, with which this subscription will go on.
+fn coming(
+    now: Now,
+    publication: &Publication,
+    subscription: &Subscription,
+    target: u8,
+) -> Option<Picture> {
+    let alive = subscription
+        .current()
+        .is_some_and(|current| publication.encodings[usize::from(current)].active);
+    let picture = publication.encodings[usize::from(target)].picture(now)?;
+    subscription
+        .may_show(target, picture.seq, picture.since, alive)
+        .then_some(picture)
 }
 
 /// What a packet is called where it goes.

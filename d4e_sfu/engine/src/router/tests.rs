@@ -6,6 +6,8 @@ mod ice;
 mod keyframes;
 mod media;
 mod repair;
+mod seams;
+mod simulcast;
 mod switching;
 
 pub(super) use self::client::{Client, Got, World, h264_keyframe, h264_slice, opus, vp8};

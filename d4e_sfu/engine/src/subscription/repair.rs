@@ -8,8 +8,8 @@ use crate::wire::seq::{ExtSeq, SeqNo};
 
 /// Remembered retransmissions; more than can be in flight within a round trip at any sane rate.
 const REMEMBERED: usize = 256;
-/// What may be saved up on a stream of any rate: three packets.
-const FLOOR: u64 = 4_000;
+/// What may be saved up on a stream of any rate: seven packets, for a first keyframe that is hit.
+const FLOOR: u64 = 8_000;
 const SECOND: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
