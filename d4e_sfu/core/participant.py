@@ -40,6 +40,17 @@ OFFER_BURST: Final = 40
 HELD_SECONDS: Final = 5.0
 HELD_BYTES: Final = 256 * 1024
 
+# What a change of one participant costs is told to everyone, so it is his allowance: beyond it the others hear of
+# several changes at once, twice a second. Less at once than what may wait for a slow reader; some 200 ordinary changes.
+TOLD_BYTES_PER_SECOND: Final = 32 * 1024
+TOLD_BURST: Final = 128 * 1024
+# A new permission may change the subscriptions of everyone.
+PERMISSIONS_PER_SECOND: Final = 2
+PERMISSION_BURST: Final = 10
+
+# A client may remember a stream that has ended; not for ever, and nor do we.
+MAX_RETIRED_SSRCS: Final = 1024
+
 # A client may subscribe before it (or we) heard of the publication; such a wish lasts a minute.
 WISH_SECONDS: Final = 60.0
 MAX_WISHES: Final = 256
@@ -127,8 +138,10 @@ class Participant:
         "negotiation",
         "offers",
         "permission",
+        "permissions",
         "publications",
         "remote",
+        "retired_ssrcs",
         "rights",
         "room",
         "sections",
@@ -136,7 +149,11 @@ class Participant:
         "ssrcs",
         "state",
         "subscriptions",
+        "telling",
         "transport",
+        "unapplied",
+        "untold",
+        "untold_himself",
         "version",
         "wishes",
     )
@@ -178,8 +195,14 @@ class Participant:
         self.wishes: dict[str, float] = {}  # sids subscribed to before they exist, with the time of it
         self.publications: dict[str, Publication] = {}  # by sid, in order of add_track
         self.subscriptions: dict[str, Subscription] = {}  # by the publication's sid, in order of subscribing
-        self.ssrcs: set[int] = set()  # of the streams that he receives or has received
-        self.sections = SectionsRequirement()
+        self.ssrcs: set[int] = set()  # of the streams that he receives or has lately received
+        self.retired_ssrcs: collections.deque[int] = collections.deque()
+        self.telling = Allowance(rate=TOLD_BYTES_PER_SECOND, burst=TOLD_BURST, now=now)
+        self.untold = False  # he has changed, and the others hear of it at the next tick
+        self.untold_himself = False  # and so does he
+        self.permissions = Allowance(rate=PERMISSIONS_PER_SECOND, burst=PERMISSION_BURST, now=now)
+        self.unapplied = False  # his permission has changed, and holds from the next tick
+        self.sections = SectionsRequirement(now=now)
         self.offers = Allowance(rate=OFFERS_PER_SECOND, burst=OFFER_BURST, now=now)
         self.data_ready: set[DataKind] = set()
         self.last_sequence = 0
@@ -211,6 +234,12 @@ class Participant:
         if client is not None:
             client.send(leave(reason, action))
             client.close(code, sentence)
+
+    def retire(self, subscription: Subscription) -> None:
+        """It is over; its streams keep their numbers for a while."""
+        self.retired_ssrcs.extend((subscription.ssrc, subscription.rtx_ssrc))
+        while len(self.retired_ssrcs) > MAX_RETIRED_SSRCS:
+            self.ssrcs.discard(self.retired_ssrcs.popleft())
 
     def wish(self, sid: str, *, now: float) -> None:
         """Remember that he wants a publication that does not exist yet."""
@@ -295,24 +324,34 @@ class SectionsRequirement:
 
     At most one request is outstanding. It is repeated after `PATIENCE` without an offer that helped, `TRIES` times;
     then only the next placement or a new want starts it again. Without this bound, a client that ignores us would be
-    asked for ever.
+    asked for ever. And each request costs the client an offer, of which it may make `OFFERS_PER_SECOND`: we ask for
+    fewer, or others who come and go in a hurry would make it break that rule.
     """
 
     PATIENCE: Final = 2.0  # s; a client answers within two round trips and some tens of ms
     TRIES: Final = 5
+    PER_SECOND: Final = OFFERS_PER_SECOND / 2
+    BURST: Final = OFFER_BURST / 2
 
-    __slots__ = ("asked_at", "tries")
+    __slots__ = ("_allowance", "asked_at", "deferred", "tries")
 
-    def __init__(self) -> None:
+    def __init__(self, *, now: float) -> None:
+        self._allowance = Allowance(rate=self.PER_SECOND, burst=self.BURST, now=now)
         self.asked_at: float | None = None
+        self.deferred = False  # asked too often for now: at the next tick
         self.tries = 0
 
     def may_ask(self, *, now: float) -> bool:
         return self.tries < self.TRIES and (self.asked_at is None or now - self.asked_at >= self.PATIENCE)
 
-    def asked(self, *, now: float) -> None:
+    def ask(self, *, now: float) -> bool:
+        """The request goes out; or, if False, it waits."""
+        self.deferred = not self._allowance.take(now=now)
+        if self.deferred:
+            return False
         self.asked_at = now
         self.tries += 1
+        return True
 
     def helped(self) -> None:
         """An offer placed something, or nothing is missing."""

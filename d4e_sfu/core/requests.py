@@ -111,7 +111,7 @@ def mute(participant: Participant, request: rtc.MuteTrackRequest, *, ids: Ids, n
         _respond(participant, Reason.NOT_FOUND, mute=request)
     elif publication.info.muted != request.muted:
         publication.info.muted = request.muted
-        _tell_if_bound(publication)
+        _tell_if_bound(publication, now=now)
 
 
 def subscription(participant: Participant, request: rtc.UpdateSubscription, *, ids: Ids, now: float) -> None:
@@ -138,7 +138,10 @@ def subscription_permission(
     participant: Participant, request: rtc.SubscriptionPermission, *, ids: Ids, now: float
 ) -> None:
     participant.permission = Permission(request)
-    participant.room.apply_permissions(participant, now=now)
+    if participant.permissions.take(now=now):
+        participant.room.apply_permissions(participant, now=now)
+    else:
+        participant.unapplied = True
 
 
 def update_metadata(participant: Participant, request: rtc.UpdateParticipantMetadata, *, ids: Ids, now: float) -> None:
@@ -157,7 +160,7 @@ def update_metadata(participant: Participant, request: rtc.UpdateParticipantMeta
     participant.changed()
     if participant.client_can.protocol >= 15:
         _respond(participant, Reason.OK, request_id=request.request_id, update_metadata=request)
-    participant.room.tell_others(participant, himself=True)
+    participant.room.tell_others(participant, himself=True, now=now)
 
 
 def fits(name: str, metadata: str, attributes: Mapping[str, str]) -> bool:
@@ -174,7 +177,7 @@ def update_audio_track(participant: Participant, request: rtc.UpdateLocalAudioTr
         return
     del publication.info.audio_features[:]
     publication.info.audio_features.extend(request.features[:16])
-    _tell_if_bound(publication)
+    _tell_if_bound(publication, now=now)
 
 
 def update_video_track(participant: Participant, request: rtc.UpdateLocalVideoTrack, *, ids: Ids, now: float) -> None:
@@ -185,7 +188,7 @@ def update_video_track(participant: Participant, request: rtc.UpdateLocalVideoTr
         _respond(participant, Reason.INVALID_REQUEST, update_video_track=request)
     else:
         publication.resize(request.width, request.height)
-        _tell_if_bound(publication)
+        _tell_if_bound(publication, now=now)
 
 
 def leave(participant: Participant, request: rtc.LeaveRequest, *, ids: Ids, now: float) -> None:
@@ -217,10 +220,10 @@ def _respond(
     )
 
 
-def _tell_if_bound(publication: Publication) -> None:
+def _tell_if_bound(publication: Publication, *, now: float) -> None:
     if publication.state is PublicationState.BOUND:
         publication.publisher.changed()
-        publication.publisher.room.tell_others(publication.publisher)
+        publication.publisher.room.tell_others(publication.publisher, now=now)
 
 
 # Left out, and ignored: `answer` and `trickle` (we are ICE-lite and need no candidate of theirs), `update_layers`

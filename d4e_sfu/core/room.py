@@ -104,7 +104,7 @@ class Room:
             other.info() for other in self._others(participant) if not other.rights.hidden
         )
         participant.send(rtc.SignalResponse(join=join_response))
-        self.tell_others(participant)
+        self.tell_others(participant, now=now)
         self._announcer.announce("participant_joined", {"room": self.sid, "participant": participant.sid})
         if participant.client_can.auto_subscribe:
             for other in self._others(participant):
@@ -140,14 +140,20 @@ class Room:
         if participant.state is State.JOINED:
             participant.become(State.ACTIVE)
             participant.changed()
-            self.tell_others(participant)
+            self.tell_others(participant, now=now)
             self._announcer.announce(
                 "participant_active",
                 {"room": self.sid, "participant": participant.sid, "seconds": now - participant.joined_at},
             )
 
     def tick(self, *, now: float) -> None:
-        """Tell everyone the new counts, now and then: each change at once would be a message per join and person."""
+        """What was put off; and the new counts, now and then: at once they would be a message per join and person."""
+        for participant in self.participants.values():
+            if participant.unapplied:
+                participant.unapplied = False
+                self.apply_permissions(participant, now=now)
+            if participant.untold or participant.untold_himself:
+                self.tell_others(participant, himself=participant.untold_himself, at_once=True, now=now)
         info = self.info()
         counts = (info.num_participants, info.num_publishers)
         if counts == self._told or now - self._told_at < COUNTS_SECONDS:
@@ -162,9 +168,20 @@ class Room:
         if participant.transport is not None:
             self.worker.engine.submit([Command.SetSignalLost(participant.transport, True)])
 
-    def tell_others(self, participant: Participant, *, himself: bool = False) -> None:
-        """His current information to everyone else, and to himself where it changes what he knows of himself."""
+    def tell_others(
+        self, participant: Participant, *, himself: bool = False, at_once: bool = False, now: float
+    ) -> None:
+        """His current information to everyone else, and to himself where it changes what he knows of himself.
+
+        If he changes too much it waits for the next tick, unless it is to be told `at_once`.
+        """
         update = rtc.SignalResponse(update=rtc.ParticipantUpdate(participants=[participant.info()]))
+        if not participant.telling.take(now=now, amount=update.ByteSize()) and not at_once:
+            participant.untold = True
+            participant.untold_himself |= himself
+            return
+        himself |= participant.untold_himself
+        participant.untold = participant.untold_himself = False
         self._tell(self._others(participant), update, of=participant)
         if himself:
             participant.send(update)
@@ -174,8 +191,11 @@ class Room:
         self._end(old)
         del self.participants[old.identity]
         old.hang_up(Reason.DUPLICATE_IDENTITY, Action.DISCONNECT)
-        # To clients that know replacement, the new sid says it all; the others need to hear of the end first.
-        elders = [each for each in self._others(by) if each.client_can.protocol < REPLACES_BY_IDENTITY]
+        # To clients that know replacement, the new sid says it all, if they hear of it; the others need to hear of the
+        # end first.
+        elders = [
+            each for each in self._others(by) if by.rights.hidden or each.client_can.protocol < REPLACES_BY_IDENTITY
+        ]
         self._tell(elders, self._departure(old, Reason.DUPLICATE_IDENTITY), of=old)
         self._announcer.announce(
             "participant_left", {"room": self.sid, "participant": old.sid, "reason": "duplicate_identity"}
@@ -215,11 +235,11 @@ class Room:
         """`add_track`: the publisher has announced it, an offer will carry it."""
         publication.publisher.publications[publication.sid] = publication
 
-    def unpublish(self, publication: Publication) -> None:
+    def unpublish(self, publication: Publication, *, now: float) -> None:
         """The publisher has ended it."""
         self._remove_publication(publication)
         publication.publisher.changed()
-        self.tell_others(publication.publisher)
+        self.tell_others(publication.publisher, now=now)
 
     def _publish(self, publication: Publication, *, now: float) -> None:
         """An offer has carried it: the engine takes its packets, the others hear of it and subscribe."""
@@ -228,7 +248,7 @@ class Room:
         assert publication.spec is not None
         self.worker.engine.submit([Command.AddPublication(publication.id, publisher.transport, publication.spec)])
         publisher.changed()
-        self.tell_others(publisher)
+        self.tell_others(publisher, at_once=True, now=now)  # before any answer carries it
         for other in self._others(publisher):
             wished = publication.sid in other.wishes
             other.wishes.pop(publication.sid, None)
@@ -237,9 +257,11 @@ class Room:
 
     def _remove_publication(self, publication: Publication) -> None:
         for participant in self.participants.values():
+            participant.forbidden.discard(publication.sid)
             subscription = participant.subscriptions.pop(publication.sid, None)
             if subscription is not None:
                 self._stop_forwarding(subscription)
+                participant.retire(subscription)
         del publication.publisher.publications[publication.sid]
         if publication.state is PublicationState.BOUND:
             self.worker.engine.submit([Command.RemovePublication(publication.id)])
@@ -269,6 +291,7 @@ class Room:
             return
         carried = subscription.mid is not None
         self._stop_forwarding(subscription)
+        participant.retire(subscription)
         if carried and participant.sections.may_ask(now=now):
             # His browser takes the picture away when its section is answered `inactive`: ask for an offer as it is.
             self._ask_for_sections(participant, (0, 0), now=now)
@@ -371,14 +394,16 @@ class Room:
         if participant.remote is None or participant.negotiation is None:
             return  # his first offer is on its way
         waiting = any(subscription.mid is None for subscription in participant.subscriptions.values())
-        if waiting and participant.sections.may_ask(now=now):
+        if (waiting or participant.sections.deferred) and participant.sections.may_ask(now=now):
             missing = participant.negotiation.missing(self._all_outgoing(participant))
+            participant.sections.deferred = missing is not None
             if missing is not None:
                 self._ask_for_sections(participant, missing, now=now)
 
     def _ask_for_sections(self, participant: Participant, missing: tuple[int, int], *, now: float) -> None:
         audios, videos = missing
-        participant.sections.asked(now=now)
+        if not participant.sections.ask(now=now):
+            return
         participant.send(
             rtc.SignalResponse(
                 media_sections_requirement=rtc.MediaSectionsRequirement(num_audios=audios, num_videos=videos)
@@ -407,7 +432,7 @@ class Room:
 
     def _apply(self, participant: Participant, answer: Answer, *, now: float) -> None:
         for sid in answer.unpublished:
-            self.unpublish(participant.publications[sid])
+            self.unpublish(participant.publications[sid], now=now)
         for published in answer.published:
             publication = participant.publications[published.track_sid]
             publication.bind(published)
@@ -421,6 +446,7 @@ class Room:
         for unsupported in answer.unsupported:
             subscription = by_id[unsupported]
             del participant.subscriptions[subscription.publication.sid]
+            participant.retire(subscription)
             participant.send(
                 rtc.SignalResponse(
                     subscription_response=rtc.SubscriptionResponse(
