@@ -371,10 +371,10 @@ impl Router {
 
     /// This publication has something to forward, or someone new to forward to.
     fn wake(&mut self, row: u32) {
-        if let Some(publication) = self.publications.get_mut(row) {
-            if !std::mem::replace(&mut publication.dirty, true) {
-                self.dirty.push(row);
-            }
+        if let Some(publication) = self.publications.get_mut(row)
+            && !std::mem::replace(&mut publication.dirty, true)
+        {
+            self.dirty.push(row);
         }
     }
 

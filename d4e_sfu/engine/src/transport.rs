@@ -188,12 +188,12 @@ impl Transport {
         if let Some(stream) = stream {
             stream.accept(now, index, header.timestamp);
         }
-        if let Some(id) = self.extensions.get(Extension::TransportWideCc) {
-            if let Some(&[high, low]) = header.extension(packet, id) {
-                self.arrivals
-                    .get_or_insert_with(|| Arrivals::new(now))
-                    .record(now, SeqNo(u16::from_be_bytes([high, low])), header.ssrc);
-            }
+        if let Some(id) = self.extensions.get(Extension::TransportWideCc)
+            && let Some(&[high, low]) = header.extension(packet, id)
+        {
+            self.arrivals
+                .get_or_insert_with(|| Arrivals::new(now))
+                .record(now, SeqNo(u16::from_be_bytes([high, low])), header.ssrc);
         }
         Ok((len, index))
     }

@@ -45,10 +45,10 @@ pub fn tell(shared: &Shared, reason: String) {
     } else {
         shared.events.try_lock().ok()
     };
-    if let Some(mut events) = events {
-        if !shared.death_told.swap(true, Ordering::AcqRel) {
-            events.push(Event::WorkerDied { reason });
-        }
+    if let Some(mut events) = events
+        && !shared.death_told.swap(true, Ordering::AcqRel)
+    {
+        events.push(Event::WorkerDied { reason });
     }
     os::signal(&shared.waiting);
 }

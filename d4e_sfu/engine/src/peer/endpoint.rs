@@ -154,11 +154,10 @@ impl Endpoint {
                 .handle(poll::monotonic(), from, &mut buffer[..len]);
         }
         for datagram in self.peer.take_dtls() {
-            if let Some(handshake) = &mut self.handshake {
-                if let Err(error) = handshake.dtls.handle_packet(&datagram) {
+            if let Some(handshake) = &mut self.handshake
+                && let Err(error) = handshake.dtls.handle_packet(&datagram) {
                     self.failed = Some(format!("dtls: {error}"));
                 }
-            }
         }
     }
 

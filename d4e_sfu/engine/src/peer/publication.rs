@@ -197,12 +197,12 @@ impl Publication {
 
     fn voice(&mut self, now: Nanos, outlet: &mut Outlet) {
         let since = self.next - self.started;
-        let talking = !self.spec.dtx || (since / SPURT) % 2 == 0;
+        let talking = !self.spec.dtx || (since / SPURT).is_multiple_of(2);
         let starts = talking && !self.talking;
         self.talking = talking;
         let clock = self.clock();
         let silence = (since % SPURT) / VOICE_FRAME;
-        if !talking && silence % SILENCE_PACKET != 0 {
+        if !talking && !silence.is_multiple_of(SILENCE_PACKET) {
             return;
         }
         let spec = &self.spec;

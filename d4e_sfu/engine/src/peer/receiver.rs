@@ -327,12 +327,12 @@ impl Receiver {
                 return;
             }
         }
-        if let Some(first) = self.partial.first() {
-            if first.timestamp != held.timestamp {
-                self.checker.stats.seams.marker += 1;
-                let frame = std::mem::take(&mut self.partial);
-                self.frame(now, frame);
-            }
+        if let Some(first) = self.partial.first()
+            && first.timestamp != held.timestamp
+        {
+            self.checker.stats.seams.marker += 1;
+            let frame = std::mem::take(&mut self.partial);
+            self.frame(now, frame);
         }
         let marker = held.marker;
         self.partial.push(held);

@@ -147,11 +147,11 @@ impl Router {
         transport
             .streams
             .bind(now, header.ssrc, binding, index, header.timestamp)?;
-        if !binding.rtx {
-            if let Some(publication) = self.publications.get_mut(binding.publication) {
-                publication.encodings[usize::from(binding.encoding)].bind(header.ssrc, header.seq);
-                publication.unsettled = true;
-            }
+        if !binding.rtx
+            && let Some(publication) = self.publications.get_mut(binding.publication)
+        {
+            publication.encodings[usize::from(binding.encoding)].bind(header.ssrc, header.seq);
+            publication.unsettled = true;
         }
         Ok(binding)
     }

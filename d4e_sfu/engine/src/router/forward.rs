@@ -55,10 +55,10 @@ impl Router {
                         counters,
                     }
                     .run();
-                    if let (true, Some(awaited)) = (video, subscription.awaits()) {
-                        if coming(now, publication, subscription, awaited).is_none() {
-                            publication.encodings[usize::from(awaited)].keyframes.want();
-                        }
+                    if let (true, Some(awaited)) = (video, subscription.awaits())
+                        && coming(now, publication, subscription, awaited).is_none()
+                    {
+                        publication.encodings[usize::from(awaited)].keyframes.want();
                     }
                 } else {
                     for _ in &publication.fresh {
@@ -79,10 +79,10 @@ impl Router {
             for encoding in &mut publication.encodings {
                 encoding.report_fresh = false;
             }
-            if let Some(transport) = self.transports.get_mut(publication.transport) {
-                if let Some(sending) = transport.sending() {
-                    ask(now, publication, sending, out, &mut self.counters);
-                }
+            if let Some(transport) = self.transports.get_mut(publication.transport)
+                && let Some(sending) = transport.sending()
+            {
+                ask(now, publication, sending, out, &mut self.counters);
             }
         }
     }
@@ -391,11 +391,11 @@ fn ask(
         if encoding.gaps.take_given_up() && !voice {
             encoding.keyframes.want();
         }
-        if encoding.keyframes.due(now) {
-            if let Some(len) = sending.rtcp(out, |slot| rtcp::write_pli(slot, OUR_SSRC, ssrc)) {
-                counters.keyframe_requests_sent += 1;
-                counters.sent(Kind::Rtcp, len);
-            }
+        if encoding.keyframes.due(now)
+            && let Some(len) = sending.rtcp(out, |slot| rtcp::write_pli(slot, OUR_SSRC, ssrc))
+        {
+            counters.keyframe_requests_sent += 1;
+            counters.sent(Kind::Rtcp, len);
         }
     }
 }

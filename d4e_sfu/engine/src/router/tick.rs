@@ -114,13 +114,13 @@ fn feedback(
     let Some(mut arrivals) = transport.arrivals.take() else {
         return false;
     };
-    if arrivals.due(now) {
-        if let Some(mut sending) = transport.sending() {
-            while let Some(len) = sending.rtcp(out, |slot| {
-                arrivals.write(now, &mut slot[..MAX_FEEDBACK], OUR_SSRC)
-            }) {
-                sent(len);
-            }
+    if arrivals.due(now)
+        && let Some(mut sending) = transport.sending()
+    {
+        while let Some(len) = sending.rtcp(out, |slot| {
+            arrivals.write(now, &mut slot[..MAX_FEEDBACK], OUR_SSRC)
+        }) {
+            sent(len);
         }
     }
     let waiting = arrivals.waiting();
