@@ -55,6 +55,8 @@ class Received:
     """Frames by the publication that was stamped into them."""
     seams: Mapping[str, int] = dataclasses.field(default_factory=dict)
     seam_total: int = 0
+    max_timestamp_error: float = 0.0
+    """Seconds between two frames' timestamps, less those between their capture."""
     packets: int = 0
     late: int = 0
     rtx: int = 0
