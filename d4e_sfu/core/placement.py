@@ -13,7 +13,7 @@ from d4e_sfu._engine import Codec, SubscriptionSpec
 from d4e_sfu.core import payloads
 from d4e_sfu.core.boundary import SubscriptionId
 from d4e_sfu.core.offer import Kind, Offered
-from d4e_sfu.core.sdp import Direction
+from d4e_sfu.core.sdp import Direction, Payload
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +48,7 @@ class Place:
     mid: str
     outgoing: Outgoing
     choice: payloads.Choice
+    offered: Sequence[Payload]  # what the section offered, and all that `choice` rests on
     spec: SubscriptionSpec
 
 
@@ -79,9 +80,13 @@ def place(
         if before is None:
             continue
         section = sections.get(before.mid)
+        if section and section.section.payloads == before.offered:
+            # The same question has the same answer; in a full room it is asked a hundred times for each participant.
+            places[out.subscription] = before
+            continue
         choice = section and payloads.subscribable(section.section, out.codec, out.format)
         if section and choice and _spec(section.mid, out, choice) == _spec(section.mid, out, before.choice):
-            places[out.subscription] = replace(before, choice=choice)
+            places[out.subscription] = replace(before, choice=choice, offered=section.section.payloads)
         else:
             displaced.append(out.subscription)
     carried = {place.mid for place in old.values()}
@@ -100,7 +105,8 @@ def place(
             continue
         section, choice = found
         del free[section.mid]
-        places[out.subscription] = Place(section.mid, out, choice, _spec(section.mid, out, choice))
+        spec = _spec(section.mid, out, choice)
+        places[out.subscription] = Place(section.mid, out, choice, section.section.payloads, spec)
     hopeless = {key for key in full if _is_hopeless(sections.values(), *key)}
     unsupported = [out.subscription for out in homeless if (out.kind, out.codec, out.format) in hopeless]
     wanted = [out.kind for out in homeless if (out.kind, out.codec, out.format) not in hopeless]

@@ -3,9 +3,11 @@ pays for it. The last word always arrives."""
 
 from __future__ import annotations
 
+import pytest
 from livekit.protocol import models, rtc
 
 from d4e_sfu.config import Config
+from d4e_sfu.core import payloads
 from d4e_sfu.core.participant import (
     MAX_RETIRED_SSRCS,
     OFFER_BURST,
@@ -159,3 +161,20 @@ def test_whoever_comes_back_unseen_has_left_for_the_others(config: Config, mint:
     (update,) = an.client.take("update")
     (info,) = update.participants
     assert (info.sid, info.state) == (linh.sid, models.ParticipantInfo.State.DISCONNECTED)
+
+
+def test_what_is_placed_is_not_worked_out_again_for_every_change_of_someone_else(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    binh = house.join("binh")
+    for n in range(5):
+        house.join(f"publisher-{n}").publish(camera())
+        for requirement in binh.client.take("media_sections_requirement"):
+            binh.description.add_receiving("video", requirement.num_videos)
+            binh.offer()
+
+    def worked_out(*_: object) -> None:
+        raise AssertionError("it was placed")
+
+    monkeypatch.setattr(payloads, "subscribable", worked_out)
+    assert len(binh.offer().mid_to_track_id) == 5
