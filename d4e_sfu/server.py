@@ -8,6 +8,7 @@ about people.
 from __future__ import annotations
 
 import asyncio
+import gc
 import importlib.metadata
 import ipaddress
 import logging
@@ -64,6 +65,9 @@ async def _serve(config: Config, reload: Reload | None) -> int:
         # An address that is not ours, a port that is taken, a certificate that cannot be read: the operator's.
         log.critical("cannot start: %s", error)
         return EX_CONFIG
+    # What is here now stays until the end: the collector need not look through it again, which holds everyone up.
+    gc.collect()
+    gc.freeze()
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -296,6 +300,8 @@ def _http_log() -> logging.Logger:
     def ours(record: logging.LogRecord) -> bool:
         return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
 
+    # A warning for each opening with a subprotocol, with the client's address and whatever he wrote there.
+    logging.getLogger("aiohttp.websocket").setLevel(logging.ERROR)
     http = logging.getLogger(f"{__name__}.http")
     http.filters[:] = [ours]
     return http

@@ -74,6 +74,16 @@ async def test_a_join_reaches_the_engine_and_leaves_no_token_in_the_log(
         assert secret not in caplog.text
 
 
+async def test_what_a_client_writes_into_its_opening_stays_out_of_the_log(
+    server: Server, http: aiohttp.ClientSession, mint: MintToken, caplog: pytest.LogCaptureFixture
+) -> None:
+    token = mint("an", now=time.time())
+    async with http.ws_connect(url(server, PATH), params=query(token), protocols=["a-canary"]) as socket:
+        assert (await receive(socket)).WhichOneof("message") == "join"
+    assert "canary" not in caplog.text
+    assert "127.0.0.1:" not in caplog.text.replace("candidates=127.0.0.1:", "")
+
+
 async def test_the_page_and_readiness_are_served(server: Server, http: aiohttp.ClientSession) -> None:
     async with http.get(url(server)) as page:
         assert page.status == 200
