@@ -65,7 +65,8 @@ def smallest_loop() -> float:
     command = ["taskset", "-c", str(SERVER_CORE), str(LIMIT / "target/release/limit")]
     arguments = ["--subscribers", str(SUBSCRIBERS), "--size", "1084", "--repeat", "3"]
     done = subprocess.run([*command, *arguments], check=True, capture_output=True, text=True)
-    return statistics.median(json.loads(done.stdout)["ns_per_packet"]) / 1e3
+    nanoseconds: list[float] = json.loads(done.stdout)["ns_per_packet"]
+    return statistics.median(nanoseconds) / 1e3
 
 
 if __name__ == "__main__":
