@@ -90,13 +90,15 @@ def rights(config: Config, grants: Grants) -> Rights:
     role = config.roles.get(name)
     if role is None:
         raise Unauthorized(NOT_ACCEPTED, rule="unknown_role", detail=f"role {name!r}")
+    hidden = grants.hidden and role.hidden
     return Rights(
         role=name,
-        publish=grants.publish & role.publish,
+        # Who publishes is seen; a client that is told so does not try, and wait for an answer.
+        publish=frozenset() if hidden else grants.publish & role.publish,
         subscribe=grants.subscribe and role.subscribe,
         data=grants.data and role.data,
         moderate=grants.room_admin and role.moderate,
-        hidden=grants.hidden and role.hidden,
+        hidden=hidden,
         update_own_metadata=grants.update_own_metadata and role.update_own_metadata,
     )
 

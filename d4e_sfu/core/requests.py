@@ -79,7 +79,7 @@ def _refusal(participant: Participant, request: rtc.AddTrackRequest) -> rtc.Requ
     if request.type not in (models.TrackType.AUDIO, models.TrackType.VIDEO):
         return Reason.UNSUPPORTED_TYPE
     source = policy.source_of(request.source, audio=request.type == models.TrackType.AUDIO)
-    if source is None or source not in participant.rights.publish or participant.rights.hidden:
+    if source is None or source not in participant.rights.publish:
         return Reason.NOT_ALLOWED
     if request.sid:
         return Reason.NOT_FOUND  # a second codec for an existing publication: we list one codec only

@@ -106,6 +106,7 @@ class Sfu:
         try:
             self._check_capacity(grants, admission.policy)  # others may have joined since `admit`
         except Full as error:
+            self._announcer.announce("join_refused", {"rule": error.rule})
             client.send(leave(Reason.JOIN_FAILURE, Action.DISCONNECT))
             client.close(error.close_code, str(error))
             return None
@@ -132,6 +133,9 @@ class Sfu:
         except ClientError as error:
             self._expel(participant, error, Action.DISCONNECT, now=now)
             return None
+        except Exception:
+            self.client_failed(participant, now=now)  # or he would stay, half in the room, until a time-out
+            raise
         return participant
 
     def _check_capacity(self, grants: Grants, room_policy: RoomPolicy) -> None:

@@ -155,6 +155,8 @@ class Metrics:
                     self._joining.discard(who)
                     self.joins["failed"] += 1
                 _count(self.leaves, reason)
+            case "join_refused":  # after the upgrade: others were quicker
+                self.joins["full"] += 1
             case "client_error":
                 _count(self.client_errors, facts.get("rule", OTHER))
             case "data_refused":

@@ -9,6 +9,7 @@ from livekit.protocol import models, rtc
 
 from d4e_sfu._engine import Command, Event
 from d4e_sfu.config import Config, RoomRule
+from d4e_sfu.core.negotiation import Negotiation
 from d4e_sfu.core.participant import State
 from d4e_sfu.core.sfu import CLOSED_SECONDS, CONNECT_SECONDS, LOST_SECONDS
 from d4e_sfu.errors import ClientError, Full, RoomNotFound, TooLarge, Unauthorized
@@ -132,6 +133,21 @@ def test_two_who_were_admitted_to_the_last_place_cannot_both_have_it(config: Con
     assert joined[1] is None
     assert clients[1].kinds() == ["leave"]
     assert clients[1].closed is not None
+    assert ("join_refused", {"rule": "room_capacity"}) in house.announcer.heard
+
+
+def test_a_fault_of_ours_in_a_join_leaves_nobody_behind(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    an = house.join("an")
+    an.client.take("update")
+
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Negotiation, "answer", broken)
+    with pytest.raises(ZeroDivisionError):
+        house.join("binh")
+    assert list(house.sfu.rooms["ward"].participants) == ["an"]
+    assert an.client.take("update")[-1].participants[0].state == models.ParticipantInfo.State.DISCONNECTED
 
 
 def test_attributes_of_the_join_request_need_the_right(house: House) -> None:
@@ -236,11 +252,14 @@ def test_the_same_identity_replaces_the_old_one_at_once(house: House) -> None:
 
 def test_hidden_participants_are_seen_by_nobody(config: Config, mint: MintToken) -> None:
     role = config.roles["observer"].model_copy(update={"hidden": True})
+    role = role.model_copy(update={"publish": config.roles["doctor"].publish})
     house = House(config.model_copy(update={"roles": {**config.roles, "inspector": role}}), mint)
     an = house.join("an")
     an.client.responses.clear()
     inspector = house.join("inspector", "inspector", video={"hidden": True})
-    assert [other.identity for other in inspector.client.last("join").other_participants] == ["an"]
+    join = inspector.client.last("join")
+    assert [other.identity for other in join.other_participants] == ["an"]
+    assert not join.participant.permission.can_publish, "whoever publishes is seen"
     inspector.connect()
     inspector.ask(leave=rtc.LeaveRequest())
     assert an.client.kinds() == []

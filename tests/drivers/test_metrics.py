@@ -134,6 +134,9 @@ def test_joins_are_counted_by_what_became_of_them() -> None:
     for error in refusals:
         metrics.join_refused(error("a sentence", rule="a_rule"))
     metrics.join_refused(ZeroDivisionError())
+    metrics.announce("join_refused", {"rule": "room_capacity"})  # admitted, and too late
+    assert metrics.joins["full"] == 2
+    metrics.joins["full"] -= 1
     series = scrape(metrics)
     assert {name: value for name, value in series.items() if name.startswith("joins_total")} == {
         f'joins_total{{result="{result}"}}': 1 for result in JOIN_RESULTS
