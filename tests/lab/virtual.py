@@ -324,6 +324,8 @@ class KeyedAssociations:
     fingerprint = ("sha-256", ":".join(["AB"] * 32))
 
     def __init__(self, lab: Lab) -> None:
+        self.mute = False
+        """No handshake comes to its end from now on."""
         self._lab = lab
         self._chance = lab.generator("keys")
         self._waiting: set[TransportId] = set()
@@ -361,7 +363,7 @@ class KeyedAssociations:
         keys = self._chance.randbytes(length), self._chance.randbytes(length)
 
         def done() -> None:
-            if transport in self._open:
+            if transport in self._open and not self.mute:
                 self._lab.connect(transport, profile, keys, data=self._open[transport] is not None)
 
         self._lab.to_core(done, after=HANDSHAKE * 2 * self._lab.delay)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from livekit.protocol import models
+from livekit.protocol import models, rtc
 
 from d4e_sfu._engine import Event
 from tests.lab.virtual import Lab, Person
@@ -96,17 +96,31 @@ def test_unpublishing_ends_one_publication_and_no_other(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_a_join_that_never_connects_ends_after_a_minute(seed: int) -> None:
+def test_a_join_whose_machine_is_switched_off_ends_when_its_checks_do(seed: int) -> None:
     lab, alice, bob = in_a_call(seed)
     ghost = lab.join("ghost")
-    lab.silenced(ghost)  # what we send to him ends nowhere
     lab.until(lambda: ghost.peer is not None, within=1)
     ghost.vanish()
     lab.run(29)
     assert not gone(ghost, bob)
-    lab.run(33)
+    lab.run(2)
+    assert gone(ghost, bob)
+    assert lab.tables == (2, 3, 3)
+    assert bob.received(alice).flawless
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_handshake_without_end_is_ended_after_a_minute(seed: int) -> None:
+    lab, alice, bob = in_a_call(seed)
+    lab.associations.mute = True
+    ghost = lab.join("ghost")
+    lab.run(59)
+    assert ghost.stats["selected"], "his checks are answered all the time"
+    assert not gone(ghost, bob)
+    lab.run(2)
     assert gone(ghost, bob)
     assert ghost.left is not None
+    assert ghost.left.action == rtc.LeaveRequest.RECONNECT
     assert lab.tables == (2, 3, 3)
     assert bob.received(alice).flawless
 
