@@ -34,6 +34,7 @@ use crate::now::Now;
 use crate::outlet::{DATAGRAM, Outlet};
 use crate::publication::{Incoming, Publication};
 use crate::subscription::Subscription;
+use crate::transport::path::PAIR_LIFE;
 use crate::transport::{ExtensionIds, Transport};
 use crate::wire::drop::DropReason;
 use crate::wire::packet::{self, Header};
@@ -41,8 +42,9 @@ use crate::wire::stun;
 
 /// A record header is 13 bytes (RFC 6347 §4.1); no flight of ours or theirs needs a larger datagram than this.
 const DTLS_LEN: std::ops::RangeInclusive<usize> = 13..=2_048;
-/// Whoever has proven an address keeps it against other transports for this long after his last check.
-const ADDRESS_KEPT: Duration = Duration::from_secs(5);
+/// Whoever has proven an address keeps it against other transports for this long after his last check: as long as he may
+/// send there, for some clients check every 6 s only (RFC 7675 §5.1) and a check may be lost.
+const ADDRESS_KEPT: Duration = PAIR_LIFE;
 
 #[derive(Default)]
 pub struct Router {
@@ -161,10 +163,17 @@ impl Router {
         let (len, index) = transport.open_rtp(now, &header, datagram)?;
         let opened = &datagram[..len];
         self.busy = true;
-        if transport.path.media(now, local, remote) {
+        let binding = self.bind(now, row, &header, opened, index);
+        let transport = self
+            .transports
+            .get_mut(row)
+            .ok_or(DropReason::UnknownAddress)?;
+        // A packet of no stream has no replay window: whoever has a copy could send it again, and must not move the path.
+        let fresh = transport.streams.find(header.ssrc).is_some();
+        if fresh && transport.path.media(now, local, remote) {
             self.path_changed(row);
         }
-        let binding = self.bind(now, row, &header, opened, index)?;
+        let binding = binding?;
         let transport = self.transports.get(row).ok_or(DropReason::UnknownAddress)?;
         let publication = self
             .publications

@@ -100,7 +100,7 @@ impl<'a> Labels<'a> {
 }
 
 impl Router {
-    /// The binding of the stream that this packet, which has just authenticated, belongs to; made on its first packet.
+    /// The binding of the stream that this packet, which has just authenticated, belongs to; made on its first packet, and again when it comes back.
     pub(super) fn bind(
         &mut self,
         now: Now,
@@ -116,7 +116,7 @@ impl Router {
         if !transport.may_publish {
             return Err(DropReason::NotPermitted);
         }
-        if let Some(stream) = transport.streams.find(header.ssrc) {
+        if let Some(stream) = transport.streams.bound(header.ssrc) {
             return Ok(stream.binding);
         }
         let labels = Labels::read(&transport.extensions, header, packet);

@@ -267,7 +267,7 @@ impl Router {
         let (row, publication) = self.publications.remove(id)?;
         if let Some(transport) = self.transports.get_mut(publication.transport) {
             transport.publications.retain(|&kept| kept != row);
-            transport.streams.forget_publication(row);
+            transport.streams.retire_publication(row);
         }
         Some(())
     }

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::client::Source;
 use super::{Client, World, opus, vp8};
 use crate::api::{Codec, Command, Profile};
+use crate::transport::streams::MAX_STREAMS;
 use crate::wire::drop::DropReason;
 use crate::wire::seq::ExtSeq;
 
@@ -97,7 +98,7 @@ fn streams_without_end_cost_a_bounded_table_and_nobody_else() {
         }
     }
     let row = world.router.transports.row(1).unwrap();
-    assert!(world.router.transports.get(row).unwrap().streams.len() <= 3);
+    assert!(world.router.transports.get(row).unwrap().streams.len() <= MAX_STREAMS);
     assert_eq!(world.drops(DropReason::UnknownStream), 20_000);
     publisher.send(&mut world, &mut source, &opus(1), false);
     assert_eq!(
