@@ -7,7 +7,7 @@ use crate::now::Now;
 use crate::wire::seq::{ExtSeq, SeqNo};
 
 /// Numbers remembered behind the newest: 2,048 packets are over a second of any stream here.
-const WINDOW: u64 = 2_048;
+pub const WINDOW: u64 = 2_048;
 /// A jump by more than this is a break in the stream, not a loss: nothing is asked for (libwebrtc gives up at 1,000).
 pub const MAX_GAP: u64 = 256;
 /// Missing at the same time; older ones are given up.
@@ -23,6 +23,7 @@ const LATENESS: std::ops::RangeInclusive<Duration> =
 struct Missing {
     seq: ExtSeq,
     since: Now,
+    first_asked: Option<Now>,
     asked: Option<Now>,
     tries: u8,
 }
@@ -33,7 +34,9 @@ pub enum Seen {
     New,
     /// Over [`MAX_GAP`] numbers are missing: what came before is over.
     Break,
-    /// Fills a gap: how long after that was noticed, and after it was last asked for, if it was.
+    /// Fills a gap: how long after that was noticed, and after it was first asked for, if it was. Which of several requests
+    /// it answers cannot be known (Karn's ambiguity); counted from the last, a long way would look ever shorter, and be
+    /// asked over it ever more often.
     Repair {
         late: Duration,
         after: Option<Duration>,
@@ -129,6 +132,7 @@ impl Gaps {
                 self.missing.push(Missing {
                     seq: ExtSeq(lost),
                     since: now,
+                    first_asked: None,
                     asked: None,
                     tries: 0,
                 });
@@ -147,7 +151,7 @@ impl Gaps {
         Seen::Repair {
             late: missing.map_or(Duration::ZERO, |missing| now.since(missing.since)),
             after: missing
-                .and_then(|missing| missing.asked)
+                .and_then(|missing| missing.first_asked)
                 .map(|at| now.since(at)),
         }
     }
@@ -175,6 +179,7 @@ impl Gaps {
                 given_up = true;
                 return false;
             }
+            missing.first_asked.get_or_insert(now);
             missing.asked = Some(now);
             missing.tries += 1;
             out[count] = missing.seq.seq();
@@ -183,6 +188,12 @@ impl Gaps {
         });
         self.given_up |= given_up;
         count
+    }
+
+    /// Nobody asks: what is missing stays missing.
+    pub fn let_go(&mut self) {
+        self.missing.clear();
+        self.given_up = false;
     }
 
     /// True once after packets were given up: only a keyframe can mend the picture now.

@@ -15,8 +15,11 @@ use crate::now::Now;
 use crate::wire::drop::DropReason;
 use crate::wire::seq::{ExtSeq, SeqNo, Timestamp};
 
-/// What a burst may save up: a keyframe at the cap is over within a second, and probing for bandwidth comes in bursts.
+/// What a burst of video may save up: a keyframe at the cap is over within a second, and probing for bandwidth comes in
+/// bursts. A voice may save up one second.
 const MIN_BURST_BITS: u64 = 2_000_000;
+/// The encodings of one picture leave within a few milliseconds of each other; one that is this late is not coming.
+const GOES_ON_WITHOUT: Duration = Duration::from_millis(200);
 
 /// A packet in the cache that has not been offered to the subscriptions yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,7 +74,7 @@ impl Publication {
             dirty: false,
             unsettled: true,
             level: None,
-            rate: rate(now, spec.max_bitrate),
+            rate: rate(now, spec.codec, spec.max_bitrate),
             round_trip: Duration::from_millis(100),
         }
     }
@@ -100,7 +103,7 @@ impl Publication {
     }
 
     pub fn set_max_bitrate(&mut self, now: Now, max_bitrate: u32) {
-        let (bits, burst) = limits(max_bitrate);
+        let (bits, burst) = limits(self.codec, max_bitrate);
         self.rate.set(now, bits, burst);
     }
 
@@ -142,7 +145,8 @@ impl Publication {
             repaired,
             malformed,
         } = row.receive(now, seq, incoming, payload)?;
-        if let Some(after) = repaired {
+        // Without RTX it may as well be the packet itself, late.
+        if let Some(after) = repaired.filter(|_| incoming.rtx || self.rtx_payload_type.is_none()) {
             self.round_trip = (self.round_trip * 7
                 + after.clamp(Duration::from_millis(10), Duration::from_millis(500)))
                 / 8;
@@ -151,11 +155,33 @@ impl Publication {
             self.level = Some(level);
         }
         self.fresh.push(Fresh { encoding, seq });
+        let activated = row.activate(now, payload);
+        for other in self.encodings.iter_mut().filter(|other| !other.active) {
+            other.outlived.get_or_insert(now);
+        }
         Ok(Received {
-            activated: row.activate(now, payload),
+            activated,
             malformed,
             repaired: repaired.is_some(),
         })
+    }
+
+    /// By the clock: has `encoding` fallen silent, and has it stopped? A screen that stands still silences all encodings for
+    /// seconds, and then they come back one after the other: one has stopped only when others go on without it.
+    pub fn expire(&mut self, now: Now, encoding: usize) -> Expired {
+        let latest = self.encodings.iter().map(|row| row.heard).max();
+        let Some(row) = self.encodings.get_mut(encoding) else {
+            return Expired::default();
+        };
+        let silent = row.expire(now);
+        let ahead = latest.is_some_and(|latest| latest.since(row.heard) >= GOES_ON_WITHOUT);
+        let alone = row
+            .outlived
+            .is_some_and(|at| now.since(at) >= GOES_ON_WITHOUT);
+        let stopped = !row.active && !row.stopped && ((silent && ahead) || alone);
+        row.stopped |= stopped;
+        self.unsettled |= stopped;
+        Expired { silent, stopped }
     }
 
     /// Asks `encoding` for packets that are missing; see [`crate::nack::Gaps::due`].
@@ -163,19 +189,20 @@ impl Publication {
         if !self.nack {
             return 0;
         }
-        let round_trip = self.round_trip;
+        // A quarter more, or half of all answers would just miss the second request.
+        let patience = self.round_trip * 5 / 4;
         self.encodings
             .get_mut(usize::from(encoding))
-            .map_or(0, |row| row.gaps.due(now, round_trip, out))
+            .map_or(0, |row| row.gaps.due(now, patience, out))
     }
 
-    /// The encoding that a subscriber who wants at most `wanted` should get: the highest active one; when none is (a
-    /// still screen sends nothing for seconds), the highest that has a stream at all; else the wanted one.
+    /// The encoding that a subscriber who wants at most `wanted` should get: the highest that has not stopped; when all
+    /// have, the highest that had a stream at all; else the wanted one.
     #[must_use]
     pub fn best(&self, wanted: u8) -> u8 {
         let allowed = &self.encodings[..self.encodings.len().min(usize::from(wanted) + 1)];
         let last = |test: fn(&Encoding) -> bool| allowed.iter().rposition(test);
-        last(|encoding| encoding.active)
+        last(|encoding| encoding.ssrc.is_some() && !encoding.stopped)
             .or_else(|| last(|encoding| encoding.ssrc.is_some()))
             .unwrap_or(allowed.len().saturating_sub(1)) as u8
     }
@@ -193,6 +220,14 @@ pub struct Incoming<'a> {
     pub wire_len: usize,
 }
 
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Expired {
+    /// It was active until now.
+    pub silent: bool,
+    /// It counted as one to watch until now.
+    pub stopped: bool,
+}
+
 #[derive(Debug, PartialEq, Eq)]
 pub struct Received {
     /// The encoding was silent before.
@@ -208,19 +243,16 @@ pub fn clock_rate(codec: Codec) -> u32 {
     if codec == Codec::Opus { 48_000 } else { 90_000 }
 }
 
-fn limits(max_bitrate: u32) -> (u64, u64) {
+fn limits(codec: Codec, max_bitrate: u32) -> (u64, u64) {
     let bits = u64::from(max_bitrate);
-    (
-        bits,
-        if bits == 0 {
-            0
-        } else {
-            bits.max(MIN_BURST_BITS)
-        },
-    )
+    let burst = match (bits, codec) {
+        (0, _) | (_, Codec::Opus) => bits,
+        _ => bits.max(MIN_BURST_BITS),
+    };
+    (bits, burst)
 }
 
-fn rate(now: Now, max_bitrate: u32) -> Bucket {
-    let (bits, burst) = limits(max_bitrate);
+fn rate(now: Now, codec: Codec, max_bitrate: u32) -> Bucket {
+    let (bits, burst) = limits(codec, max_bitrate);
     Bucket::new(bits, burst, now)
 }

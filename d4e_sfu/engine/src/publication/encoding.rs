@@ -7,7 +7,7 @@ use super::Incoming;
 use crate::api::{self, Codec};
 use crate::cache::{Cache, Facts, MAX_AGE, Packet};
 use crate::clock::Report;
-use crate::nack::{Gaps, Seen};
+use crate::nack::{Gaps, Seen, WINDOW};
 use crate::now::Now;
 use crate::wire::codec::{h264, vp8};
 use crate::wire::drop::DropReason;
@@ -27,6 +27,10 @@ pub struct Encoding {
     /// The stream bound to it now.
     pub ssrc: Option<Ssrc>,
     pub active: bool,
+    /// Others of this publication go on without it.
+    pub stopped: bool,
+    /// When another one was first heard after it had fallen silent.
+    pub outlived: Option<Now>,
     pub gaps: Gaps,
     pub cache: Option<Cache>,
     /// First number of the stream that is running now: after a new SSRC or a jump, older numbers mean nothing.
@@ -39,7 +43,7 @@ pub struct Encoding {
     pub keyframes: KeyframeRequests,
     /// Where the latest keyframe starts.
     picture: Option<Picture>,
-    heard: Now,
+    pub heard: Now,
     codec: Codec,
     cache_bytes: usize,
     /// H.264: parameter sets come in band, so a picture starts with them and not with its first slice.
@@ -80,6 +84,8 @@ impl Encoding {
             signalled_rtx_ssrc: spec.rtx_ssrc.map(Ssrc),
             ssrc: None,
             active: false,
+            stopped: false,
+            outlived: None,
             gaps: Gaps::default(),
             cache: None,
             epoch: ExtSeq(0),
@@ -107,7 +113,8 @@ impl Encoding {
             let first = self.gaps.restart(first);
             // The first packet itself still has to be received.
             self.gaps.forget(first);
-            self.epoch = first;
+            // Its first packets may come in any order; what the old stream sent lies over 2^16 below.
+            self.epoch = ExtSeq(first.0.saturating_sub(WINDOW));
             self.report = None;
             self.picture = None;
             self.picture_id = None;
@@ -124,6 +131,7 @@ impl Encoding {
         payload: &[u8],
     ) -> Result<Accepted, DropReason> {
         let seq = self.gaps.extend(seq);
+        let before = self.gaps.highest();
         let repaired = match self.gaps.receive(now, seq) {
             Seen::New => None,
             Seen::Repair { late, after } => {
@@ -133,7 +141,7 @@ impl Encoding {
                 after
             }
             Seen::Break => {
-                self.epoch = seq;
+                self.epoch = before.map_or(seq, ExtSeq::next);
                 self.picture = None;
                 None
             }
@@ -202,6 +210,8 @@ impl Encoding {
             return false;
         }
         self.heard = now;
+        self.stopped = false;
+        self.outlived = None;
         !std::mem::replace(&mut self.active, true)
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::Router;
 use super::counters::{Counters, Kind};
-use crate::api::{Event, Extension};
+use crate::api::{Event, Extension, MAX_ENCODINGS};
 use crate::cache::{Facts, Packet};
 use crate::now::Now;
 use crate::outlet::Outlet;
@@ -35,6 +35,7 @@ impl Router {
             publication.dirty = false;
             let unsettled = std::mem::take(&mut publication.unsettled);
             let video = !publication.is_voice();
+            let mut watched = [false; MAX_ENCODINGS];
             for at in 0..publication.subscriptions.len() {
                 let Some(subscription) = self.subscriptions.get_mut(publication.subscriptions[at])
                 else {
@@ -65,6 +66,11 @@ impl Router {
                         self.counters.drops.count(DropReason::NotConnected);
                     }
                 }
+                for layer in [subscription.target(), subscription.current()] {
+                    if let Some(seen) = layer.and_then(|at| watched.get_mut(usize::from(at))) {
+                        *seen = true;
+                    }
+                }
                 if subscription.told != subscription.current() {
                     subscription.told = subscription.current();
                     self.counters.layer_switches += 1;
@@ -82,7 +88,7 @@ impl Router {
             if let Some(transport) = self.transports.get_mut(publication.transport)
                 && let Some(sending) = transport.sending()
             {
-                ask(now, publication, sending, out, &mut self.counters);
+                ask(now, publication, watched, sending, out, &mut self.counters);
             }
         }
     }
@@ -363,16 +369,19 @@ fn write_fields(
 fn ask(
     now: Now,
     publication: &mut Publication,
+    watched: [bool; MAX_ENCODINGS],
     mut sending: Sending<'_>,
     out: &mut impl Outlet,
     counters: &mut Counters,
 ) {
-    for at in 0..publication.encodings.len() {
+    let count = publication.encodings.len();
+    for (at, watched) in watched.into_iter().enumerate().take(count) {
         let Some(ssrc) = publication.encodings[at].ssrc else {
             continue;
         };
         let mut lost = [SeqNo(0); NACKS_AT_ONCE];
-        let count = if publication.subscriptions.is_empty() {
+        let count = if publication.subscriptions.is_empty() || !publication.nack {
+            publication.encodings[at].gaps.let_go();
             0
         } else {
             publication.missing(now, at as u8, &mut lost)
@@ -388,7 +397,7 @@ fn ask(
         }
         let voice = publication.is_voice();
         let encoding = &mut publication.encodings[at];
-        if encoding.gaps.take_given_up() && !voice {
+        if encoding.gaps.take_given_up() && !voice && watched {
             encoding.keyframes.want();
         }
         if encoding.keyframes.due(now)

@@ -83,7 +83,7 @@ impl Router {
         let Some(stream) = self
             .transports
             .get_mut(row)
-            .and_then(|transport| transport.streams.find(sender))
+            .and_then(|transport| transport.streams.bound(sender))
         else {
             return;
         };
@@ -236,7 +236,7 @@ impl Router {
         let Some(stream) = self
             .transports
             .get_mut(row)
-            .and_then(|transport| transport.streams.find(ssrc))
+            .and_then(|transport| transport.streams.bound(ssrc))
         else {
             return;
         };
@@ -246,6 +246,7 @@ impl Router {
         }
         if let Some(publication) = self.publications.get_mut(binding.publication) {
             let encoding = &mut publication.encodings[usize::from(binding.encoding)];
+            encoding.stopped = true;
             if std::mem::replace(&mut encoding.active, false) {
                 publication.unsettled = true;
                 self.events.push(Event::EncodingActive {

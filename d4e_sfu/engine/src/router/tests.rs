@@ -6,6 +6,7 @@ mod ice;
 mod keyframes;
 mod media;
 mod repair;
+mod restarts;
 mod seams;
 mod simulcast;
 mod switching;

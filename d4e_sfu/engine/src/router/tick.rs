@@ -70,16 +70,16 @@ impl Router {
         for (row, publication) in self.publications.iter_mut() {
             let mut wake = false;
             for at in 0..publication.encodings.len() {
-                let encoding = &mut publication.encodings[at];
-                if encoding.expire(now) {
-                    publication.unsettled = true;
-                    wake = true;
+                let expired = publication.expire(now, at);
+                wake |= expired.stopped;
+                if expired.silent {
                     self.events.push(Event::EncodingActive {
                         publication: publication.id,
                         encoding: at as u8,
                         active: false,
                     });
                 }
+                let encoding = &mut publication.encodings[at];
                 if encoding.keyframes.wanted() {
                     let watched = publication
                         .subscriptions
