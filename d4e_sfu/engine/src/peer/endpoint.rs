@@ -155,9 +155,10 @@ impl Endpoint {
         }
         for datagram in self.peer.take_dtls() {
             if let Some(handshake) = &mut self.handshake
-                && let Err(error) = handshake.dtls.handle_packet(&datagram) {
-                    self.failed = Some(format!("dtls: {error}"));
-                }
+                && let Err(error) = handshake.dtls.handle_packet(&datagram)
+            {
+                self.failed = Some(format!("dtls: {error}"));
+            }
         }
     }
 
