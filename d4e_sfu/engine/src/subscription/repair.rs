@@ -14,8 +14,8 @@ const SECOND: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub struct Repairs {
-    /// By the low bits of the number: what went last, and when. Made at the first NACK.
-    log: Vec<(SeqNo, Option<Now>)>,
+    /// By the low bits of the number: when one of these went last. Made at the first NACK.
+    log: Vec<Option<Now>>,
     second: Now,
     sent: u64,
     sent_before: u64,
@@ -40,7 +40,7 @@ impl Default for Repairs {
 
 #[derive(Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// The same packet went less than a round trip ago.
+    /// The same packet (or one 256 numbers away) went less than a round trip ago.
     Repeated,
     /// Over half of the stream's rate.
     Share,
@@ -65,17 +65,19 @@ impl Repairs {
     ) -> Result<ExtSeq, Refusal> {
         self.turn(now);
         if self.log.is_empty() {
-            self.log.resize(REMEMBERED, (SeqNo(0), None));
+            self.log.resize(REMEMBERED, None);
         }
         let entry = &mut self.log[usize::from(seq.0) % REMEMBERED];
-        if entry.0 == seq && entry.1.is_some_and(|sent| now.since(sent) < round_trip) {
+        // Another number that shares the place waits as well: were it to overwrite, asking for both in turn would get both
+        // without end.
+        if entry.is_some_and(|sent| now.since(sent) < round_trip) {
             return Err(Refusal::Repeated);
         }
         let Some(credit) = self.credit.checked_sub(bytes as u64) else {
             return Err(Refusal::Share);
         };
         self.credit = credit;
-        *entry = (seq, Some(now));
+        *entry = Some(now);
         let number = self.next;
         self.next = number.next();
         Ok(number)
@@ -107,6 +109,27 @@ mod tests {
         );
         assert_eq!(repairs.allow(at(99), SeqNo(8), 100, RTT), Ok(ExtSeq(2)));
         assert_eq!(repairs.allow(at(100), SeqNo(7), 100, RTT), Ok(ExtSeq(3)));
+    }
+
+    #[test]
+    fn two_numbers_of_one_place_do_not_undo_each_other() {
+        let mut repairs = Repairs::default();
+        let mut went = 0;
+        for _ in 0..4 {
+            for seq in [7, 7 + REMEMBERED as u16] {
+                went += u32::from(repairs.allow(Now(0), SeqNo(seq), 100, RTT).is_ok());
+            }
+        }
+        assert_eq!(
+            went, 1,
+            "the second waits until the first is a round trip old"
+        );
+        let later = Now::from_millis(100);
+        assert!(
+            repairs
+                .allow(later, SeqNo(7 + REMEMBERED as u16), 100, RTT)
+                .is_ok()
+        );
     }
 
     #[test]
