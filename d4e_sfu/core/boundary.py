@@ -82,8 +82,8 @@ class AssociationEvents(Protocol):
     def data_ready(self, transport: TransportId, kind: DataKind, *, now: float) -> None:
         """The client has opened this channel."""
 
-    def data_received(self, transport: TransportId, kind: DataKind, payload: bytes, *, now: float) -> None:
-        """One whole message from the client, at most 64 KiB."""
+    def data_received(self, transport: TransportId, kind: DataKind, payload: bytes, *, now: float) -> int:
+        """One whole message from the client, at most 64 KiB. Returns to how many it went: the sender pays for each."""
 
     def data_ended(self, transport: TransportId, reason: str, *, now: float) -> None:
         """The data channels ended, by the client or for a fault of his; media goes on. None will open again."""

@@ -38,8 +38,8 @@ _RELAYED: Final = frozenset(
 _KINDS: Final = {DataKind.RELIABLE: models.DataPacket.Kind.RELIABLE, DataKind.LOSSY: models.DataPacket.Kind.LOSSY}
 
 
-def relay(sender: Participant, kind: DataKind, payload: bytes, *, now: float) -> str | None:
-    """Send one packet on to whom it is for. Returns why it went nowhere, from a closed set, or None."""
+def relay(sender: Participant, kind: DataKind, payload: bytes, *, now: float) -> str | int:
+    """Send one packet on to whom it is for. Returns to how many, or why it was refused, from a closed set."""
     if not sender.rights.data:
         return "not_permitted"
     if len(payload) > MAX_BYTES:
@@ -63,13 +63,15 @@ def relay(sender: Participant, kind: DataKind, payload: bytes, *, now: float) ->
         sids = {*packet.user.destination_sids[:MAX_DESTINATIONS]}
     _sign(packet, sender, kind)
     stamped = packet.SerializeToString()
+    deliveries = 0
     for participant in sender.room.participants.values():
         if participant is sender:
             continue
         if (identities or sids) and participant.identity not in identities and participant.sid not in sids:
             continue
         deliver(participant, kind, stamped, now=now)
-    return None
+        deliveries += 1
+    return deliveries
 
 
 def deliver(participant: Participant, kind: DataKind, payload: bytes, *, now: float) -> None:

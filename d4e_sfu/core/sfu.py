@@ -245,12 +245,15 @@ class Sfu:
         if participant is not None:
             datapacket.channel_open(participant, kind, now=now)
 
-    def data_received(self, transport: TransportId, kind: DataKind, payload: bytes, *, now: float) -> None:
+    def data_received(self, transport: TransportId, kind: DataKind, payload: bytes, *, now: float) -> int:
         participant = self._transports.get(transport)
-        if participant is not None:
-            refused = datapacket.relay(participant, kind, payload, now=now)
-            if refused is not None:
-                self._announcer.announce("data_refused", {"reason": refused})
+        if participant is None:
+            return 0
+        outcome = datapacket.relay(participant, kind, payload, now=now)
+        if isinstance(outcome, str):
+            self._announcer.announce("data_refused", {"reason": outcome})
+            return 0
+        return outcome
 
     def data_ended(self, transport: TransportId, reason: str, *, now: float) -> None:
         self._announcer.announce("data_ended", {"reason": reason})

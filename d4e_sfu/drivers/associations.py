@@ -14,6 +14,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from d4e_sfu._engine import Command
 from d4e_sfu.core.boundary import AssociationEvents, DataKind, DtlsRole, TransportId
@@ -23,6 +24,7 @@ from d4e_sfu.drivers.dtls import EngineCertificate, EngineDtls, Limits, complete
 from d4e_sfu.drivers.inbox import Inbox
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 class Associations:
@@ -179,7 +181,7 @@ class Associations:
             dtls,
             limits=self._limits.data,
             on_open=lambda kind: self._call(self._events.data_ready, transport, kind),
-            on_message=lambda kind, payload: self._call(self._events.data_received, transport, kind, payload),
+            on_message=lambda kind, payload: self._call(self._events.data_received, transport, kind, payload) or 0,
             on_end=lambda reason: self._data_ended(association, reason),
             nudge=association.inbox.nudge,
             clock=self._loop.time,
@@ -220,13 +222,14 @@ class Associations:
             association.task.cancel()
         association.dtls = association.data = association.task = None
 
-    def _call(self, method: Callable[..., None], *arguments: object) -> None:
+    def _call(self, method: Callable[..., T], *arguments: object) -> T | None:
         """Up to the core. A fault there is not the peer's, and must not cost it its association."""
         try:
-            method(*arguments, now=self._loop.time())
+            return method(*arguments, now=self._loop.time())
         except Exception:
             self.counters.faults += 1
             log.exception("the core failed on %s", getattr(method, "__name__", method))
+            return None
 
 
 class _Association:

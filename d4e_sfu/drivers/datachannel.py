@@ -64,6 +64,7 @@ class DataLimits:
     label: int = 256  # bytes of label and protocol in a DATA_CHANNEL_OPEN
     chunks_per_packet: int = 64  # 20 bytes is the shortest DATA chunk: 58 in one packet
     chunks_per_second: float = 4000  # (drop)
+    delivery: float = 2  # what passing a message on to one other costs its sender, in chunks: 2000 a second in all
     inits: int = 16
     lossy_backlog: int = 64 << 10  # bytes; beyond it a lossy message is not queued
     lossy_messages: int = 256
@@ -86,7 +87,7 @@ class GuardedSctp(RTCSctpTransport):
         *,
         limits: DataLimits,
         on_open: Callable[[DataKind], None],
-        on_message: Callable[[DataKind, bytes], None],
+        on_message: Callable[[DataKind, bytes], int],
         on_end: Callable[[str], None],
         nudge: Callable[[], None],
         clock: Callable[[], float],
@@ -309,7 +310,9 @@ class GuardedSctp(RTCSctpTransport):
         for kind, known in self._kinds.items():
             if known is channel:
                 self.counters["received"] += 1
-                self._on_message(kind, data)
+                # On credit: what this packet led to is paid for by those after it, which are dropped until it is. SCTP
+                # takes that for a narrow path and slows down; a lossy sender loses.
+                self._bucket.charge(self._limits.delivery * self._on_message(kind, data))
                 return
 
     async def _receive_dcep(self, stream_id: int, data: bytes) -> None:

@@ -34,6 +34,10 @@ class TokenBucket:
         self._level -= cost
         return True
 
+    def charge(self, cost: float) -> None:
+        """Take them though they are not there: nothing more until the debt is paid."""
+        self._level -= cost
+
 
 class Inbox:
     """Queue of datagrams for one reader. Full, or faster than its rate: the datagram is dropped, as a network would."""

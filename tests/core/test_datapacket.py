@@ -31,8 +31,8 @@ def open_channels(*people: Person, now: float = 0.0) -> None:
             person.house.sfu.data_ready(person.participant.transport, kind, now=now)  # type: ignore[arg-type]
 
 
-def send(person: Person, payload: bytes, kind: DataKind = RELIABLE, *, now: float = 0.0) -> None:
-    person.house.sfu.data_received(person.participant.transport, kind, payload, now=now)  # type: ignore[arg-type]
+def send(person: Person, payload: bytes, kind: DataKind = RELIABLE, *, now: float = 0.0) -> int:
+    return person.house.sfu.data_received(person.participant.transport, kind, payload, now=now)  # type: ignore[arg-type]
 
 
 def received(person: Person) -> list[models.DataPacket]:
@@ -55,6 +55,15 @@ def test_everyone_else_receives_it_signed_by_the_server(house: House) -> None:
         assert got.kind == models.DataPacket.Kind.RELIABLE
         assert got.user.payload == b"x"
     assert received(an) == []
+
+
+def test_a_message_costs_its_sender_as_many_deliveries_as_it_has(house: House) -> None:
+    people = [house.join(f"person-{n}") for n in range(5)]
+    open_channels(*people)
+    assert send(people[0], packet()) == 4
+    assert send(people[0], packet(destination_identities=["person-3"])) == 1
+    assert send(people[0], packet(destination_identities=["nobody"])) == 0
+    assert send(people[0], b"\xff") == 0  # refused
 
 
 @pytest.mark.parametrize("how", ["identities", "user identities", "user sids"])

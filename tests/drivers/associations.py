@@ -66,6 +66,7 @@ class Heard:
     received: list[tuple[int, DataKind, bytes]] = field(default_factory=list)
     ended: list[tuple[int, str]] = field(default_factory=list)
     on_message: Callable[[TransportId, DataKind, bytes], None] | None = None
+    deliveries: int = 1
 
     def transport_connected(self, transport: TransportId, *, now: float) -> None:
         self.connected.append(transport)
@@ -76,10 +77,11 @@ class Heard:
     def data_ready(self, transport: TransportId, kind: DataKind, *, now: float) -> None:
         self.ready.append((transport, kind))
 
-    def data_received(self, transport: TransportId, kind: DataKind, payload: bytes, *, now: float) -> None:
+    def data_received(self, transport: TransportId, kind: DataKind, payload: bytes, *, now: float) -> int:
         self.received.append((transport, kind, payload))
         if self.on_message is not None:
             self.on_message(transport, kind, payload)
+        return self.deliveries
 
     def data_ended(self, transport: TransportId, reason: str, *, now: float) -> None:
         self.ended.append((transport, reason))

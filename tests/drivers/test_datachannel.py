@@ -95,6 +95,25 @@ async def test_messages_pass_both_ways_on_both_kinds(role: DtlsRole) -> None:
     await finish(server, client)
 
 
+async def test_whoever_speaks_to_many_pays_for_each() -> None:
+    server = Server()
+    server.heard.deliveries = 500  # a thousand chunks' worth, four such messages a second
+    client, reliable, lossy = await connected(server)
+    began = time.monotonic()
+    for _ in range(200):
+        lossy.send(b"flood")
+        await asyncio.sleep(0.002)
+    count = len(server.heard.received)
+    assert 4 <= count <= 8 + 5 * (time.monotonic() - began)
+    # A debt is paid by waiting: what must not be lost arrives.
+    sent = [bytes([number]) for number in range(3)]
+    for message in sent:
+        reliable.send(message)
+    await until(lambda: [what for _, kind, what in server.heard.received if kind is RELIABLE] == sent, within=20)
+    assert not server.heard.ended
+    await finish(server, client)
+
+
 def _echo(server: Server, transport: TransportId, kind: DataKind, payload: bytes) -> None:
     assert server.associations.send(transport, kind, payload)
 
