@@ -1,8 +1,8 @@
 """Coverage-guided fuzzing: `make fuzz`, for hours, or `make test-fuzz`, some seconds for each target.
 
-Rust targets are built by the stable toolchain, with LLVM's coverage pass (`-Cpasses=sancov-module`) and libFuzzer, which
-the crate `libfuzzer-sys` compiles from its source with any C++ compiler; Python targets run under atheris, which is
-libFuzzer as well. So one loop drives all: the committed corpus is replayed, then mutated. One target runs at a time.
+Rust targets are built by the stable toolchain, with LLVM's coverage pass (`-Cpasses=sancov-module`) and libFuzzer,
+which the crate `libfuzzer-sys` compiles from its source with any C++ compiler; Python targets run under atheris, which
+is libFuzzer as well. So one loop drives all: the committed corpus is replayed, then mutated; one target at a time.
 
     python -m tests.fuzz --seconds 4              every target, from the committed corpus alone
     python -m tests.fuzz --forever                every target in turn, keeping what is found under build/fuzz/
@@ -33,8 +33,9 @@ KEPT = TOP / "build/fuzz"
 SANCOV = ["level=4", "inline-8bit-counters", "pc-table", "trace-compares"]
 # One turn of a target in an endless run.
 TURN = 600
-# Of the committed corpus, for one target; larger inputs are as good as none.
-MAX_CORPUS = 48 * 1024
+# Of the committed corpus, for one target.
+MAX_UNITS = 200
+MAX_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,25 +172,26 @@ def forever(targets: Sequence[Target]) -> None:
 
 
 def minimise(targets: Sequence[Target]) -> None:
-    """The smallest set that covers as much as the committed corpus and build/fuzz/ together, as far as it fits."""
+    """The smallest set that covers as much as the committed corpus and build/fuzz/ together; what is too much for the
+    repository is thinned out evenly over all sizes, because the short inputs are the simple ones."""
     for target in targets:
         with tempfile.TemporaryDirectory() as scratch:
-            kept = [folder for folder in (KEPT / target.name, target.corpus) if folder.is_dir()]
-            done = execute([*target.command(), "-merge=1", f"-max_len={target.max_len}", scratch, *map(str, kept)])
-            if done.returncode:
-                raise SystemExit(done.stdout[-4_000:])
-            # Smallest first: many short inputs say more than one long one.
+            kept = [str(folder) for folder in (KEPT / target.name, target.corpus) if folder.is_dir()]
+            flags = ["-set_cover_merge=1", f"-max_len={target.max_len}"]
+            done = execute([*target.command(), *flags, scratch, *kept])
             found = sorted(Path(scratch).iterdir(), key=lambda path: path.stat().st_size)
+            if done.returncode or not found:
+                raise SystemExit(done.stdout[-4_000:])
+            chosen = found
+            while len(chosen) > MAX_UNITS or sum(path.stat().st_size for path in chosen) > MAX_BYTES:
+                step = len(chosen) / min(MAX_UNITS, len(chosen) * 9 // 10)
+                chosen = [chosen[int(n * step)] for n in range(int(len(chosen) / step))]
             target.corpus.mkdir(parents=True, exist_ok=True)
             for old in target.corpus.iterdir():
                 old.unlink()
-            size = 0
-            for path in found:
-                size += path.stat().st_size
-                if size > MAX_CORPUS:
-                    break
+            for path in chosen:
                 (target.corpus / path.name[:16]).write_bytes(path.read_bytes())
-        print(f"{target.name:<11} {len(list(target.corpus.iterdir()))} of {len(found)} units", flush=True)
+        print(f"{target.name:<11} {len(chosen)} of {len(found)} units", flush=True)
 
 
 def main() -> None:

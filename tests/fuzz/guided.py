@@ -12,6 +12,8 @@ import atheris
 
 def main() -> None:
     name = sys.argv.pop(1)
+    # libFuzzer starts itself again to merge, by a shell and this word.
+    sys.argv[0] = f"{sys.executable} -m {__spec__.name} {name}"
     with atheris.instrument_imports(include=["d4e_sfu"]):
         target = importlib.import_module(f"tests.fuzz.{name}")
     atheris.Setup(sys.argv, target.once)
