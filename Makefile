@@ -45,13 +45,17 @@ wheel: $(VENV)/.runtime page  ## dist/*.whl: Python, the compiled engine and the
 .PHONY: test
 test: $(VENV)/.dev engine page peer chromium  ## the short form of every test: Rust, page, Python, browsers
 	@mkdir -p $(PROOFS) && rm -f $(PROOFS)/*
-	$(MAKE) --no-print-directory --keep-going test-rust test-page test-python
+	$(MAKE) --no-print-directory --keep-going test-rust test-page test-python test-fuzz
 
 .PHONY: test-long
 test-long: $(VENV)/.dev engine page peer chromium  ## what takes longer; its outcome is kept in benchmarks/results/
 	@mkdir -p $(PROOFS)
 	outcome=0; $(PY) -m pytest -m long --junitxml=$(PROOFS)/pytest-long.xml --durations=10 || outcome=$$?; \
 	  $(PY) -m tests.long_results $(PROOFS)/pytest-long.xml; exit $$outcome
+
+.PHONY: fuzz
+fuzz: $(VENV)/.dev engine c++  ## fuzz every target in turn until interrupted; what is found stays in build/fuzz/
+	$(PY) -m tests.fuzz --forever
 
 .PHONY: bench
 bench: $(VENV)/.dev engine page peer chromium  ## measure every figure; rows go to benchmarks/results/
@@ -89,6 +93,10 @@ test-page: $(WEB)/node_modules/.ready  ## types and unit tests of the page
 test-python: $(VENV)/.dev engine page peer  ## the Python tests that are not long, browsers included
 	@mkdir -p $(PROOFS)
 	$(PY) -m pytest -m "not long" --junitxml=$(PROOFS)/pytest.xml --durations=15
+
+.PHONY: test-fuzz
+test-fuzz: $(VENV)/.dev engine c++  ## every fuzz target for four seconds, from the committed corpus
+	$(PY) -m tests.fuzz --seconds 4 --proof $(PROOFS)/pytest-fuzz.xml
 
 .PHONY: engine
 engine: d4e_sfu/_engine.abi3.so  ## compile the engine into the tree, in release mode
@@ -168,3 +176,9 @@ chromium:
 	@command -v chromium >/dev/null || { \
 	  if [ "$$(id -u)" = 0 ]; then apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium fonts-dejavu-core; \
 	  else echo "Chromium is missing, and browser tests need it: sudo apt-get install chromium"; exit 1; fi; }
+
+.PHONY: c++
+c++:
+	@command -v c++ >/dev/null || { \
+	  if [ "$$(id -u)" = 0 ]; then apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq g++; \
+	  else echo "A C++ compiler is missing, and fuzzing needs it: sudo apt-get install g++"; exit 1; fi; }
