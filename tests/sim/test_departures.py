@@ -41,6 +41,7 @@ def test_a_publisher_whose_socket_is_lost_as_well_is_gone_after_fifteen(seed: in
     alice.lose_signalling()
     took = lab.until(lambda: gone(alice, bob), within=16, step=0.05)
     assert took >= 15 - CHECK
+    assert lab.occurrences(Event.TransportGone), "the engine has noticed, before the core's own patience ended"
     assert lab.tables == (1, 1, 0)
 
 
