@@ -14,6 +14,7 @@ import ipaddress
 import logging
 import random
 import signal
+import ssl
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -25,7 +26,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from d4e_sfu import config as configuration
 from d4e_sfu._engine import Event
-from d4e_sfu.config import Config, Listener
+from d4e_sfu.config import Config
 from d4e_sfu.core.boundary import TransportId
 from d4e_sfu.core.sfu import Sfu
 from d4e_sfu.drivers import certificates
@@ -101,6 +102,7 @@ class Server:
         self.sfu = Sfu(config, chance=random.SystemRandom(), announcer=self)
         self.signalling = Signalling(self.sfu, config, on_refused=self.metrics.join_refused)
         self._runners: list[web.AppRunner] = []
+        self._listening: list[asyncio.Server] = []
         self._timers: list[asyncio.Task[None]] = []
 
     @classmethod
@@ -123,9 +125,8 @@ class Server:
     async def stop(self) -> None:
         for timer in self._timers:
             timer.cancel()
-        for runner in self._runners:
-            for site in list(runner.sites):
-                await site.stop()  # stops listening; connections live on
+        for listening in self._listening:
+            listening.close()  # connections live on
         self.sfu.drain(now=time.monotonic())
         try:
             await asyncio.wait_for(self.signalling.closed(), DRAIN)
@@ -190,7 +191,15 @@ class Server:
         Pages(PAGE).setup(app)
         runner = await self._runner(app)
         for listener in self.config.http.listeners:
-            await _listen(runner, listener, self.config)
+            context = None
+            if listener.tls:
+                tls = self.config.http.tls
+                assert tls.certificate is not None, "the configuration was checked"
+                assert tls.key is not None
+                context = certificates.https(tls.certificate, tls.key)
+            await self._listen(runner, listener.address, listener.port, context)
+            scheme = "https" if listener.tls else "http"
+            log.info("listening scheme=%s address=%s port=%d", scheme, listener.address, listener.port)
 
     async def _start_admin(self) -> None:
         address, port = self.config.admin.address, self.config.admin.port
@@ -204,8 +213,20 @@ class Server:
             loopback=ipaddress.ip_address(address).is_loopback,
         ).setup(app)
         runner = await self._runner(app)
-        await web.TCPSite(runner, address, port, reuse_address=True).start()
+        await self._listen(runner, address, port)
         log.info("admin address=%s port=%d", address, port)
+
+    async def _listen(
+        self, runner: web.AppRunner, address: str, port: int, context: ssl.SSLContext | None = None
+    ) -> None:
+        # Not a `TCPSite`: that gives a silent TLS client a minute.
+        patience = HTTP_PATIENCE if context else None
+        assert runner.server is not None, "the runner is set up"
+        loop = asyncio.get_running_loop()
+        listening = await loop.create_server(
+            runner.server, address, port, ssl=context, ssl_handshake_timeout=patience, reuse_address=True, backlog=512
+        )
+        self._listening.append(listening)
 
     async def _runner(self, app: web.Application) -> web.AppRunner:
         runner = web.AppRunner(
@@ -305,19 +326,6 @@ def _http_log() -> logging.Logger:
     http = logging.getLogger(f"{__name__}.http")
     http.filters[:] = [ours]
     return http
-
-
-async def _listen(runner: web.AppRunner, listener: Listener, config: Config) -> None:
-    context = None
-    if listener.tls:
-        tls = config.http.tls
-        assert tls.certificate is not None, "the configuration was checked"
-        assert tls.key is not None
-        context = certificates.https(tls.certificate, tls.key)
-    site = web.TCPSite(runner, listener.address, listener.port, ssl_context=context, reuse_address=True, backlog=512)
-    await site.start()
-    scheme = "https" if listener.tls else "http"
-    log.info("listening scheme=%s address=%s port=%d", scheme, listener.address, listener.port)
 
 
 async def _every(interval: float, act: Callable[[], Any]) -> None:

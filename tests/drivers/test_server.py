@@ -47,8 +47,8 @@ async def http() -> AsyncIterator[aiohttp.ClientSession]:
 
 
 def url(server: Server, path: str = "/", *, admin: bool = False) -> str:
-    runner = server._runners[1 if admin else 0]
-    host, port = runner.addresses[0][:2]
+    listening = server._listening[-1 if admin else 0]
+    host, port = listening.sockets[0].getsockname()[:2]
     return f"http://{host}:{port}{path}"
 
 
@@ -137,7 +137,7 @@ async def test_a_dead_worker_is_noticed_and_its_people_may_come_back_at_once(
 async def test_a_silent_connection_is_not_held(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(servers, "HTTP_PATIENCE", 0.2)
     server = await Server.start(small(config))
-    host, port = server._runners[0].addresses[0][:2]
+    host, port = server._listening[0].sockets[0].getsockname()[:2]
     silent = await asyncio.open_connection(host, port)
     slow = await asyncio.open_connection(host, port)
     slow[1].write(b"GET / HTTP/1.1\r\nHost: x\r\n")
@@ -170,7 +170,7 @@ async def test_a_reload_holds_for_whoever_joins_next(
 async def test_what_the_operator_got_wrong_outside_the_file_ends_the_start(
     server: Server, config: Config, caplog: pytest.LogCaptureFixture
 ) -> None:
-    host, port = server._runners[0].addresses[0][:2]
+    host, port = server._listening[0].sockets[0].getsockname()[:2]
     taken = small(config).model_copy(update={"http": Http(listeners=(Listener(address=host, port=port),))})
     assert await servers._serve(taken, None) == EX_CONFIG
     assert str(port) in caplog.text

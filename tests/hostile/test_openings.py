@@ -6,13 +6,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+import pytest
+
+from d4e_sfu.drivers import certificates
 from d4e_sfu.server import HTTP_PATIENCE
 from tests.hostile.caller import Caller
-from tests.lab.server import Server
+from tests.lab.server import Server, free_ports, running
 
 EACH = 50  # of four kinds: two hundred
 PATIENCE = HTTP_PATIENCE + 5.0  # the machine may be busy
@@ -116,3 +120,17 @@ async def test_two_hundred_openings_that_come_to_nothing_hold_up_nobody(server: 
         for each in opened:
             each.cancel()
     assert min(lifetimes) > HTTP_PATIENCE - 1, "a slow link is given its time"
+
+
+@pytest.mark.long
+async def test_a_client_that_is_silent_in_its_tls_handshake_is_gone_as_soon(tmp_path: Path) -> None:
+    certificates.development(tmp_path, ["127.0.0.1"])
+    (tls_port,) = free_ports(socket.SOCK_STREAM, 1)
+    http = {
+        "listeners": [{"address": "127.0.0.1", "port": tls_port, "tls": True}],
+        "tls": {"certificate": "development.crt", "key": "development.key"},
+    }
+    async with running(tmp_path, config={"http": http}) as server:
+        async with asyncio.timeout(PATIENCE):
+            assert await lifetime(tls_port, silent) > HTTP_PATIENCE - 1
+        await server.get("/readyz")
