@@ -21,6 +21,9 @@ const MIN_BURST_BITS: u64 = 2_000_000;
 /// The encodings of one picture leave within a few milliseconds of each other; one that is this late is not coming.
 const GOES_ON_WITHOUT: Duration = Duration::from_millis(200);
 
+/// Where a third is lost on the way, half of all repairs need more than one request: of eight, one hardly ever.
+const ROUND_TRIPS: usize = 8;
+
 /// A packet in the cache that has not been offered to the subscriptions yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fresh {
@@ -48,7 +51,9 @@ pub struct Publication {
     /// Latest RFC 6464 byte of a voice: V bit and −dBov.
     pub level: Option<u8>,
     rate: Bucket,
-    round_trip: Duration,
+    /// From a packet's first request to its repair, the latest ones; the shortest is a round trip on which nothing was lost.
+    round_trips: [Duration; ROUND_TRIPS],
+    repairs: usize,
 }
 
 impl Publication {
@@ -75,7 +80,8 @@ impl Publication {
             unsettled: true,
             level: None,
             rate: rate(now, spec.codec, spec.max_bitrate),
-            round_trip: Duration::from_millis(100),
+            round_trips: [Duration::from_millis(100); ROUND_TRIPS],
+            repairs: 0,
         }
     }
 
@@ -147,9 +153,9 @@ impl Publication {
         } = row.receive(now, seq, incoming, payload)?;
         // Without RTX it may as well be the packet itself, late.
         if let Some(after) = repaired.filter(|_| incoming.rtx || self.rtx_payload_type.is_none()) {
-            self.round_trip = (self.round_trip * 7
-                + after.clamp(Duration::from_millis(10), Duration::from_millis(500)))
-                / 8;
+            let row = &mut self.round_trips[self.repairs % ROUND_TRIPS];
+            *row = after.clamp(Duration::from_millis(10), Duration::from_millis(500));
+            self.repairs = self.repairs.wrapping_add(1);
         }
         if let Some(level) = incoming.carried.audio_level {
             self.level = Some(level);
@@ -190,7 +196,8 @@ impl Publication {
             return 0;
         }
         // A quarter more, or half of all answers would just miss the second request.
-        let patience = self.round_trip * 5 / 4;
+        let shortest = self.round_trips.iter().min().copied().unwrap_or_default();
+        let patience = shortest * 5 / 4;
         self.encodings
             .get_mut(usize::from(encoding))
             .map_or(0, |row| row.gaps.due(now, patience, out))
