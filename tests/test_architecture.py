@@ -245,6 +245,13 @@ def api_is_values_without_behaviour(files: Files) -> Iterator[str]:
             )
 
 
+def keys_come_from_a_handshake_alone(files: Files) -> Iterator[str]:
+    """No setting, message or request can give the engine keys: the command is made in one place, after DTLS."""
+    for path, text in files.items():
+        if path.startswith("d4e_sfu/") and path.endswith(".py") and path != "d4e_sfu/drivers/associations.py":
+            yield from (f"{path}: {found}" for found in re.findall(r"\bSetKeys\(|import SetKeys", text))
+
+
 # --- every file ------------------------------------------------------------------------------------------------------
 
 NOT_OUR_WORDS = {"manager", "helper", "util", "service", "context", "processor"}
@@ -300,6 +307,7 @@ RULES: list[Rule] = [
     the_thread_knows_little_of_the_router,
     the_engine_is_sans_io,
     api_is_values_without_behaviour,
+    keys_come_from_a_handshake_alone,
     nothing_is_called_by_an_empty_word,
     no_file_hides_a_second_noun,
     each_file_says_what_it_is,
@@ -383,6 +391,7 @@ def test_the_repository_is_really_looked_at(files: Files) -> None:
         (the_engine_is_sans_io, "router.rs", "use pyo3::prelude::*;"),
         (the_engine_is_sans_io, "wire/packet.rs", "unsafe { x }"),
         (api_is_values_without_behaviour, "api.rs", "impl Codec { pub fn clock_rate(self) -> u32 { 90_000 } }"),
+        (keys_come_from_a_handshake_alone, "d4e_sfu/core/requests.py", "engine.submit([Command.SetKeys(1, p, r, s)])"),
         (nothing_is_called_by_an_empty_word, "d4e_sfu/core/room_manager.py", ""),
         (nothing_is_called_by_an_empty_word, "d4e_sfu/utils/sdp.py", ""),
         (nothing_is_called_by_an_empty_word, "d4e_sfu/core/room.py", "class RoomService:"),

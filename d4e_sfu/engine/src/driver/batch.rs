@@ -129,6 +129,8 @@ pub struct Outbox {
     /// The last look-up: nearly always the next one too.
     last: Option<(SocketAddr, RawFd)>,
     failed: u64,
+    #[cfg(test)]
+    calls: usize,
 }
 
 impl Outbox {
@@ -142,6 +144,8 @@ impl Outbox {
             routes,
             last: None,
             failed: 0,
+            #[cfg(test)]
+            calls: 0,
         }
     }
 
@@ -158,6 +162,10 @@ impl Outbox {
                 .iter()
                 .take_while(|&&other| other == socket)
                 .count();
+            #[cfg(test)]
+            {
+                self.calls += 1;
+            }
             // SAFETY: headers `at..at + run` were set by `commit` and point into the arena and the names.
             let sent = unsafe {
                 libc::sendmmsg(
@@ -208,5 +216,55 @@ impl Outlet for Outbox {
         if self.count == SIZE {
             self.flush();
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use std::net::UdpSocket;
+    use std::os::fd::AsRawFd;
+
+    #[test]
+    fn a_frame_is_sent_with_one_call_and_received_with_one() {
+        let (here, there) = (
+            UdpSocket::bind("127.0.0.1:0").unwrap(),
+            UdpSocket::bind("127.0.0.1:0").unwrap(),
+        );
+        let (local, remote) = (here.local_addr().unwrap(), there.local_addr().unwrap());
+        let mut outbox = Outbox::new(HashMap::from([(local, here.as_raw_fd())]));
+        for n in 0..20 {
+            outbox.slot()[..100].fill(n);
+            outbox.commit(local, remote, 100);
+        }
+        assert_eq!(
+            outbox.calls, 0,
+            "nothing leaves before the batch is full or flushed"
+        );
+        outbox.flush();
+        assert_eq!((outbox.calls, outbox.take_failed()), (1, 0));
+
+        let mut inbox = Inbox::new();
+        let count = inbox.receive(there.as_raw_fd()).unwrap();
+        let first: Vec<u8> = inbox
+            .datagrams(count)
+            .map(|(from, datagram)| {
+                assert_eq!(from, local);
+                datagram.unwrap()[0]
+            })
+            .collect();
+        assert_eq!(first, (0..20).collect::<Vec<u8>>());
+    }
+
+    #[test]
+    fn a_full_batch_does_not_wait() {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let local = socket.local_addr().unwrap();
+        let mut outbox = Outbox::new(HashMap::from([(local, socket.as_raw_fd())]));
+        for _ in 0..=SIZE {
+            outbox.commit(local, local, 100);
+        }
+        assert_eq!((outbox.calls, outbox.count), (1, 1));
     }
 }
