@@ -66,11 +66,12 @@ class Document:
         return mark.line + 1, mark.column + 1
 
     def dotted(self, location: Location) -> str:
-        """`rooms.2.name`, counting as the text does, whatever was dropped."""
+        """`rooms.2.name`, counting as the text does, whatever was dropped; what cannot be seen in a key is spelled."""
         parts = []
         for end, part in enumerate(location, start=1):
             found = self._find(location[:end]) if isinstance(part, int) else None
-            parts.append(str(self._index.get(id(found[1]), part) if found else part))
+            name = str(self._index.get(id(found[1]), part) if found else part)
+            parts.append(name if name.isprintable() and len(name) <= 60 else _bounded(name))
         return ".".join(parts)
 
     def keys(self, location: Location) -> list[str]:

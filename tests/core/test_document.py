@@ -104,6 +104,14 @@ def test_a_key_given_twice_is_a_flaw_and_the_first_counts() -> None:
     ]
 
 
+def test_a_key_that_cannot_be_read_is_spelled_in_the_place_that_names_it() -> None:
+    document = Document(b'roles: {"doc\\ntor": 1}')
+    assert document.dotted(("roles", "d\ufeffoctor", "publish")) == "roles.'d\\ufeffoctor'.publish"
+    assert document.dotted(("roles", "doc\ntor")) == "roles.'doc\\ntor'"
+    assert document.dotted(("roles", "bác sĩ")) == "roles.bác sĩ"
+    assert len(document.dotted(("roles", "x" * 10_000))) < 80
+
+
 def test_places_are_those_of_the_text_whatever_was_dropped() -> None:
     document = Document(b"rooms:\n  - name: a\n  - name: b\n")
     assert document.position(("rooms", 1, "name")) == (3, 11)
