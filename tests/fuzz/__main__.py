@@ -116,6 +116,8 @@ def fuzz(target: Target, folders: Sequence[Path], *, seconds: int) -> Run:
     flags += ["-timeout=10", "-rss_limit_mb=1024", "-len_control=20"]
     # libFuzzer learns the constants of comparisons of four and eight bytes, not of two (0xbede): near misses count too.
     flags += ["-use_value_profile=1"] if target.rust and target.name != "router" else []
+    dictionary = HERE / "dictionary" / f"{target.name}.dict"
+    flags += [f"-dict={dictionary}"] if dictionary.exists() else []
     begun = time.monotonic()
     done = execute([*target.command(), *map(str, folders), *flags])
     return Run(target, time.monotonic() - begun, done.stdout, done.returncode)
