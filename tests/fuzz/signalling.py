@@ -224,6 +224,8 @@ class Program:
         participant, how = self.participants[who], self.byte()
         assert participant is not None
         assert participant.transport is not None
+        if participant.remote is None:
+            return
         if how & 2:
             self.sfu.data_ready(participant.transport, KINDS[how & 1], now=self.now)
         self.sfu.data_received(participant.transport, KINDS[how & 1], self.piece(), now=self.now)
@@ -233,6 +235,8 @@ class Program:
         assert participant is not None
         transport = participant.transport
         assert transport is not None
+        if participant.remote is None:
+            return  # Without an offer there is no transport yet that anything could be told of.
         if how < 3:
             self.sfu.transport_connected(transport, now=self.now)
         elif how == 3:
