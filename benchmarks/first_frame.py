@@ -45,7 +45,7 @@ async def main() -> None:
                 every.append(await one_run(server, publishing, watching))
         print(f"run {run + 1}/{RUNS}: {', '.join(f'{ms:.0f}' for ms in every[-1])} ms", flush=True)
     record("bench.json", "first_frame_median", [statistics.median(run) for run in every], "ms", "<= 400")
-    record("bench.json", "first_frame_worst", [max(run) for run in every], "ms", "<= 1000")
+    record("bench.json", "first_frame_worst", [max(max(run) for run in every)], "ms", "<= 1000")
 
 
 async def one_run(server: Server, publishing: Browser, watching: Browser) -> list[float]:

@@ -17,7 +17,7 @@ from tests.lab.client import Camera
 
 RUNS = 5
 SUBSCRIBERS = 50
-PACKETS, BURST = 9_000, 18  # per second; per frame
+PACKETS, BURST = 10_500, 21  # per second; per frame
 SECONDS = 5.0
 LIMIT = Path(__file__).parent / "limit"
 
