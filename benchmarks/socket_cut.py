@@ -46,6 +46,8 @@ class Relay:
     def cut(self) -> None:
         """Reset every connection, without a word of WebSocket or TLS."""
         for writer in self._writers:
+            if writer.is_closing():
+                continue
             sock = writer.get_extra_info("socket")
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             writer.transport.abort()
