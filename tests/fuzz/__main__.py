@@ -34,7 +34,7 @@ SANCOV = ["level=4", "inline-8bit-counters", "pc-table", "trace-compares"]
 # One turn of a target in an endless run.
 TURN = 600
 # Of the committed corpus, for one target.
-MAX_UNITS = 200
+MAX_UNITS = {True: 200, False: 48}  # of Rust, of Python: to replay them must leave most of the time
 MAX_BYTES = 64 * 1024
 
 
@@ -186,9 +186,9 @@ def minimise(targets: Sequence[Target]) -> None:
             found = sorted(Path(scratch).iterdir(), key=lambda path: path.stat().st_size)
             if done.returncode or not found:
                 raise SystemExit(done.stdout[-4_000:])
-            chosen = found
-            while len(chosen) > MAX_UNITS or sum(path.stat().st_size for path in chosen) > MAX_BYTES:
-                step = len(chosen) / min(MAX_UNITS, len(chosen) * 9 // 10)
+            chosen, most = found, MAX_UNITS[target.rust]
+            while len(chosen) > most or sum(path.stat().st_size for path in chosen) > MAX_BYTES:
+                step = len(chosen) / min(most, len(chosen) * 9 // 10)
                 chosen = [chosen[int(n * step)] for n in range(int(len(chosen) / step))]
             target.corpus.mkdir(parents=True, exist_ok=True)
             for old in target.corpus.iterdir():
