@@ -1,4 +1,4 @@
-"""What a quiet room costs: three Chromium pages in the background and 17 peers, all muted, for 60 seconds; the CPU time
+"""What a quiet room costs: three Chromium pages told that they are hidden and 17 peers, all muted, for 60 seconds; the CPU time
 of the whole server process (both languages, system time included) as a share of one core.
 """
 
