@@ -1,5 +1,5 @@
-"""What a quiet room costs: three Chromium pages told that they are hidden and 17 peers, all muted, for 60 seconds; the CPU time
-of the whole server process (both languages, system time included) as a share of one core.
+"""What a quiet room costs: three Chromium pages told that they are hidden and 17 peers, all muted, for 60 seconds; the
+CPU time of the whole server process (both languages, system time included) as a share of one core.
 """
 
 from __future__ import annotations
