@@ -152,14 +152,24 @@ impl Endpoint {
             };
             self.peer
                 .handle(poll::monotonic(), from, &mut buffer[..len]);
+            self.take_dtls();
         }
-        for datagram in self.peer.take_dtls() {
+    }
+
+    /// At once, and not after the batch: media may follow the datagram that brings its keys.
+    fn take_dtls(&mut self) {
+        let datagrams = self.peer.take_dtls();
+        if datagrams.is_empty() {
+            return;
+        }
+        for datagram in datagrams {
             if let Some(handshake) = &mut self.handshake
                 && let Err(error) = handshake.dtls.handle_packet(&datagram)
             {
                 self.failed = Some(format!("dtls: {error}"));
             }
         }
+        self.handshake();
     }
 
     /// Everything that is due; writes what came of it to the network.
