@@ -31,6 +31,11 @@ if TYPE_CHECKING:
 PROTOCOL: Final = 16
 # The participant attribute that tells everybody the role that policy has given.
 ROLE_ATTRIBUTE: Final = "d4e.role"
+# "true" for whoever may moderate: his page then shows the controls, and the others see whom to ask.
+MODERATOR_ATTRIBUTE: Final = "d4e.moderator"
+# Not empty while he raises his hand. Anyone sets his own, whether or not he may change other attributes: to ask for the
+# floor is no right to give. A moderator lowers it with UpdateParticipant.
+HAND_ATTRIBUTE: Final = "d4e.hand"
 
 # An offer costs us milliseconds. A client makes one for each change, and one for each `media_sections_requirement`.
 OFFERS_PER_SECOND: Final = 10
@@ -273,8 +278,7 @@ class Participant:
             identity=self.identity,
             name=self.name,
             metadata=self.metadata,
-            # Last, so that a role is always the server's word: a badge that a client could write would be trusted.
-            attributes={**self.attributes, ROLE_ATTRIBUTE: self.rights.role},
+            attributes=self._told_attributes(),
             state=self.state.value,
             tracks=tracks,
             joined_at=int(self.joined_wall),
@@ -287,6 +291,11 @@ class Participant:
             capabilities=self.client_can.capabilities,
             disconnect_reason=disconnect_reason,
         )
+
+    def _told_attributes(self) -> dict[str, str]:
+        """The client's own, then ours over them: a badge that a client could write would be trusted."""
+        ours = {ROLE_ATTRIBUTE: self.rights.role, MODERATOR_ATTRIBUTE: "true" if self.rights.moderate else ""}
+        return clean_attributes({**self.attributes, **ours})
 
     def _rights_message(self) -> models.ParticipantPermission:
         rights = self.rights

@@ -15,7 +15,7 @@ from livekit.protocol import models, rtc
 from d4e_sfu._engine import Codec
 from d4e_sfu.config import CodecName
 from d4e_sfu.core import policy
-from d4e_sfu.core.participant import Participant, clean_attributes
+from d4e_sfu.core.participant import HAND_ATTRIBUTE, Participant, clean_attributes
 from d4e_sfu.core.permission import Permission
 from d4e_sfu.core.publication import CODECS, MIME_TYPES, Publication, PublicationState, sid_prefix
 from d4e_sfu.core.subscription import Wanted
@@ -31,6 +31,7 @@ MAX_PENDING: Final = 20  # announced publications without a section; the referen
 MAX_PUBLICATIONS: Final = 32  # of one participant
 MAX_SIDS: Final = 1000  # in one message
 MAX_ECHO: Final = 65536  # bytes of a request that are sent back in its answer
+MAX_HAND: Final = 16  # characters of a raised hand
 MAX_SIDE: Final = 16384  # pixels; no codec here goes further
 
 
@@ -146,7 +147,7 @@ def subscription_permission(
 
 def update_metadata(participant: Participant, request: rtc.UpdateParticipantMetadata, *, ids: Ids, now: float) -> None:
     """Empty metadata or name: unchanged. An attribute with an empty value: deleted."""
-    if not participant.rights.update_own_metadata:
+    if not (participant.rights.update_own_metadata or _only_the_hand(participant, request)):
         _respond(participant, Reason.NOT_ALLOWED, request_id=request.request_id, update_metadata=request)
         return
     few = len(request.attributes) <= MAX_ATTRIBUTES  # to copy what fits into a message would hold everyone for 200 ms
@@ -161,6 +162,13 @@ def update_metadata(participant: Participant, request: rtc.UpdateParticipantMeta
     if participant.client_can.protocol >= 15:
         _respond(participant, Reason.OK, request_id=request.request_id, update_metadata=request)
     participant.room.tell_others(participant, himself=True, now=now)
+
+
+def _only_the_hand(participant: Participant, request: rtc.UpdateParticipantMetadata) -> bool:
+    """Whether nothing changes but the raised hand. The stock clients repeat name and metadata in every request."""
+    same = request.name in ("", participant.name) and request.metadata in ("", participant.metadata)
+    alone = request.attributes.keys() == {HAND_ATTRIBUTE}
+    return same and alone and len(request.attributes[HAND_ATTRIBUTE]) <= MAX_HAND
 
 
 def fits(name: str, metadata: str, attributes: Mapping[str, str]) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from livekit.protocol import models, rtc
 
@@ -443,6 +445,37 @@ def test_metadata_without_the_right_or_too_large_is_refused(house: House) -> Non
     answer = binh.client.last("request_response")
     assert (answer.request_id, answer.reason) == (2, Refusal.LIMIT_EXCEEDED)
     assert patient.client.take("update") == []
+
+
+def test_a_patient_raises_a_hand_and_changes_nothing_else_of_himself(house: House) -> None:
+    patient, binh = house.join("patient", "patient", name="Chị Năm", metadata="m"), house.join("binh")
+
+    def ask(**request: Any) -> Any:
+        patient.ask(update_metadata=rtc.UpdateParticipantMetadata(**request))
+        return patient.client.last("request_response").reason
+
+    # As the stock clients ask: with the name and the metadata that he has.
+    assert ask(name="Chị Năm", metadata="m", attributes={"d4e.hand": "true"}) == Refusal.OK
+    assert binh.client.last("update").participants[0].attributes["d4e.hand"] == "true"
+    assert house.join("late").client.last("join").other_participants[0].attributes["d4e.hand"] == "true"
+    assert ask(attributes={"d4e.hand": ""}) == Refusal.OK
+    assert "d4e.hand" not in binh.client.last("update").participants[0].attributes
+
+    for more in (
+        {"name": "Director", "attributes": {"d4e.hand": "true"}},
+        {"metadata": "x", "attributes": {"d4e.hand": "true"}},
+        {"attributes": {"d4e.hand": "true", "ward": "3"}},
+        {"attributes": {"d4e.hand": "x" * 17}},
+        {},
+    ):
+        assert ask(**more) == Refusal.NOT_ALLOWED, more
+
+
+def test_who_moderates_is_the_servers_word(house: House) -> None:
+    an = house.join("an", "moderator", video={"roomAdmin": True})
+    assert an.client.last("join").participant.attributes["d4e.moderator"] == "true"
+    without = house.join("binh", "moderator", attributes={"d4e.moderator": "true"})
+    assert "d4e.moderator" not in without.client.last("join").participant.attributes
 
 
 def test_what_is_not_built_is_refused_and_not_left_waiting(house: House) -> None:
