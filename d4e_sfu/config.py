@@ -308,7 +308,7 @@ class Role(_Settings):
     publish: Annotated[frozenset[Source], live("Sources that may be sent.")] = frozenset()
     subscribe: Annotated[StrictBool, live("May receive what others publish.")] = True
     data: Annotated[StrictBool, live("May send chat and data.")] = False
-    moderate: Annotated[StrictBool, live("May mute and remove others.")] = False
+    moderate: Annotated[StrictBool, live("May mute and remove others, and change their rights and names.")] = False
     hidden: Annotated[StrictBool, live("May be in the room without being shown.")] = False
     update_own_metadata: Annotated[StrictBool, live("May change the own name, metadata and attributes.")] = False
 
@@ -348,6 +348,7 @@ class RoomRule(_Settings):
         live("Codecs that may be published, the preferred first.", min_length=1),
     ] = ALL_CODECS
     max_bitrate: Annotated[MaxBitrate, live("Caps for each publication, by its source.")] = MaxBitrate()
+    remote_unmute: Annotated[StrictBool, live("A moderator may unmute others, not only mute them.")] = False
 
     def matches(self, room: str) -> bool:
         return fnmatch.fnmatchcase(room, self.name)

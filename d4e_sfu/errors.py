@@ -67,10 +67,20 @@ class Forbidden(ClientError):
     status = 403
 
 
-class RoomNotFound(ClientError):
-    """No rule of the configuration allows a room of this name."""
+class NotFound(ClientError):
+    """Nothing and nobody of this name is here, at least now."""
 
     status = 404
+
+
+class RoomNotFound(NotFound):
+    """No rule of the configuration allows a room of this name."""
+
+
+class NotNow(ClientError):
+    """Well asked, by someone who may; the state of things, or a setting, stands against it."""
+
+    status = 412
 
 
 class Full(ClientError):

@@ -34,8 +34,10 @@ from d4e_sfu.drivers import engine as engines
 from d4e_sfu.drivers.admin import Admin
 from d4e_sfu.drivers.associations import Associations
 from d4e_sfu.drivers.dtls import EngineCertificate
+from d4e_sfu.drivers.entrance import Entrance
 from d4e_sfu.drivers.metrics import Metrics, Sources
 from d4e_sfu.drivers.pages import Pages
+from d4e_sfu.drivers.roomservice import ServerApi
 from d4e_sfu.drivers.signal import MAX_LINE, Signalling
 from d4e_sfu.errors import EX_CONFIG, EX_OK, ConfigError
 
@@ -100,7 +102,8 @@ class Server:
             )
         )
         self.sfu = Sfu(config, chance=random.SystemRandom(), announcer=self)
-        self.signalling = Signalling(self.sfu, config, on_refused=self.metrics.join_refused)
+        self.entrance = Entrance(config)
+        self.signalling = Signalling(self.sfu, self.entrance, on_refused=self.metrics.join_refused)
         self._runners: list[web.AppRunner] = []
         self._listening: list[asyncio.Server] = []
         self._timers: list[asyncio.Task[None]] = []
@@ -150,7 +153,7 @@ class Server:
         for change in configuration.changes(self.config, config):
             log.warning("config %s %s", change.key, "changed" if change.reload == "live" else "needs a restart")
         # Settings that need a restart are read at the start alone, so the new values wait there.
-        self.config = self.signalling.config = config
+        self.config = self.entrance.config = config
         self.sfu.reconfigure(config)
         self.metrics.reloaded(accepted=True)
 
@@ -187,7 +190,9 @@ class Server:
 
     async def _start_http(self) -> None:
         app = web.Application()
+        self.entrance.setup(app)
         self.signalling.setup(app)
+        ServerApi(self.sfu, self.entrance).setup(app)
         Pages(PAGE).setup(app)
         runner = await self._runner(app)
         for listener in self.config.http.listeners:
@@ -236,6 +241,7 @@ class Server:
             keepalive_timeout=HTTP_PATIENCE,
             max_line_size=MAX_LINE,
             max_field_size=MAX_LINE,
+            auto_decompress=False,  # nothing that we take is worth it, and every body would be a possible bomb
             shutdown_timeout=0.5,
         )
         await runner.setup()

@@ -147,6 +147,11 @@ class Negotiation:
         self._state = _State(remote, offered, bound, placement.places, version, body)
         return answer
 
+    def withdraw(self, track_sid: str) -> None:
+        """This track may no longer be published: its section is free for another, whatever the client goes on with."""
+        bound = {mid: each for mid, each in self._state.bound.items() if each.published.track_sid != track_sid}
+        self._state = replace(self._state, bound=bound)
+
     def missing(self, outgoing: Sequence[Outgoing]) -> tuple[int, int] | None:
         """What to ask the client for, between offers, as in `Answer.missing`, if these are the subscriptions now.
 

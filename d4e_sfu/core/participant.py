@@ -129,6 +129,7 @@ class Participant:
         "closed_at",
         "data_ready",
         "forbidden",
+        "grants",
         "held",
         "held_bytes",
         "identity",
@@ -183,6 +184,7 @@ class Participant:
         self.metadata = grants.metadata
         self.attributes: dict[str, str] = dict(grants.attributes)
         self.kind = _KINDS.get(grants.kind, models.ParticipantInfo.Kind.STANDARD)
+        self.grants = grants  # of his token, with what a moderator has given and taken since
         self.rights = rights
         self.client_can = client_can
         self.state = State.JOINED

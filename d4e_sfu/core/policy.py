@@ -7,7 +7,7 @@ operator both have to say yes. Metadata and attributes decide nothing. Second st
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Final
 
@@ -15,7 +15,7 @@ from livekit.protocol import models
 
 from d4e_sfu.config import CodecName, Config, Source
 from d4e_sfu.core.tokens import NOT_ACCEPTED, Grants
-from d4e_sfu.errors import RoomNotFound, Unauthorized
+from d4e_sfu.errors import Forbidden, RoomNotFound, Unauthorized
 
 # Clients tell "no such room" from "no such path" by these words in a 404.
 NO_SUCH_ROOM: Final = "requested room does not exist"
@@ -43,6 +43,8 @@ class RoomPolicy:
     """The preferred first."""
     max_bitrate: Mapping[Source, int]
     """Bits per second, for each publication of a source."""
+    remote_unmute: bool
+    """A moderator may open somebody else's microphone or camera, not only close it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,7 @@ def room_policy(config: Config, room: str) -> RoomPolicy:
         idle_timeout=rule.idle_timeout,
         codecs=rule.codecs,
         max_bitrate=MappingProxyType({source: rule.max_bitrate.of(source) for source in Source}),
+        remote_unmute=rule.remote_unmute,
     )
 
 
@@ -80,6 +83,8 @@ def rights(config: Config, grants: Grants) -> Rights:
     """
     if not grants.room_join or not grants.room:
         raise Unauthorized(NOT_ACCEPTED, rule="no_room_join")
+    if not grants.identity:
+        raise Unauthorized(NOT_ACCEPTED, rule="identity")
     key = config.key(grants.key)
     if key is None:  # a reload has taken it away since the token was verified
         raise Unauthorized(NOT_ACCEPTED, rule="unknown_key")
@@ -100,6 +105,42 @@ def rights(config: Config, grants: Grants) -> Rights:
         moderate=grants.room_admin and role.moderate,
         hidden=hidden,
         update_own_metadata=grants.update_own_metadata and role.update_own_metadata,
+    )
+
+
+def check_moderator(config: Config, grants: Grants, room: str) -> None:
+    """Raises unless these grants may mute, change and remove whoever is in this room: `roomAdmin` for it, AND the role.
+
+    A token that could join acts with the role with which it joins: a moderator's page uses his own. A token that could
+    not, and names no role, stands for nobody: it is the key holder's own, of a portal or a bot with a stock server SDK.
+    He could as well sign a token for any role that there is, so his own moderates where any role does.
+    """
+    if not grants.room_admin or not grants.room or grants.room != room:
+        raise Forbidden("This token does not moderate this room.", rule="not_room_admin")
+    if grants.room_join:
+        moderates = rights(config, grants).moderate
+    else:
+        room_policy(config, room)
+        roles = config.roles.values() if grants.role is None else [config.roles.get(grants.role)]
+        moderates = any(role is not None and role.moderate for role in roles)
+    if not moderates:
+        raise Forbidden("This role does not moderate.", rule="not_moderator")
+
+
+def permitted(grants: Grants, permission: models.ParticipantPermission) -> Grants:
+    """The same grants with what a moderator gives and takes. It goes no further than a token could: `rights` follows.
+
+    An empty list of sources restricts nothing, as in a token.
+    """
+    wanted = {_SOURCES[source] for source in permission.can_publish_sources if source in _SOURCES}
+    sources = frozenset(wanted if permission.can_publish_sources else Source)
+    return replace(
+        grants,
+        publish=sources if permission.can_publish else frozenset(),
+        subscribe=permission.can_subscribe,
+        data=permission.can_publish_data,
+        hidden=permission.hidden,
+        update_own_metadata=permission.can_update_metadata,
     )
 
 

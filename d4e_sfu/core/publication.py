@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 from livekit.protocol import models, rtc
 
 from d4e_sfu._engine import Codec, PublicationSpec
-from d4e_sfu.config import CodecName
+from d4e_sfu.config import CodecName, Source
+from d4e_sfu.core import policy
 
 if TYPE_CHECKING:
     from d4e_sfu.core.boundary import PublicationId
@@ -99,6 +100,12 @@ class Publication:
     @property
     def is_video(self) -> bool:
         return self.info.type == models.TrackType.VIDEO
+
+    @property
+    def source(self) -> Source:
+        source = policy.source_of(self.info.source, audio=not self.is_video)
+        assert source is not None, "it was promised by what it shows"
+        return source
 
     def bind(self, published: Published) -> None:
         """An offer carries it: the facts of its section."""

@@ -111,7 +111,7 @@ def mute(participant: Participant, request: rtc.MuteTrackRequest, *, ids: Ids, n
     if publication is None:
         _respond(participant, Reason.NOT_FOUND, mute=request)
     elif publication.info.muted != request.muted:
-        publication.info.muted = request.muted
+        participant.room.mute(publication, request.muted)
         _tell_if_bound(publication, now=now)
 
 

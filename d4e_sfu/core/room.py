@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from d4e_sfu.core.boundary import Announcer, Associations, Engine, TransportId
     from d4e_sfu.core.ids import Ids
     from d4e_sfu.core.negotiation import Answer, RemoteTransport
-    from d4e_sfu.core.policy import RoomPolicy
+    from d4e_sfu.core.policy import Rights, RoomPolicy
+    from d4e_sfu.core.tokens import Grants
 
 Reason = models.DisconnectReason
 Action = rtc.LeaveRequest.Action
@@ -240,6 +241,54 @@ class Room:
         self._remove_publication(publication)
         publication.publisher.changed()
         self.tell_others(publication.publisher, now=now)
+
+    def mute(self, publication: Publication, muted: bool) -> None:
+        """Said by its publisher or by a moderator: what all are shown as muted is not forwarded. Nobody is told."""
+        subscribers = self.participants.values()
+        found = [each.subscriptions[publication.sid] for each in subscribers if publication.sid in each.subscriptions]
+        before = [subscription.layer() for subscription in found]
+        publication.info.muted = muted
+        self.worker.engine.submit(
+            [
+                Command.SetLayer(each.id, each.layer(), ALL_TEMPORAL_LAYERS)
+                for each, layer in zip(found, before, strict=True)
+                if each.mid is not None and each.layer() != layer
+            ]
+        )
+
+    def set_rights(self, participant: Participant, grants: Grants, rights: Rights, *, now: float) -> None:
+        """A moderator has given and taken. What he may no longer do ends now, in the engine; he need not join again."""
+        before = participant.rights
+        participant.changed()
+        if rights.hidden and not before.hidden:  # for the others he goes
+            gone = self._departure(participant, Reason.UNKNOWN_REASON)
+            gone.update.participants[0].state = models.ParticipantInfo.State.DISCONNECTED
+            self._tell(self._others(participant), gone, of=participant)
+        participant.grants, participant.rights = grants, rights
+        assert participant.transport is not None
+        if participant.remote is not None and bool(rights.publish) != bool(before.publish):
+            self.worker.engine.submit([Command.SetMayPublish(participant.transport, bool(rights.publish))])
+        for publication in list(participant.publications.values()):
+            if publication.source not in rights.publish:
+                self._withdraw(publication)
+        if not rights.subscribe:
+            for sid in list(participant.subscriptions):
+                self.unsubscribe(participant, sid, now=now)
+        participant.changed()
+        self.tell_others(participant, himself=True, at_once=True, now=now)
+        if rights.subscribe and not before.subscribe and participant.client_can.auto_subscribe:
+            for other in self._others(participant):
+                for publication in other.publications.values():
+                    self._subscribe(participant, publication)
+            self.require_sections(participant, now=now)
+
+    def _withdraw(self, publication: Publication) -> None:
+        """Its publisher may no longer publish it. He is told; his next offer ends its section."""
+        publisher = publication.publisher
+        assert publisher.negotiation is not None
+        self._remove_publication(publication)
+        publisher.negotiation.withdraw(publication.sid)
+        publisher.send(rtc.SignalResponse(track_unpublished=rtc.TrackUnpublishedResponse(track_sid=publication.sid)))
 
     def _publish(self, publication: Publication, *, now: float) -> None:
         """An offer has carried it: the engine takes its packets, the others hear of it and subscribe."""

@@ -16,14 +16,16 @@ from livekit.protocol import models, rtc
 from d4e_sfu._engine import Event
 from d4e_sfu.core import datapacket, policy, requests, tokens
 from d4e_sfu.core.ids import Ids
+from d4e_sfu.core.moderation import Moderation
 from d4e_sfu.core.participant import PROTOCOL, Capabilities, Participant, State, clean_attributes, leave
 from d4e_sfu.core.publication import CODECS, MIME_TYPES
 from d4e_sfu.core.room import Room, Worker
-from d4e_sfu.errors import BadRequest, ClientError, Full, TooLarge
+from d4e_sfu.errors import BadRequest, ClientError, Forbidden, Full, TooLarge
 
 if TYPE_CHECKING:
     from d4e_sfu.config import Config
     from d4e_sfu.core.boundary import Announcer, Associations, Client, DataKind, Engine, TransportId
+    from d4e_sfu.core.moderation import Request, Response
     from d4e_sfu.core.policy import Rights, RoomPolicy
     from d4e_sfu.core.tokens import Grants
 
@@ -67,6 +69,7 @@ class Sfu:
         self._announcer = announcer
         self._workers: list[Worker] = []
         self._transports: dict[TransportId, Participant] = {}
+        self._moderation = Moderation(self.rooms, announcer)
 
     def add_worker(self, engine: Engine, associations: Associations) -> None:
         """A worker that rooms can be placed on. The first join needs at least one."""
@@ -74,13 +77,18 @@ class Sfu:
 
     # --- joining -----------------------------------------------------------------------------------------------------
 
-    def admit(self, token: str, request: rtc.JoinRequest, *, wall: float) -> Admission:
+    def verify(self, token: str, *, wall: float) -> Grants:
+        """What a token grants; the first step of whatever is asked. Raises ClientError."""
+        return tokens.verify(token, self._config, now=wall)
+
+    def admit(self, grants: Grants, request: rtc.JoinRequest, *, wall: float) -> Admission:
         """Everything that can be refused before the upgrade. Changes nothing. Raises ClientError."""
         if self.draining:
             raise Full("The server is restarting. Please try again in a moment.", rule="draining")
-        grants = tokens.verify(token, self._config, now=wall)
         rights = policy.rights(self._config, grants)
         room_policy = policy.room_policy(self._config, grants.room)
+        if self._moderation.removals.covers(grants, wall=wall):
+            raise Forbidden("You were removed from this room.", rule="removed")
         self._check_capacity(grants, room_policy)
         if rights.update_own_metadata:
             if len(request.participant_attributes) > tokens.MAX_ATTRIBUTES:
@@ -213,6 +221,12 @@ class Sfu:
             sentence=str(error),
             now=now,
         )
+
+    # --- moderators --------------------------------------------------------------------------------------------------
+
+    def moderate(self, grants: Grants, request: Request, *, wall: float, now: float) -> Response:
+        """What a moderator asks about somebody in a room, by the server API. Raises ClientError."""
+        return self._moderation.answer(grants, request, config=self._config, wall=wall, now=now)
 
     # --- what the worker reports -------------------------------------------------------------------------------------
 

@@ -59,6 +59,8 @@ class Subscription:
     def layer(self) -> int | None:
         """Spatial layer for the engine; None = paused."""
         wanted = self.wanted
+        if self.publication.info.muted:
+            return None  # what everyone is shown as muted is not forwarded, whatever its publisher sends
         if wanted.disabled or (self.publication.is_video and wanted.quality == models.VideoQuality.OFF):
             return None
         if not self.publication.is_video:

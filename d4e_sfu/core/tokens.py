@@ -56,6 +56,7 @@ class Grants:
     key: str
     """Id of the key that signed it."""
     identity: str
+    """Empty in a token of a server, which stands for nobody in a room: the policy asks for one to join."""
     name: str
     metadata: str
     attributes: Mapping[str, str]
@@ -63,8 +64,9 @@ class Grants:
     """standard, ingress, egress, sip, agent, connector or bridge: shown to others, decides nothing."""
     role: str | None
     """`d4e: {role}`, unchecked: the policy knows which roles exist."""
+    not_before: float
+    """Seconds since the Unix epoch, as `expires`; 0 where the token does not say. Signers write when they signed."""
     expires: float
-    """Seconds since the Unix epoch."""
     room: str
     """May be empty, as `room_join` may be false: the policy asks for both."""
     room_join: bool
@@ -88,11 +90,11 @@ def verify(token: str, config: Config, *, now: float) -> Grants:
     header_part, claims_part, _ = token.split(".")
     header, claims = _json_object(header_part), _json_object(claims_part)
     key = _signer(token, header, claims, config)
-    expires = _checked_times(claims, now=now)
+    not_before, expires = _checked_times(claims, now=now)
     # RFC 7519 §4.1.3: whoever does not find itself in `aud` must refuse, and this server has no name to find there.
     if "aud" in claims:
         _refuse("audience")
-    return _grants(claims, key=key, expires=expires)
+    return _grants(claims, key=key, not_before=not_before, expires=expires)
 
 
 def mint(
@@ -180,8 +182,8 @@ def _signer(token: str, header: dict[str, Any], claims: dict[str, Any], config: 
     return key
 
 
-def _checked_times(claims: dict[str, Any], *, now: float) -> float:
-    """`exp`, which must be there; a token without an end could never be taken back."""
+def _checked_times(claims: dict[str, Any], *, now: float) -> tuple[float, float]:
+    """`nbf`, and `exp`, which must be there: a token without an end could never be taken back."""
     if "exp" not in claims:
         _refuse("expiry_missing")
     expires, not_before = _time(claims["exp"]), _time(claims.get("nbf", 0))
@@ -189,7 +191,7 @@ def _checked_times(claims: dict[str, Any], *, now: float) -> float:
         _refuse("expired", EXPIRED)
     if now < not_before - LEEWAY:
         _refuse("not_before", NOT_YET_VALID)
-    return float(expires)
+    return float(not_before), float(expires)
 
 
 def _time(value: object) -> int:
@@ -201,23 +203,21 @@ def _time(value: object) -> int:
 # --- claims ----------------------------------------------------------------------------------------------------------
 
 
-def _grants(claims: dict[str, Any], *, key: Key, expires: float) -> Grants:
+def _grants(claims: dict[str, Any], *, key: Key, not_before: float, expires: float) -> Grants:
     video = claims.get("video")
     if not isinstance(video, dict):
         _refuse("no_video_grant")
-    identity = _text(claims, "sub", MAX_NAME) or _text(claims, "jti", MAX_NAME)
-    if not identity:
-        _refuse("identity")
     can_publish = _flag(video, "canPublish", absent=True)
     kind = _text(claims, "kind", MAX_NAME)
     return Grants(
         key=key.id,
-        identity=identity,
+        identity=_text(claims, "sub", MAX_NAME) or _text(claims, "jti", MAX_NAME),
         name=_text(claims, "name", MAX_NAME),
         metadata=_text(claims, "metadata", MAX_METADATA, lines=True),
         attributes=_attributes(claims),
         kind=kind if kind in _KINDS else "standard",
         role=_role(claims),
+        not_before=not_before,
         expires=expires,
         room=_text(video, "room", MAX_NAME),
         room_join=_flag(video, "roomJoin", absent=False),

@@ -1,8 +1,9 @@
 """One signalling connection: WebSocket frames of protobuf ↔ core messages, on `/rtc/v1`.
 
-It checks what can be checked without knowing anyone (origin, sizes, encoding, rates), answers pings, and bounds what
-waits for a slow reader. Who may join and what a message means is the core's. Everything that can be refused is refused
-before the upgrade, with a plain HTTP status and a sentence; after it, with `leave` and a close code.
+It checks what can be checked without knowing anyone (sizes, encoding, rates), answers pings, and bounds what waits for
+a slow reader. What comes before (origin, token) is entrance.py; who may join and what a message means is the core's.
+Everything that can be refused is refused before the upgrade, with a plain HTTP status and a sentence; after it, with
+`leave` and a close code.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import contextlib
 import logging
 import time
 import zlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from aiohttp import WSCloseCode, WSMsgType, web
@@ -23,10 +24,10 @@ from google.protobuf.message import DecodeError
 from livekit.protocol import rtc
 
 from d4e_sfu.core.allowance import Allowance
-from d4e_sfu.errors import OUR_FAULT, BadRequest, ClientError, Forbidden, Full, TooLarge, Unauthorized
+from d4e_sfu.drivers.entrance import Entrance, bearer_token, refusing
+from d4e_sfu.errors import OUR_FAULT, BadRequest, TooLarge
 
 if TYPE_CHECKING:
-    from d4e_sfu.config import Config
     from d4e_sfu.core.participant import Participant
     from d4e_sfu.core.sfu import Admission, Sfu
 
@@ -46,15 +47,6 @@ CLOSE_SECONDS: Final = 2.0
 # An HTTP request line with a token and an offer for dozens of sections; the usual 8 KiB refuses real joins.
 MAX_LINE: Final = 128 * 1024
 
-_CORS: Final = {
-    # Without these an app of another site cannot even read why it was refused, nor whether `HEAD /` says that we are
-    # back. There are no cookies to protect here.
-    "Access-Control-Allow-Origin": "*",
-    "Access-Control-Allow-Methods": "OPTIONS, HEAD, GET",
-    "Access-Control-Allow-Headers": "*",
-    "Access-Control-Max-Age": "86400",
-}
-
 
 class Signalling:
     """The HTTP face of joining. `setup` adds its routes to an application."""
@@ -62,14 +54,14 @@ class Signalling:
     def __init__(
         self,
         sfu: Sfu,
-        config: Config,
+        entrance: Entrance,
         *,
         on_refused: Callable[[Exception], None] = lambda _: None,
         wall: Callable[[], float] = time.time,
     ) -> None:
         """`on_refused` hears of every join that ends before the upgrade."""
-        self.config = config  # replaced as a whole by a reload
         self._sfu = sfu
+        self._entrance = entrance
         self._on_refused = on_refused
         self._wall = wall
         self._connections: set[_Connection] = set()
@@ -77,9 +69,7 @@ class Signalling:
     def setup(self, app: web.Application) -> None:
         # Clients append to a base URL, and not all of them mind its last slash.
         for path, handler in (("rtc/v1", self._rtc), ("rtc/v1/validate", self._validate), ("rtc{rest:.*}", _absent)):
-            app.router.add_route("GET", "/{slashes:/*}" + path, _refusing(handler))
-        app.router.add_route("OPTIONS", "/{path:[^:]*}", _preflight)
-        app.on_response_prepare.append(_add_cors)  # the page, refusals and what does not exist included
+            app.router.add_route("GET", "/{slashes:/*}" + path, refusing("join", handler))
 
     @property
     def connections(self) -> int:
@@ -100,7 +90,7 @@ class Signalling:
             compress=False,
             heartbeat=HEARTBEAT,
             autoping=False,
-            max_msg_size=self.config.limits.message,
+            max_msg_size=self._entrance.config.limits.message,
             timeout=CLOSE_SECONDS,
         )
         if not socket.can_prepare(request):
@@ -126,21 +116,14 @@ class Signalling:
         return socket
 
     def _admit(self, request: web.Request, wrapped: str) -> Admission:
-        self._check_origin(request)
-        token = _token(request)
-        join_request = _join_request(wrapped, self.config.limits.join_request) if wrapped else rtc.JoinRequest()
-        return self._sfu.admit(token, join_request, wall=self._wall())
-
-    def _check_origin(self, request: web.Request) -> None:
-        """RFC 6455 §10.2: a browser tells which site's page is asking; native clients send nothing."""
-        origin = request.headers.get("Origin")
-        if origin is None:
-            return
-        origin = origin.lower()
-        if origin in self.config.http.allowed_origins:
-            return
-        if not origin or origin.partition("://")[2] != request.host.lower():
-            raise Forbidden("Pages of this site may not join here.", rule="origin")
+        self._entrance.check(request)
+        token = bearer_token(request)
+        if token is None:  # browsers cannot set headers on a WebSocket
+            token = request.query.get("access_token") or ""
+        grants = self._sfu.verify(token, wall=self._wall())
+        limit = self._entrance.config.limits.join_request
+        join_request = _join_request(wrapped, limit) if wrapped else rtc.JoinRequest()
+        return self._sfu.admit(grants, join_request, wall=self._wall())
 
 
 class _Connection:
@@ -275,17 +258,6 @@ class _Connection:
             self._transport.abort()
 
 
-def _token(request: web.Request) -> str:
-    """From the header, which wins, or from the query, because browsers cannot set headers on a WebSocket."""
-    header = request.headers.get("Authorization")
-    if header is None:
-        return request.query.get("access_token") or ""
-    scheme, _, token = header.partition(" ")
-    if scheme.lower() != "bearer":
-        raise Unauthorized("The token was not accepted.", rule="authorization_scheme")
-    return token.strip()
-
-
 def _join_request(text: str, limit: int) -> rtc.JoinRequest:
     """base64url of `WrappedJoinRequest`, padded or not; inside it the `JoinRequest`, plain or gzip."""
     malformed = BadRequest("The join request is malformed.", rule="join_request_malformed")
@@ -318,37 +290,7 @@ def _gunzip(data: bytes, limit: int) -> bytes:
 
 _URL_SAFE: Final = str.maketrans("-_ ", "+/+")  # a plus sign in a query may arrive as a space
 
-_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-
-def _refusing(handler: _Handler) -> _Handler:
-    """A refusal is a status and a sentence, never a trace."""
-
-    async def answer(request: web.Request) -> web.StreamResponse:
-        try:
-            return await handler(request)
-        except ClientError as error:
-            detail = f" detail={error.detail!r}" if error.detail else ""
-            log.info("join refused status=%d rule=%s%s", error.status, error.rule, detail)
-            headers = {"Retry-After": "5"} if isinstance(error, Full) else {}
-            return web.Response(status=error.status, text=str(error), headers=headers)
-        except web.HTTPException:
-            raise
-        except Exception:
-            log.exception("join failed")
-            return web.Response(status=500, text=OUR_FAULT)
-
-    return answer
-
-
-async def _add_cors(_request: web.Request, response: web.StreamResponse) -> None:
-    response.headers.update(_CORS)
-
 
 async def _absent(request: web.Request) -> web.StreamResponse:
     """The older form with two peer connections; clients that know both try the other after a 404."""
     return web.Response(status=404, text="not found: this server speaks /rtc/v1")
-
-
-async def _preflight(request: web.Request) -> web.StreamResponse:
-    return web.Response(status=204)

@@ -23,7 +23,7 @@ class House:
         self.announcer = AnnouncerDouble()
         self.sfu = Sfu(config, chance=random.Random(1), announcer=self.announcer)
         self.sfu.add_worker(self.engine, self.associations)
-        self._mint = mint
+        self.mint = mint
 
     def join(
         self,
@@ -41,7 +41,8 @@ class House:
         description = description or Description(identity)
         if not request.HasField("publisher_offer"):
             request.publisher_offer.CopyFrom(description.offer())
-        admission = self.sfu.admit(self._mint(identity, role, room=room, **claims), request, wall=WALL)
+        grants = self.sfu.verify(self.mint(identity, role, room=room, **claims), wall=WALL)
+        admission = self.sfu.admit(grants, request, wall=WALL)
         client = ClientDouble()
         participant = self.sfu.join(client, admission, now=now)
         return Person(self, participant, client, description)

@@ -14,7 +14,7 @@ from d4e_sfu import config as configuration
 from d4e_sfu.config import CodecName, Config, Source
 from d4e_sfu.core import policy
 from d4e_sfu.core.tokens import NOT_ACCEPTED, Grants
-from d4e_sfu.errors import RoomNotFound, Unauthorized
+from d4e_sfu.errors import Forbidden, RoomNotFound, Unauthorized
 
 KEYS = "keys: [{id: province, secret_env: S, default_role: patient}, {id: portal, secret_env: S}]\n"
 
@@ -31,6 +31,7 @@ ALL = Grants(
     attributes=MappingProxyType({}),
     kind="standard",
     role="doctor",
+    not_before=0,
     expires=0,
     room="clinic",
     room_join=True,
@@ -99,13 +100,76 @@ def test_an_unknown_role_is_named_in_the_log_and_not_to_the_client() -> None:
 
 @pytest.mark.parametrize(
     ("changed", "rule"),
-    [({"room_join": False}, "no_room_join"), ({"room": ""}, "no_room_join"), ({"key": "gone"}, "unknown_key")],
+    [
+        ({"room_join": False}, "no_room_join"),
+        ({"room": ""}, "no_room_join"),
+        ({"identity": ""}, "identity"),
+        ({"key": "gone"}, "unknown_key"),
+    ],
 )
 def test_a_token_that_is_not_for_joining_does_not_join(changed: dict[str, Any], rule: str) -> None:
     with pytest.raises(Unauthorized) as refusal:
         policy.rights(config(), dataclasses.replace(ALL, **changed))
     assert refusal.value.rule == rule
     assert refusal.value.status == 401
+
+
+SERVERS: dict[str, Any] = {"identity": "", "role": None, "room_join": False}
+
+
+@pytest.mark.parametrize(
+    ("changed", "rule"),
+    [
+        ({"role": "moderator"}, None),
+        ({"role": "doctor"}, "not_moderator"),
+        ({"role": "moderator", "room_admin": False}, "not_room_admin"),
+        ({"role": "moderator", "room": "other"}, "not_room_admin"),
+        ({"role": "moderator", "room": ""}, "not_room_admin"),
+        # Nobody's: a key's own. A role that it names counts all the same, and what it lacks is not made up for.
+        (SERVERS, None),
+        ({**SERVERS, "role": "moderator"}, None),
+        ({**SERVERS, "role": "doctor"}, "not_moderator"),
+        ({**SERVERS, "role": "surgeon"}, "not_moderator"),
+        ({**SERVERS, "room_admin": False}, "not_room_admin"),
+        ({**SERVERS, "room": "other"}, "not_room_admin"),
+        # It could join: then it acts with the role with which it would.
+        ({"role": None}, "not_moderator"),
+        ({"role": None, "identity": "portal"}, "not_moderator"),
+    ],
+)
+def test_a_moderator_has_the_grant_for_the_room_and_the_role(changed: dict[str, Any], rule: str | None) -> None:
+    grants = dataclasses.replace(ALL, **changed)
+    if rule is None:
+        policy.check_moderator(config(), grants, "clinic")
+        return
+    with pytest.raises(Forbidden) as refusal:
+        policy.check_moderator(config(), grants, "clinic")
+    assert (refusal.value.rule, refusal.value.status) == (rule, 403)
+
+
+def test_where_no_role_moderates_no_key_does() -> None:
+    with pytest.raises(Forbidden):
+        policy.check_moderator(
+            config("roles: {doctor: {data: true}, patient: {}}"), dataclasses.replace(ALL, **SERVERS), "clinic"
+        )
+    with pytest.raises(RoomNotFound):
+        policy.check_moderator(config("rooms: [{name: 'khoa-*'}]"), dataclasses.replace(ALL, **SERVERS), "clinic")
+
+
+@pytest.mark.parametrize(
+    ("permission", "publish"),
+    [
+        ({"can_publish": True}, frozenset(Source)),
+        ({"can_publish": False, "can_publish_sources": [models.TrackSource.CAMERA]}, frozenset()),
+        ({"can_publish": True, "can_publish_sources": [models.TrackSource.CAMERA]}, frozenset({Source.CAMERA})),
+        ({"can_publish": True, "can_publish_sources": [models.TrackSource.UNKNOWN]}, frozenset()),
+    ],
+)
+def test_a_permission_reads_like_a_tokens_grant(permission: dict[str, Any], publish: frozenset[Source]) -> None:
+    grants = policy.permitted(ALL, models.ParticipantPermission(**permission))
+    assert grants.publish == publish
+    assert not any((grants.subscribe, grants.data, grants.hidden, grants.update_own_metadata))
+    assert (grants.role, grants.room_admin) == (ALL.role, ALL.room_admin)
 
 
 def test_what_a_participant_says_of_himself_decides_nothing() -> None:

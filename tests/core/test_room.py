@@ -169,7 +169,7 @@ def test_who_leaves_takes_his_publications_out_of_the_engine(house: House) -> No
     assert binh.participant.subscriptions == {}
 
 
-def test_mute_is_told_to_others_and_changes_nothing_else(house: House) -> None:
+def test_mute_is_told_to_others_and_what_is_muted_is_not_forwarded(house: House) -> None:
     an, binh = house.join("an"), house.join("binh")
     sid = an.publish(microphone())
     satisfy(binh)
@@ -181,7 +181,15 @@ def test_mute_is_told_to_others_and_changes_nothing_else(house: House) -> None:
     an.ask(mute=rtc.MuteTrackRequest(sid=sid, muted=True))
     assert binh.client.kinds() == []
     assert an.client.kinds() == []
-    assert house.engine.commands == []
+    subscription = binh.participant.subscriptions[sid].id
+    assert house.engine.commands == [Command.SetLayer(subscription, None, 255)]
+    chi = house.join("chi")
+    satisfy(chi)
+    assert [command.spec.spatial for command in house.engine.take(Command.AddSubscription)] == [None]
+    house.engine.commands.clear()
+    an.ask(mute=rtc.MuteTrackRequest(sid=sid, muted=False))
+    subscriptions = (subscription, chi.participant.subscriptions[sid].id)
+    assert house.engine.commands == [Command.SetLayer(each, 0, 255) for each in subscriptions]
     an.ask(mute=rtc.MuteTrackRequest(sid="TR_other", muted=True))
     assert an.client.last("request_response").reason == Refusal.NOT_FOUND
 

@@ -126,7 +126,8 @@ def test_a_full_room_refuses_strangers_but_not_a_return(config: Config, mint: Mi
 
 def test_two_who_were_admitted_to_the_last_place_cannot_both_have_it(config: Config, mint: MintToken) -> None:
     house = House(config.model_copy(update={"rooms": (RoomRule(name="*", capacity=1),)}), mint)
-    admissions = [house.sfu.admit(mint(identity), join_request(), wall=WALL) for identity in ("an", "binh")]
+    grants = [house.sfu.verify(mint(identity), wall=WALL) for identity in ("an", "binh")]
+    admissions = [house.sfu.admit(each, join_request(), wall=WALL) for each in grants]
     clients = [ClientDouble(), ClientDouble()]
     joined = [house.sfu.join(*pair, now=0.0) for pair in zip(clients, admissions, strict=True)]
     assert joined[0] is not None
@@ -189,7 +190,7 @@ def test_a_bad_offer_in_the_join_request_ends_in_leave_and_close(house: House, s
 
 
 def test_a_client_may_make_its_first_offer_after_the_join_response(house: House, mint: MintToken) -> None:
-    admission = house.sfu.admit(mint("an"), join_request(), wall=WALL)
+    admission = house.sfu.admit(house.sfu.verify(mint("an"), wall=WALL), join_request(), wall=WALL)
     client = ClientDouble()
     participant = house.sfu.join(client, admission, now=0.0)
     assert client.kinds() == ["join"]

@@ -24,6 +24,7 @@ from livekit.protocol import models, rtc
 from d4e_sfu.config import Config, Http
 from d4e_sfu.core.sfu import Sfu
 from d4e_sfu.drivers import signal
+from d4e_sfu.drivers.entrance import Entrance
 from d4e_sfu.drivers.signal import MAX_LINE, Signalling
 from d4e_sfu.errors import TooLarge
 from tests.conftest import WALL, MintToken
@@ -48,8 +49,10 @@ class House:
 async def open_house(config: Config) -> AsyncIterator[House]:
     sfu = Sfu(config, chance=random.Random(1), announcer=AnnouncerDouble())
     sfu.add_worker(EngineDouble(), AssociationsDouble())
-    signalling = Signalling(sfu, config, wall=lambda: WALL)
+    entrance = Entrance(config)
+    signalling = Signalling(sfu, entrance, wall=lambda: WALL)
     app = web.Application()
+    entrance.setup(app)
     signalling.setup(app)
     server = TestServer(app)
     await server.start_server(max_line_size=MAX_LINE, max_field_size=MAX_LINE, access_log=None)

@@ -140,7 +140,7 @@ class Program:
             request.publisher_offer.CopyFrom(self.descriptions[who].offer())
         client = ClientDouble()
         try:
-            admission = self.sfu.admit(TOKENS[who], request, wall=WALL)
+            admission = self.sfu.admit(self.sfu.verify(TOKENS[who], wall=WALL), request, wall=WALL)
         except ClientError:
             return
         self.clients[who] = client

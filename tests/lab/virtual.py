@@ -291,7 +291,7 @@ class Lab:
         self._inbox.append(action)
 
     def _joins(self, person: Person, token: str, request: rtc.JoinRequest) -> None:
-        admission = self.sfu.admit(token, request, wall=WALL)
+        admission = self.sfu.admit(self.sfu.verify(token, wall=WALL), request, wall=WALL)
         person.participant = self.sfu.join(person.client, admission, now=self.now)
         if person.participant is not None and person.participant.transport is not None:
             self._by_transport[person.participant.transport] = person

@@ -1,0 +1,134 @@
+"""What a moderator may do to others: mute, give and take rights, names and attributes, remove.
+
+He asks through the server API, from his own page or from a server of the key's holder, so none of this needs a
+signalling connection. Whether he may is decided before (`policy.check_moderator`); here is what becomes of it, in the
+room and hence in the engine, within the call. Each is announced with ids alone, for whoever keeps records.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from livekit.protocol import models, room, rtc
+
+from d4e_sfu.core import policy
+from d4e_sfu.core.participant import clean_attributes
+from d4e_sfu.core.requests import fits
+from d4e_sfu.core.tokens import LEEWAY, MAX_ATTRIBUTES
+from d4e_sfu.errors import NotFound, NotNow, TooLarge, Unauthorized
+
+if TYPE_CHECKING:
+    from d4e_sfu.config import Config
+    from d4e_sfu.core.boundary import Announcer
+    from d4e_sfu.core.participant import Participant
+    from d4e_sfu.core.room import Room
+    from d4e_sfu.core.tokens import Grants
+
+Request = room.MuteRoomTrackRequest | room.UpdateParticipantRequest | room.RoomParticipantIdentity
+Response = room.MuteRoomTrackResponse | models.ParticipantInfo | room.RemoveParticipantResponse
+
+MAX_REMOVALS: Final = 10_000  # remembered at the same time; the oldest fall out
+
+
+class Moderation:
+    """What moderators ask, of all rooms; and the memory of whom they removed."""
+
+    def __init__(self, rooms: Mapping[str, Room], announcer: Announcer) -> None:
+        self.removals = Removals()
+        self._rooms = rooms
+        self._announcer = announcer
+
+    def answer(self, grants: Grants, request: Request, *, config: Config, wall: float, now: float) -> Response:
+        """Do what is asked, whole. Raises ClientError where that cannot be, and has then changed nothing."""
+        policy.check_moderator(config, grants, request.room)
+        place = self._rooms.get(request.room)
+        participant = None if place is None else place.participants.get(request.identity)
+        if place is None or participant is None:
+            raise NotFound("This participant is not in this room.", rule="no_such_participant")
+        moderator = place.participants.get(grants.identity)
+        response: Response
+        match request:
+            case room.MuteRoomTrackRequest():
+                action = "mute" if request.muted else "unmute"
+                response = _mute(participant, request, now=now)
+            case room.UpdateParticipantRequest():
+                action = "update"
+                response = _update(participant, request, config=config, now=now)
+            case room.RoomParticipantIdentity():
+                action = "remove"
+                self.removals.add(participant.grants, wall=wall)
+                place.leave(participant, models.DisconnectReason.PARTICIPANT_REMOVED, now=now)
+                response = room.RemoveParticipantResponse()
+        by = f"key:{grants.key}" if moderator is None else moderator.sid
+        facts = {"action": action, "room": place.sid, "participant": participant.sid, "by": by}
+        self._announcer.announce("moderated", facts)
+        return response
+
+
+def _mute(participant: Participant, request: room.MuteRoomTrackRequest, *, now: float) -> room.MuteRoomTrackResponse:
+    """His client is told and shows it. He may unmute himself again: what he must not send at all is a right."""
+    publication = participant.publications.get(request.track_sid)
+    if publication is None:
+        raise NotFound("This participant publishes nothing of this id.", rule="no_such_track")
+    if not request.muted and not participant.room.policy.remote_unmute:
+        raise NotNow("In this room people unmute themselves.", rule="remote_unmute")
+    if publication.info.muted != request.muted:
+        participant.room.mute(publication, request.muted)
+        participant.send(rtc.SignalResponse(mute=rtc.MuteTrackRequest(sid=publication.sid, muted=request.muted)))
+        participant.changed()
+        participant.room.tell_others(participant, himself=True, at_once=True, now=now)
+    return room.MuteRoomTrackResponse(track=publication.info)
+
+
+def _update(
+    participant: Participant, request: room.UpdateParticipantRequest, *, config: Config, now: float
+) -> models.ParticipantInfo:
+    """Empty metadata or name: unchanged. An attribute with an empty value: deleted. A permission replaces the whole."""
+    few = len(request.attributes) <= MAX_ATTRIBUTES
+    attributes = clean_attributes({**participant.attributes, **request.attributes}) if few else {}
+    name, metadata = request.name or participant.name, request.metadata or participant.metadata
+    if not (few and fits(name, metadata, attributes)):
+        raise TooLarge("The metadata is too large.", rule="metadata_size")
+    grants, rights = participant.grants, participant.rights
+    if request.HasField("permission"):
+        grants = policy.permitted(grants, request.permission)
+        try:
+            rights = policy.rights(config, grants)
+        except (NotFound, Unauthorized):
+            raise NotNow("The role of this participant has been taken away.", rule="role_gone") from None
+    participant.name, participant.metadata, participant.attributes = name, metadata, attributes
+    participant.room.set_rights(participant, grants, rights, now=now)
+    return participant.info()
+
+
+class _Removal(NamedTuple):
+    at: float
+    until: float  # the end of the token that he held
+
+
+class Removals:
+    """Who was removed from which room, so that the token that he still holds does not open it again.
+
+    It lasts for the life of that token. A token that is signed after the removal is welcome: somebody has thought
+    again. Times are Unix seconds, as in tokens.
+    """
+
+    def __init__(self) -> None:
+        self._removals: dict[tuple[str, str], _Removal] = {}  # by room and identity, the oldest first
+
+    def __len__(self) -> int:
+        return len(self._removals)
+
+    def add(self, grants: Grants, *, wall: float) -> None:
+        key = grants.room, grants.identity
+        self._removals.pop(key, None)
+        if len(self._removals) >= MAX_REMOVALS:
+            self._removals = {key: each for key, each in self._removals.items() if each.until + LEEWAY > wall}
+        while len(self._removals) >= MAX_REMOVALS:
+            del self._removals[next(iter(self._removals))]
+        self._removals[key] = _Removal(wall, grants.expires)
+
+    def covers(self, grants: Grants, *, wall: float) -> bool:
+        removal = self._removals.get((grants.room, grants.identity))
+        return removal is not None and grants.not_before <= removal.at and wall < removal.until + LEEWAY

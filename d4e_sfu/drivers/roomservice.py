@@ -1,0 +1,121 @@
+"""The server API: a call of the `RoomService` over HTTP ↔ a request to the core, as stock server SDKs and `lk` make it.
+
+Twirp, version 7: `POST …/twirp/livekit.RoomService/METHOD`, protobuf or JSON in, the same out, errors always in JSON.
+It bounds what it reads and translates; who may do what to whom is the core's. A page may call it from a browser with
+the token that its user joined with.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Final
+
+from aiohttp import web
+from google.protobuf import json_format
+from google.protobuf.message import DecodeError
+from livekit.protocol import room
+
+from d4e_sfu.drivers.entrance import Entrance, bearer_token, refusing
+from d4e_sfu.errors import (
+    BadRequest,
+    ClientError,
+    Forbidden,
+    Full,
+    NotFound,
+    NotNow,
+    TooLarge,
+    Unauthorized,
+)
+
+if TYPE_CHECKING:
+    from d4e_sfu.core.moderation import Request
+    from d4e_sfu.core.sfu import Sfu
+
+# The largest useful request carries a name, 8 KiB of metadata and as much in attributes, each byte escaped in JSON.
+MAX_BODY: Final = 128 * 1024
+# From the end of the head to the end of the body.
+BODY_SECONDS: Final = 5.0
+
+_METHODS: Final[Mapping[str, type[Request]]] = {
+    "MutePublishedTrack": room.MuteRoomTrackRequest,
+    "UpdateParticipant": room.UpdateParticipantRequest,
+    "RemoveParticipant": room.RoomParticipantIdentity,
+}
+_PROTOBUF: Final = "application/protobuf"
+_JSON: Final = "application/json"
+
+# Twirp's own words for what went wrong, and the status that belongs to each; the first that fits.
+_CODES: Final[tuple[tuple[type[ClientError], str, int], ...]] = (
+    (Unauthorized, "unauthenticated", 401),
+    (Forbidden, "permission_denied", 403),
+    (NotFound, "not_found", 404),
+    (NotNow, "failed_precondition", 412),
+    (Full, "unavailable", 503),
+    (TooLarge, "invalid_argument", 400),
+    (BadRequest, "malformed", 400),
+)
+
+
+class ServerApi:
+    """`setup` adds its routes to an application; before those of the page, which answer to everything."""
+
+    def __init__(self, sfu: Sfu, entrance: Entrance, *, wall: Callable[[], float] = time.time) -> None:
+        self._sfu = sfu
+        self._entrance = entrance
+        self._wall = wall
+
+    def setup(self, app: web.Application) -> None:
+        for method in ("GET", "POST"):
+            app.router.add_route(method, "/{slashes:/*}twirp/{call:.*}", refusing("call", self._call, _refusal))
+
+    async def _call(self, request: web.Request) -> web.StreamResponse:
+        self._entrance.check(request)
+        grants = self._sfu.verify(bearer_token(request) or "", wall=self._wall())
+        wanted = _METHODS.get(request.match_info["call"].removeprefix("livekit.RoomService/"))
+        if request.method != "POST" or wanted is None or request.content_type not in (_PROTOBUF, _JSON):
+            return _error("bad_route", "no such call, or not by POST with protobuf or JSON", 404)
+        message = _message(wanted, request.content_type, await _body(request))
+        response = self._sfu.moderate(grants, message, wall=self._wall(), now=time.monotonic())
+        if request.content_type == _PROTOBUF:
+            return web.Response(body=response.SerializeToString(), content_type=_PROTOBUF)
+        # As Twirp does: the names of the protocol's own files, and what is empty is written too.
+        text = json_format.MessageToJson(
+            response, preserving_proto_field_name=True, always_print_fields_with_no_presence=True, indent=None
+        )
+        return web.Response(text=text, content_type=_JSON)
+
+
+async def _body(request: web.Request) -> bytes:
+    """All of it, and never more than a little above the limit in memory."""
+    body = bytearray()
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            async for piece in request.content.iter_chunked(16 * 1024):
+                body += piece
+                if len(body) > MAX_BODY:
+                    raise TooLarge("The request is too large.", rule="body_size")
+    except TimeoutError:
+        raise BadRequest("The request did not come in time.", rule="body_slow") from None
+    return bytes(body)
+
+
+def _message(wanted: type[Request], content_type: str, body: bytes) -> Request:
+    """What is unknown in it is ignored, as everywhere in this protocol."""
+    try:
+        if content_type == _PROTOBUF:
+            return wanted.FromString(body)
+        return json_format.Parse(body.decode(), wanted(), ignore_unknown_fields=True)
+    except (DecodeError, ValueError, json_format.ParseError, RecursionError):
+        raise BadRequest("The request is malformed.", rule="body_malformed") from None
+
+
+def _refusal(error: ClientError) -> web.StreamResponse:
+    code, status = next((code, status) for kind, code, status in _CODES if isinstance(error, kind))
+    return _error(code, str(error), status)
+
+
+def _error(code: str, sentence: str, status: int) -> web.Response:
+    return web.Response(text=json.dumps({"code": code, "msg": sentence}), status=status, content_type=_JSON)
