@@ -41,6 +41,8 @@ _REFUSALS: Final[Mapping[type[ClientError], str]] = {
 }
 JOIN_RESULTS: Final = ("connected", "failed", *_REFUSALS.values(), "bad_request", "internal")
 
+MODERATIONS: Final = ("mute", "unmute", "update", "remove")
+
 # A reason is a word of ours, and there are few; should one ever carry something from outside, it ends here.
 MAX_REASONS: Final = 48
 _REASON: Final = re.compile(r"[a-z][a-z0-9_]{0,39}", re.ASCII)
@@ -138,6 +140,7 @@ class Metrics:
         self.leaves: Counter[str] = Counter()
         self.client_errors: Counter[str] = Counter()
         self.data_refused: Counter[str] = Counter()
+        self.moderations: Counter[str] = Counter()
         self.reloads: Counter[str] = Counter()
         self._joining: set[object] = set()  # sids; no more than there are participants
 
@@ -161,6 +164,8 @@ class Metrics:
                 _count(self.client_errors, facts.get("rule", OTHER))
             case "data_refused":
                 _count(self.data_refused, reason)
+            case "moderated":
+                _count(self.moderations, facts.get("action", OTHER))
 
     def join_refused(self, error: Exception) -> None:
         """A join that ended before the upgrade."""
@@ -238,6 +243,7 @@ class _Series(Collector):
         yield _by("leaves", "Participants who left, by reason.", "reason", kept.leaves)
         yield _by("client_errors", "Clients put out for what they sent, by rule.", "rule", kept.client_errors)
         yield _by("data_refused", "Data messages not passed on, by reason.", "reason", kept.data_refused)
+        yield _by("moderations", "What moderators did, by the server API.", "action", kept.moderations, MODERATIONS)
 
     def _associations(self) -> Iterator[Metric]:
         handshakes, ends, data_ends = Counter[str](), Counter[str](), Counter[str]()
