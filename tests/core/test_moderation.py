@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from livekit.protocol import models, room
@@ -34,8 +34,7 @@ def permit(house: House, person: Person, **permission: Any) -> models.Participan
         identity=person.participant.identity,
         permission=models.ParticipantPermission(**{**ALL_RIGHTS, **permission}),
     )
-    info: models.ParticipantInfo = moderate(house, request)  # type: ignore[assignment]
-    return info
+    return cast(models.ParticipantInfo, moderate(house, request))
 
 
 def mute(person: Person, sid: str, *, muted: bool = True) -> room.MuteRoomTrackRequest:
@@ -55,6 +54,7 @@ def satisfy(person: Person) -> None:
 
 def seen(viewer: Person, of: Person) -> models.ParticipantInfo:
     """The latest that the viewer was told of him."""
+    infos: list[models.ParticipantInfo]
     infos = [info for update in viewer.client.take("update") for info in update.participants if info.sid == of.sid]
     assert infos, "nothing was told"
     return infos[-1]
