@@ -131,6 +131,13 @@ def _ip_address(value: str) -> str:
         raise ValueError(f"{_show(value)} is not an IP address such as 10.0.0.5 or fd00::5") from None
 
 
+def _ip_network(value: str) -> str:
+    try:
+        return str(ipaddress.ip_network(value))
+    except ValueError:
+        raise ValueError(f"{_show(value)} is not an address or a network such as 10.0.0.5 or 10.0.0.0/8") from None
+
+
 def _without_repetition(value: tuple[CodecName, ...]) -> tuple[CodecName, ...]:
     if len(set(value)) < len(value):
         raise ValueError("a codec is listed twice")
@@ -150,6 +157,7 @@ Size = Annotated[int, BeforeValidator(_size)]
 Bitrate = Annotated[int, BeforeValidator(_bitrate)]
 Port = Annotated[StrictInt, Field(ge=0, le=65535)]
 IpAddress = Annotated[StrictStr, AfterValidator(_ip_address)]
+IpNetwork = Annotated[StrictStr, AfterValidator(_ip_network)]
 Origin = Annotated[StrictStr, AfterValidator(_origin)]
 RoleName = Annotated[
     StrictStr,
@@ -210,6 +218,13 @@ class Http(_Settings):
         tuple[Origin, ...],
         live(
             "Other web sites whose pages may join, as https://host. Our own, and apps that send none, may.",
+            max_length=64,
+        ),
+    ] = ()
+    trusted_proxies: Annotated[
+        tuple[IpNetwork, ...],
+        live(
+            "Addresses or networks of reverse proxies, whose X-Forwarded-For says who is asking; nobody else's does.",
             max_length=64,
         ),
     ] = ()
@@ -354,6 +369,23 @@ class RoomRule(_Settings):
         return fnmatch.fnmatchcase(room, self.name)
 
 
+class Rate(_Settings):
+    """A token bucket: `burst` at once, `per_second` after that."""
+
+    per_second: Annotated[float, live("Of each, in the long run.", ge=0.01, le=100_000)]
+    burst: Annotated[StrictInt, live("Of each, at once.", ge=1, le=1_000_000)]
+
+
+class Rates(_Settings):
+    """How often someone may ask to join, whether he may join, or for a call of the server API: all together."""
+
+    address: Annotated[Rate, live("From one address; a station or a carrier may share it. Of IPv6, a /64.")] = Rate(
+        per_second=50, burst=500
+    )
+    key: Annotated[Rate, live("With tokens that one key has signed.")] = Rate(per_second=200, burst=2000)
+    identity: Annotated[Rate, live("By one person in one room.")] = Rate(per_second=2, burst=60)
+
+
 class Limits(_Settings):
     """Bounds for what comes from outside."""
 
@@ -361,6 +393,9 @@ class Limits(_Settings):
     join_request: Annotated[Size, live("Bytes of an inflated join request.", ge=65_536, le=16 << 20)] = 1 << 20
     sections: Annotated[StrictInt, live("Media sections in one session description.", ge=8, le=4096)] = 512
     participants: Annotated[StrictInt, live("Participants on this server at the same time.", ge=1, le=100_000)] = 500
+    rooms: Annotated[
+        StrictInt, live("Rooms at the same time, the empty ones included: those go first.", ge=1, le=100_000)
+    ] = 1000
 
 
 _STAFF = frozenset(Source)
@@ -394,6 +429,7 @@ class Config(_Settings):
         tuple[RoomRule, ...],
         live("Rules for rooms, the first match counts; a name without a match does not exist.", max_length=1000),
     ] = (RoomRule(name="*"),)
+    rates: Annotated[Rates, live("How often someone may ask.")] = Rates()
     limits: Annotated[Limits, live("Bounds for what comes from outside.")] = Limits()
 
     def key(self, key_id: str) -> Key | None:

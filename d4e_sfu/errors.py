@@ -88,6 +88,19 @@ class Full(ClientError):
 
     status = 503
     close_code = 1013  # IANA WebSocket close codes: try again later
+    retry_after = 5.0
+    """Seconds after which asking again makes sense; as in `TooMany`."""
+
+
+class TooMany(ClientError):
+    """He asks too often; the same request is welcome `retry_after` seconds later."""
+
+    status = 429
+    close_code = 1013
+
+    def __init__(self, sentence: str, *, rule: str, retry_after: float) -> None:
+        super().__init__(sentence, rule=rule)
+        self.retry_after = retry_after
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,6 +97,7 @@ class Server:
                 workers=lambda: self.engines,
                 associations=lambda: [each.counters for each in self.associations.values()],
                 connections=lambda: self.signalling.connections,
+                refusals=lambda: self.entrance.refusals,
                 lag=self.lag.take,
                 version=_version(),
             )
@@ -153,7 +154,8 @@ class Server:
         for change in configuration.changes(self.config, config):
             log.warning("config %s %s", change.key, "changed" if change.reload == "live" else "needs a restart")
         # Settings that need a restart are read at the start alone, so the new values wait there.
-        self.config = self.entrance.config = config
+        self.config = config
+        self.entrance.reconfigure(config)
         self.sfu.reconfigure(config)
         self.metrics.reloaded(accepted=True)
 

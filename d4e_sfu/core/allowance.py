@@ -22,3 +22,8 @@ class Allowance:
             return False
         self._level -= amount
         return True
+
+    def wait(self, *, now: float, amount: float = 1.0) -> float:
+        """Seconds until so much may be used."""
+        level = min(self._burst, self._level + max(0.0, now - self._then) * self._rate)
+        return max(0.0, amount - level) / self._rate

@@ -154,8 +154,17 @@ class Sfu:
             raise Full("The room is full.", rule="room_capacity")
         if len(self._transports) >= self._config.limits.participants:
             raise Full("The server is full.", rule="server_capacity")
+        if room is None and len(self.rooms) >= self._config.limits.rooms and self._emptiest() is None:
+            raise Full("The server is full.", rule="room_count")
+
+    def _emptiest(self) -> Room | None:
+        """The room that has been empty for the longest time."""
+        empty = [room for room in self.rooms.values() if room.empty_since is not None]
+        return min(empty, key=lambda room: room.empty_since or 0.0, default=None)
 
     def _open_room(self, name: str, admission: Admission, *, now: float) -> Room:
+        if len(self.rooms) >= self._config.limits.rooms and (forgotten := self._emptiest()) is not None:
+            del self.rooms[forgotten.name]
         loads = {id(worker): 0 for worker in self._workers}
         for each in self.rooms.values():
             loads[id(each.worker)] += len(each.participants)

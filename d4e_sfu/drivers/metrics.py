@@ -27,7 +27,7 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 from d4e_sfu.drivers.counters import Counters, Histogram
-from d4e_sfu.errors import ClientError, Forbidden, Full, RoomNotFound, TooLarge, Unauthorized
+from d4e_sfu.errors import ClientError, Forbidden, Full, RoomNotFound, TooLarge, TooMany, Unauthorized
 
 PREFIX: Final = "d4e_sfu_"
 
@@ -38,13 +38,15 @@ _REFUSALS: Final[Mapping[type[ClientError], str]] = {
     RoomNotFound: "room_not_found",
     Full: "full",
     TooLarge: "too_large",
+    TooMany: "too_many",
 }
 JOIN_RESULTS: Final = ("connected", "failed", *_REFUSALS.values(), "bad_request", "internal")
 
+RATES: Final = ("address_rate", "key_rate", "identity_rate")
 MODERATIONS: Final = ("mute", "unmute", "update", "remove")
 
 # A reason is a word of ours, and there are few; should one ever carry something from outside, it ends here.
-MAX_REASONS: Final = 48
+MAX_REASONS: Final = 64
 _REASON: Final = re.compile(r"[a-z][a-z0-9_]{0,39}", re.ASCII)
 OTHER: Final = "other"
 
@@ -123,6 +125,8 @@ class Sources:
     associations: Callable[[], Iterable[Counters]]
     connections: Callable[[], int]
     """Open signalling connections."""
+    refusals: Callable[[], Counter[str]]
+    """Requests over HTTP that were refused, by rule."""
     lag: Callable[[], float]
     """Seconds by which the event loop was late, at worst since the last call."""
     version: str
@@ -181,12 +185,12 @@ class Metrics:
         return encode(self._registry), content_type
 
 
-def _count(counter: Counter[str], reason: object) -> None:
+def _count(counter: Counter[str], reason: object, number: int = 1) -> None:
     """Reasons are words of our own. Whatever is none, and whatever comes after too many, is `other`."""
     word = str(reason)
     if _REASON.fullmatch(word) is None or (word not in counter and len(counter) >= MAX_REASONS):
         word = OTHER
-    counter[word] += 1
+    counter[word] += number
 
 
 # --- the series ------------------------------------------------------------------------------------------------------
@@ -240,6 +244,10 @@ class _Series(Collector):
         kept = self._kept
         yield _by("joins", "Joins, by what became of them.", "result", kept.joins, JOIN_RESULTS)
         yield _histogram("join_duration_seconds", "From the join to the first media path.", [kept.join_durations])
+        refused = Counter[str]()
+        for rule, count in self._sources.refusals().items():
+            _count(refused, rule, count)
+        yield _by("requests_refused", "Joins and calls refused, by rule.", "rule", refused, RATES)
         yield _by("leaves", "Participants who left, by reason.", "reason", kept.leaves)
         yield _by("client_errors", "Clients put out for what they sent, by rule.", "rule", kept.client_errors)
         yield _by("data_refused", "Data messages not passed on, by reason.", "reason", kept.data_refused)

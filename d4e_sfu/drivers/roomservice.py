@@ -18,7 +18,7 @@ from google.protobuf import json_format
 from google.protobuf.message import DecodeError
 from livekit.protocol import room
 
-from d4e_sfu.drivers.entrance import Entrance, bearer_token, refusing
+from d4e_sfu.drivers.entrance import Entrance, bearer_token
 from d4e_sfu.errors import (
     BadRequest,
     ClientError,
@@ -27,6 +27,7 @@ from d4e_sfu.errors import (
     NotFound,
     NotNow,
     TooLarge,
+    TooMany,
     Unauthorized,
 )
 
@@ -53,6 +54,7 @@ _CODES: Final[tuple[tuple[type[ClientError], str, int], ...]] = (
     (Forbidden, "permission_denied", 403),
     (NotFound, "not_found", 404),
     (NotNow, "failed_precondition", 412),
+    (TooMany, "resource_exhausted", 429),
     (Full, "unavailable", 503),
     (TooLarge, "invalid_argument", 400),
     (BadRequest, "malformed", 400),
@@ -68,12 +70,14 @@ class ServerApi:
         self._wall = wall
 
     def setup(self, app: web.Application) -> None:
+        handler = self._entrance.refusing("call", self._call, _refusal)
         for method in ("GET", "POST"):
-            app.router.add_route(method, "/{slashes:/*}twirp/{call:.*}", refusing("call", self._call, _refusal))
+            app.router.add_route(method, "/{slashes:/*}twirp/{call:.*}", handler)
 
     async def _call(self, request: web.Request) -> web.StreamResponse:
         self._entrance.check(request)
         grants = self._sfu.verify(bearer_token(request) or "", wall=self._wall())
+        self._entrance.check_known(key=grants.key, room=grants.room, identity=grants.identity)
         wanted = _METHODS.get(request.match_info["call"].removeprefix("livekit.RoomService/"))
         if request.method != "POST" or wanted is None or request.content_type not in (_PROTOBUF, _JSON):
             return _error("bad_route", "no such call, or not by POST with protobuf or JSON", 404)

@@ -24,7 +24,7 @@ from google.protobuf.message import DecodeError
 from livekit.protocol import rtc
 
 from d4e_sfu.core.allowance import Allowance
-from d4e_sfu.drivers.entrance import Entrance, bearer_token, refusing
+from d4e_sfu.drivers.entrance import Entrance, bearer_token
 from d4e_sfu.errors import OUR_FAULT, BadRequest, TooLarge
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class Signalling:
     def setup(self, app: web.Application) -> None:
         # Clients append to a base URL, and not all of them mind its last slash.
         for path, handler in (("rtc/v1", self._rtc), ("rtc/v1/validate", self._validate), ("rtc{rest:.*}", _absent)):
-            app.router.add_route("GET", "/{slashes:/*}" + path, refusing("join", handler))
+            app.router.add_route("GET", "/{slashes:/*}" + path, self._entrance.refusing("join", handler))
 
     @property
     def connections(self) -> int:
@@ -121,6 +121,7 @@ class Signalling:
         if token is None:  # browsers cannot set headers on a WebSocket
             token = request.query.get("access_token") or ""
         grants = self._sfu.verify(token, wall=self._wall())
+        self._entrance.check_known(key=grants.key, room=grants.room, identity=grants.identity)
         limit = self._entrance.config.limits.join_request
         join_request = _join_request(wrapped, limit) if wrapped else rtc.JoinRequest()
         return self._sfu.admit(grants, join_request, wall=self._wall())

@@ -59,7 +59,9 @@ def test_the_sample_shows_every_key_and_says_when_it_applies(section: str) -> No
     for part in inner(Config.model_fields[section]):
         for model in models(part):
             for name, field in model.model_fields.items():
-                assert re.search(rf"^[ #-]*(?:\{{.*)?\b{name}:", block, flags=re.MULTILINE), f"{model.__name__}.{name}"
+                assert re.search(rf"^[ #\w:-]*(?:\{{.*)?\b{name}:", block, flags=re.MULTILINE), (
+                    f"{model.__name__}.{name}"
+                )
                 if not inner(field):
                     marks.add(reload_mark(field))
     assert set(re.findall(r"\((live|restart)\)", block)) == marks
@@ -71,7 +73,7 @@ def test_the_examples_in_the_sample_are_right(tmp_path: Path) -> None:
         (tmp_path / name).touch(0o600)
         (tmp_path / name).write_text(SECRET)
     text = re.sub(r"^( *)# (- |  \w+:)", r"\1\2", SAMPLE.read_text(), flags=re.MULTILINE)
-    text = re.sub(r"(allowed_origins|addresses|keys): (?:\[\]|auto)", r"\1:", text)
+    text = re.sub(r"(allowed_origins|trusted_proxies|addresses|keys): (?:\[\]|auto)", r"\1:", text)
     text = text.replace("../certs/", "").replace("certificate: null", "certificate: cert.pem")
     text = text.replace("key: null", "key: key.pem")
     loaded = config.parse(text, folder=tmp_path, environ={"D4E_PORTAL_SECRET": SECRET})
@@ -80,6 +82,7 @@ def test_the_examples_in_the_sample_are_right(tmp_path: Path) -> None:
     assert [address.announced for address in loaded.media.addresses] == [("10.0.0.5",), ("203.0.113.7", "10.0.0.6")]
     assert loaded.http.listeners[1].tls
     assert loaded.http.allowed_origins == ("https://portal.example.vn",)
+    assert loaded.http.trusted_proxies == ("10.0.0.2/32", "10.20.0.0/16")
 
 
 def test_every_setting_is_documented_and_marked_where_it_is_defined() -> None:
@@ -148,7 +151,7 @@ limits: {}
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("colour: red", "1:1: colour: unknown key; known here: http, admin, media, keys, roles, rooms, limits"),
+        ("colour: red", "1:1: colour: unknown key; known here: http, admin, media, keys, roles, rooms, rates, limits"),
         ("media: 7", "1:8: media: expected settings (key: value), not 7"),
         ("media: {port: '7882'}", "1:15: media.port: expected a whole number, not '7882'"),
         ("media: {port: 70000}", "1:15: media.port: 70000 is too large: at most 65535"),

@@ -8,7 +8,7 @@ import pytest
 from livekit.protocol import models, rtc
 
 from d4e_sfu._engine import Command, Event
-from d4e_sfu.config import Config, RoomRule
+from d4e_sfu.config import Config, Limits, RoomRule
 from d4e_sfu.core.negotiation import Negotiation
 from d4e_sfu.core.participant import State
 from d4e_sfu.core.sfu import CLOSED_SECONDS, CONNECT_SECONDS, LOST_SECONDS
@@ -122,6 +122,23 @@ def test_a_full_room_refuses_strangers_but_not_a_return(config: Config, mint: Mi
         house.join("chi")
     assert refused.value.status == 503
     assert house.join("an").participant.state is State.JOINED
+
+
+def test_a_flood_of_rooms_costs_the_empty_ones_and_nobody_who_is_in_one(config: Config, mint: MintToken) -> None:
+    house = House(config.model_copy(update={"limits": Limits(rooms=10)}), mint)
+    an = house.join("an", room="an's")
+    for n in range(100):
+        person = house.join("eve", room=f"room {n}", now=float(n))
+        person.ask(leave=rtc.LeaveRequest(), now=float(n))
+        assert len(house.sfu.rooms) <= 10
+    assert list(house.sfu.rooms) == ["an's", *(f"room {n}" for n in range(91, 100))], "the last ones to be used"
+    assert an.participant.state is State.JOINED
+    for n in range(9):
+        house.join(f"p{n}", room=f"full {n}", now=100.0)
+    with pytest.raises(Full) as refused:
+        house.join("one", room="too many")
+    assert refused.value.rule == "room_count"
+    assert house.join("another", room="an's").participant
 
 
 def test_two_who_were_admitted_to_the_last_place_cannot_both_have_it(config: Config, mint: MintToken) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import quote
@@ -36,6 +37,7 @@ class Server:
             workers=list,
             associations=list,
             connections=lambda: 0,
+            refusals=Counter,
             lag=lambda: 0.0,
             version="0.1",
         )

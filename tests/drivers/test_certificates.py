@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import ssl
 import subprocess
 import sys
+import warnings
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -39,6 +41,36 @@ def test_the_development_certificate_is_for_this_machine_and_its_owner(tmp_path:
     assert {"127.0.0.1", "::1", "10.1.2.3", *local_addresses()} <= addresses
     assert loaded.not_valid_after_utc - loaded.not_valid_before_utc < timedelta(days=398)
     https(certificate, key)
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1, ssl.TLSVersion.TLSv1_2])
+def test_tls_is_1_2_or_newer(tmp_path: Path, version: ssl.TLSVersion) -> None:
+    """Two endpoints in memory; the client would take anything."""
+    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    client.check_hostname, client.verify_mode = False, ssl.CERT_NONE
+    client.set_ciphers("ALL:@SECLEVEL=0")
+    with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
+        client.minimum_version = client.maximum_version = version
+    server = https(*development(tmp_path))
+    server.set_ciphers("ALL:@SECLEVEL=0")  # so that it is the version that is refused, and not its hashes
+    up, down = ssl.MemoryBIO(), ssl.MemoryBIO()
+    ends = client.wrap_bio(down, up), server.wrap_bio(up, down, server_side=True)
+
+    def shake() -> None:
+        waiting = set(ends)
+        for _ in range(10):
+            for end in list(waiting):
+                with contextlib.suppress(ssl.SSLWantReadError):
+                    end.do_handshake()
+                    waiting.discard(end)
+        assert not waiting
+
+    if version == ssl.TLSVersion.TLSv1_2:
+        shake()
+        assert ends[0].version() == "TLSv1.2"
+    else:
+        with pytest.raises(ssl.SSLError, match=r"(?i)unsupported.protocol"):
+            shake()
 
 
 def test_the_development_certificate_stays_until_it_no_longer_fits(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -14,7 +15,7 @@ from d4e_sfu import config
 from d4e_sfu._engine import Router
 from d4e_sfu.drivers.counters import Counters
 from d4e_sfu.drivers.metrics import JOIN_RESULTS, MAX_REASONS, Metrics, Sources
-from d4e_sfu.errors import BadRequest, Forbidden, Full, RoomNotFound, TooLarge, Unauthorized
+from d4e_sfu.errors import BadRequest, Forbidden, Full, RoomNotFound, TooLarge, TooMany, Unauthorized
 
 
 @dataclass
@@ -54,6 +55,7 @@ NOTHING = Sources(
     workers=list,
     associations=list,
     connections=lambda: 0,
+    refusals=Counter,
     lag=lambda: 0.0,
     version="0.1",
 )
@@ -78,6 +80,13 @@ def test_rooms_and_participants_by_role() -> None:
     assert series['participants{role="patient"}'] == 2
     assert series['participants{role="doctor"}'] == 1
     assert series['participants{role="moderator"}'] == 0
+
+
+def test_refusals_are_counted_by_rule_and_those_by_rate_from_the_start() -> None:
+    series = scrape(Metrics(replace(NOTHING, refusals=lambda: Counter(address_rate=3, expired=1))))
+    assert series['requests_refused_total{rule="address_rate"}'] == 3
+    assert series['requests_refused_total{rule="identity_rate"}'] == 0
+    assert series['requests_refused_total{rule="expired"}'] == 1
 
 
 def test_a_role_that_a_reload_took_away_is_still_counted() -> None:
@@ -134,6 +143,7 @@ def test_joins_are_counted_by_what_became_of_them() -> None:
     refusals = (BadRequest, TooLarge, Unauthorized, Forbidden, RoomNotFound, Full)
     for error in refusals:
         metrics.join_refused(error("a sentence", rule="a_rule"))
+    metrics.join_refused(TooMany("a sentence", rule="a_rule", retry_after=1.0))
     metrics.join_refused(ZeroDivisionError())
     metrics.announce("join_refused", {"rule": "room_capacity"})  # admitted, and too late
     assert metrics.joins["full"] == 2
