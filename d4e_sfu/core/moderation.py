@@ -90,7 +90,7 @@ def _update(
     name, metadata = request.name or participant.name, request.metadata or participant.metadata
     if not (few and fits(name, metadata, attributes)):
         raise TooLarge("The metadata is too large.", rule="metadata_size")
-    grants, rights = participant.grants, participant.rights
+    rights, grants = participant.rights, participant.grants
     if request.HasField("permission"):
         grants = policy.permitted(grants, request.permission)
         try:
@@ -98,7 +98,11 @@ def _update(
         except (NotFound, Unauthorized):
             raise NotNow("The role of this participant has been taken away.", rule="role_gone") from None
     participant.name, participant.metadata, participant.attributes = name, metadata, attributes
-    participant.room.set_rights(participant, grants, rights, now=now)
+    participant.changed()
+    if request.HasField("permission"):
+        participant.room.set_rights(participant, grants, rights, now=now)
+    else:
+        participant.room.tell_others(participant, himself=True, now=now)
     return participant.info()
 
 
