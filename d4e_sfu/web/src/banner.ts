@@ -1,27 +1,36 @@
-/** The strip at the top of the call that tells what is wrong or happening, and offers one way out. */
+/** A strip at the top of the call that tells what is wrong or happening, and offers one way out. */
 
 import { make } from "./element";
-import { speak, tell } from "./language";
+import { speak, tell, type Values } from "./language";
 import type { Fault, Word } from "./words";
 
+interface Shape {
+  tone?: "busy" | "good" | "plain";
+  seconds?: number;
+  values?: Values;
+  button?: { word: Word; press: () => void };
+}
+
 export class Banner {
-  readonly element = make("div", { class: "banner", attributes: { role: "alert" } });
+  readonly element: HTMLElement;
   private timer: number | undefined;
 
-  constructor() {
+  /** `alert` interrupts whoever listens to the page; `status` waits. */
+  constructor(role: "alert" | "status") {
+    this.element = make("div", { class: `banner ${role}`, attributes: { role } });
     this.element.hidden = true;
   }
 
-  show(word: Word, shape: { tone?: "busy" | "good" | "plain"; seconds?: number; button?: { word: Word; press: () => void } } = {}): void {
+  show(word: Word | (() => string), shape: Shape = {}): void {
     const sentence = make("p");
-    speak(sentence, word);
+    speak(sentence, word, shape.values);
     this.place(sentence, shape.tone ?? "plain", shape.seconds);
     if (shape.button !== undefined) {
       const button = make("button", { class: "quiet", say: shape.button.word, attributes: { type: "button", "data-button": "banner" } });
       button.addEventListener("click", shape.button.press);
       this.element.append(button);
     }
-    this.element.dataset["word"] = word;
+    if (typeof word === "string") this.element.dataset["word"] = word;
   }
 
   fault(fault: Fault): void {
@@ -34,9 +43,13 @@ export class Banner {
     this.element.dataset["fault"] = fault;
   }
 
+  shows(word: Word): boolean {
+    return this.element.dataset["word"] === word;
+  }
+
   /** Takes the banner away; with a word, only if it still says that. */
   clear(word?: Word): void {
-    if (word !== undefined && this.element.dataset["word"] !== word) return;
+    if (word !== undefined && !this.shows(word)) return;
     window.clearTimeout(this.timer);
     this.element.hidden = true;
     this.element.replaceChildren();

@@ -1,6 +1,6 @@
 /**
- * The call: tiles, controls, chat, and words for every change of the connection. It follows the
- * events of the client library's Room and keeps no state of its own that the Room already has.
+ * The call: joins stage, controls, chat and list of people to the room, with words for every change.
+ * It follows the events of the client library's Room and keeps no state that the Room already has.
  */
 
 import {
@@ -17,51 +17,73 @@ import {
 import { announce } from "./announcement";
 import { Banner } from "./banner";
 import { Chat } from "./chat";
+import { audioOnly, keepAudioOnly } from "./choice";
+import { Confirmation } from "./confirmation";
 import { Controls } from "./controls";
-import { DeviceDialog } from "./dialog";
 import { make } from "./element";
 import { publishFault } from "./faults";
-import { Grid } from "./grid";
+import { Hand } from "./hand";
 import { say } from "./language";
 import { forgetToken } from "./link";
 import { languageSwitch } from "./masthead";
+import { Moderation, Refused } from "./moderation";
+import { People, PeopleButton } from "./people";
+import type { Acts } from "./person";
+import { followDevices, type Plugged } from "./plugged";
+import { weak } from "./quality";
+import { difference, may, TO_DO, type Permission, type Right } from "./rights";
+import { Settings } from "./settings";
 import { Speaking } from "./speaking";
-import { Tile, type TileSource } from "./tile";
+import { Stage } from "./stage";
 import { keepAwake } from "./wakelock";
+import type { Word } from "./words";
 
 type Source = "microphone" | "camera" | "screen";
+type Panel = "chat" | "people";
 
-const TILES: readonly (readonly [TileSource, Track.Source])[] = [
-  ["camera", Track.Source.Camera],
-  ["screen", Track.Source.ScreenShare],
-];
+/** What is told when a moderator stops a publication. */
+const STOPPED: Partial<Record<Track.Source, Word>> = {
+  [Track.Source.Microphone]: "mutedByModerator",
+  [Track.Source.Camera]: "cameraByModerator",
+  [Track.Source.ScreenShare]: "shareByModerator",
+};
 
 export class Call {
   readonly element: HTMLElement;
-  private readonly stage: HTMLElement;
-  private readonly people = new Grid("people", "people");
-  private readonly screens = new Grid("screens", "shared");
-  private readonly tiles = new Set<Tile>();
-  private readonly banner = new Banner();
+  private readonly banner = new Banner("alert");
+  private readonly notice = new Banner("status");
+  private readonly stage = new Stage(() => this.refreshPeople());
   private readonly chat: Chat;
+  private readonly people: People;
+  private readonly peopleButton = new PeopleButton(() => this.show(this.people.open ? null : "people"));
   private readonly controls: Controls;
-  private readonly devices: DeviceDialog;
+  private readonly settings: Settings;
+  private readonly confirmation = new Confirmation();
+  private readonly moderation: Moderation;
   private readonly speaking: Speaking;
-  private readonly alone = make("p", { class: "alone", say: "alone" });
+  private readonly hand: Hand;
   private readonly sounds = document.getElementById("sounds");
   private readonly stop = new AbortController();
 
   constructor(
     private readonly room: Room,
+    token: string,
     private readonly ended: (reason: DisconnectReason | undefined) => void,
   ) {
-    this.devices = new DeviceDialog(room, (error, source) => this.complain(error, source));
+    this.hand = new Hand(room);
+    this.moderation = new Moderation(room, token);
+    this.settings = new Settings(
+      room,
+      (on) => this.listenOnly(on),
+      (error, source) => this.complain(error, source),
+    );
     this.controls = new Controls(room, {
       microphone: () => void this.toggle("microphone"),
       camera: () => void this.toggle("camera"),
       screen: () => void this.toggle("screen"),
-      chat: () => this.showChat(!this.chat.open),
-      devices: () => this.devices.open(),
+      hand: () => void this.toggleHand(),
+      chat: () => this.show(this.chat.open ? null : "chat"),
+      settings: () => this.settings.open(),
       leave: () => {
         // Said by a press and not by the reason of the end: a reload ends the call for that reason too.
         forgetToken();
@@ -71,27 +93,34 @@ export class Call {
     this.chat = new Chat(
       room,
       (count) => this.controls.unread(count),
-      () => this.showChat(false),
+      () => this.show(null),
     );
-    this.speaking = new Speaking(room, (participant, speaking) => {
-      for (const tile of this.tiles) if (tile.source === "camera" && tile.owns(participant)) tile.speaking = speaking;
-    });
-    this.stage = make("main", { class: "stage" }, this.screens.element, this.people.element, this.alone);
+    this.people = new People(
+      room,
+      this.acts(),
+      (count, hands) => this.peopleButton.show(count, hands),
+      () => this.show(null),
+    );
+    this.speaking = new Speaking(room, (speakers) => this.stage.hear(speakers));
     const heading = make("h1", { say: "roomNamed", values: { room: room.name }, attributes: { tabindex: "-1" } });
     this.element = make(
       "div",
       { class: "call" },
-      make("header", { class: "topline" }, heading, languageSwitch()),
-      this.banner.element,
-      this.stage,
+      make("header", { class: "topline" }, heading, this.peopleButton.element, languageSwitch()),
+      make("div", { class: "strips" }, this.banner.element, this.notice.element),
+      this.stage.element,
       this.chat.element,
+      this.people.element,
       this.controls.element,
-      this.devices.element,
+      this.settings.element,
+      this.confirmation.element,
     );
     this.follow();
-    for (const participant of [room.localParticipant, ...room.remoteParticipants.values()]) this.refresh(participant);
+    this.everyone();
     this.permissions();
+    this.listenOnly(audioOnly());
     keepAwake(this.stop.signal);
+    followDevices((change) => this.plugged(change), this.stop.signal);
   }
 
   /** Sends what the person brought from the lobby, as far as her role allows. */
@@ -100,7 +129,7 @@ export class Call {
       tracks.map(async (track) => {
         if (track === null) return;
         const source = track.source === Track.Source.Camera ? "camera" : "microphone";
-        if (!this.controls.may(source)) {
+        if (!this.controls.may(source) || (source === "camera" && audioOnly())) {
           track.stop();
           return;
         }
@@ -117,10 +146,8 @@ export class Call {
   close(): void {
     this.stop.abort();
     this.speaking.close();
-    this.devices.close();
-    for (const tile of this.tiles) tile.close();
-    this.people.close();
-    this.screens.close();
+    this.settings.close();
+    this.stage.close();
     this.sounds?.replaceChildren();
     this.room.removeAllListeners();
   }
@@ -150,13 +177,21 @@ export class Call {
       .on(RoomEvent.TrackUnpublished, publication)
       .on(RoomEvent.TrackUnmuted, publication)
       .on(RoomEvent.TrackMuted, publication)
+      .on(RoomEvent.ConnectionQualityChanged, (_, participant) => {
+        person(participant);
+        if (participant.isLocal) this.network();
+      })
       .on(RoomEvent.LocalTrackPublished, publication)
       .on(RoomEvent.LocalTrackUnpublished, publication)
       .on(RoomEvent.ParticipantNameChanged, (_, participant) => this.refresh(participant))
-      .on(RoomEvent.ParticipantAttributesChanged, (_, participant) => this.refresh(participant))
+      .on(RoomEvent.ParticipantAttributesChanged, (_, participant) => {
+        person(participant);
+        if (participant.isLocal && this.hand.lowered()) this.banner.show("handLowered", { seconds: 8 });
+      })
       .on(RoomEvent.TrackStreamStateChanged, (_, __, participant) => this.refresh(participant))
-      .on(RoomEvent.ParticipantPermissionsChanged, (_, participant) => {
-        if (participant.isLocal) this.permissions();
+      .on(RoomEvent.ParticipantPermissionsChanged, (before, participant) => {
+        person(participant);
+        if (participant.isLocal) this.permissions(before);
       })
       .on(RoomEvent.AudioPlaybackStatusChanged, () => this.playback())
       .on(RoomEvent.MediaDevicesError, (error, kind) => this.complain(error, kind === "videoinput" ? "camera" : "microphone"))
@@ -165,10 +200,16 @@ export class Call {
       .on(RoomEvent.Reconnected, () => {
         document.body.dataset["state"] = "joined";
         this.banner.show("reconnected", { tone: "good", seconds: 4 });
-        for (const participant of [room.localParticipant, ...room.remoteParticipants.values()]) this.refresh(participant);
+        this.everyone();
         this.playback();
+        this.hand.again().catch(() => undefined);
       })
       .on(RoomEvent.Disconnected, (reason) => this.ended(reason));
+    room.engine.on("remoteMute", (sid, muted) => {
+      const source = room.localParticipant.trackPublications.get(sid)?.source;
+      const word = source === undefined ? undefined : STOPPED[source];
+      if (muted && word !== undefined) this.banner.show(word, { seconds: 12 });
+    });
     this.playback();
   }
 
@@ -177,42 +218,23 @@ export class Call {
     this.banner.show("reconnecting", { tone: "busy" });
   }
 
-  /** Makes the tiles of a participant agree with what he publishes. */
   private refresh(participant: Participant): void {
-    for (const [source, published] of TILES) {
-      const wanted = source === "camera" || participant.getTrackPublication(published)?.track !== undefined;
-      // A participant who rejoined is another object with the same identity.
-      let tile = [...this.tiles].find((each) => each.source === source && each.owns(participant));
-      if (tile !== undefined && (!wanted || tile.participant !== participant)) {
-        this.drop(tile);
-        tile = undefined;
-      }
-      if (!wanted) continue;
-      if (tile === undefined) {
-        tile = new Tile(participant, source);
-        this.tiles.add(tile);
-        (source === "screen" ? this.screens : this.people).add(tile.element);
-      }
-      tile.refresh();
-    }
+    this.stage.refresh(participant);
+    this.people.refresh(participant);
     if (participant.isLocal) this.controls.refresh();
-    this.count();
   }
 
   private remove(participant: Participant): void {
-    for (const tile of this.tiles) if (tile.participant === participant) this.drop(tile);
-    this.count();
+    this.stage.remove(participant);
+    this.people.remove(participant);
   }
 
-  private drop(tile: Tile): void {
-    this.tiles.delete(tile);
-    tile.close();
-    (tile.source === "screen" ? this.screens : this.people).remove(tile.element);
+  private everyone(): void {
+    for (const participant of [this.room.localParticipant, ...this.room.remoteParticipants.values()]) this.refresh(participant);
   }
 
-  private count(): void {
-    this.element.dataset["screens"] = String(this.screens.count);
-    this.alone.hidden = this.room.remoteParticipants.size > 0;
+  private refreshPeople(): void {
+    for (const participant of this.room.remoteParticipants.values()) this.people.refresh(participant);
   }
 
   private sound(track: RemoteTrack): void {
@@ -228,19 +250,101 @@ export class Call {
     this.banner.show("soundBlocked", { button: { word: "soundOn", press: () => void this.room.startAudio() } });
   }
 
-  private permissions(): void {
+  private permissions(before?: Participant["permissions"]): void {
     this.controls.refresh();
-    this.chat.allow(this.room.localParticipant.permissions?.canPublishData ?? true);
+    const now = this.room.localParticipant.permissions as unknown as Permission | undefined;
+    this.chat.allow(may(now, "data"));
+    if (now === undefined) return;
+    const { given, taken } = difference(before as unknown as Permission | undefined, now);
+    const list = (rights: readonly Right[]): string => rights.map((right) => say(TO_DO[right])).join(", ");
+    if (taken.length > 0) this.banner.show(() => say("rightTaken", { what: list(taken) }), { seconds: 12 });
+    else if (given.length > 0) this.banner.show(() => say("rightGiven", { what: list(given) }), { tone: "good", seconds: 12 });
   }
 
-  private showChat(open: boolean): void {
-    this.chat.show(open);
-    this.element.dataset["chat"] = String(open);
-    this.controls.chatOpen(open);
-    // On a phone the chat covers the call: what cannot be seen must not take the focus.
-    const covers = open && window.matchMedia("(max-width: 760px)").matches;
-    for (const part of [this.stage, this.controls.element]) part.inert = covers;
-    if (!open) this.controls.focus("chat");
+  private show(panel: Panel | null): void {
+    const before: Panel | null = this.chat.open ? "chat" : this.people.open ? "people" : null;
+    this.element.dataset["panel"] = panel ?? "none";
+    this.controls.chatOpen(panel === "chat");
+    this.peopleButton.open(panel === "people");
+    // On a phone a panel covers the call: what cannot be seen must not take the focus.
+    const covers = panel !== null && window.matchMedia("(max-width: 760px)").matches;
+    for (const part of [this.stage.element, this.controls.element]) part.inert = covers;
+    this.chat.show(panel === "chat");
+    this.people.show(panel === "people");
+    if (panel !== null) return;
+    if (before === "chat") this.controls.focus("chat");
+    if (before === "people") this.peopleButton.element.focus();
+  }
+
+  /** Pictures of the others are received or not; one's own camera stops, and may be started again. */
+  private listenOnly(on: boolean): void {
+    keepAudioOnly(on);
+    this.settings.audioOnly = on;
+    this.element.dataset["audioOnly"] = String(on);
+    this.stage.showPictures(!on);
+    if (on && this.room.localParticipant.isCameraEnabled) void this.toggle("camera");
+    this.network();
+  }
+
+  /** One line about what one's own link carries, where there is something to say. */
+  private network(): void {
+    if (audioOnly()) {
+      if (this.notice.shows("audioOnlyNow")) return;
+      this.notice.show("audioOnlyNow", { button: { word: "picturesAgain", press: () => this.listenOnly(false) } });
+    } else if (weak(this.room.localParticipant.connectionQuality)) {
+      if (this.notice.shows("ownNetworkWeak")) return;
+      this.notice.show("ownNetworkWeak", { button: { word: "audioOnly", press: () => this.listenOnly(true) } });
+    } else {
+      this.notice.clear();
+    }
+  }
+
+  private plugged({ came, went }: Parameters<Plugged>[0]): void {
+    const device = came[0] ?? went[0];
+    if (device === undefined || device.label === "") return;
+    this.banner.show(came.length > 0 ? "devicePlugged" : "deviceUnplugged", {
+      values: { name: device.label },
+      seconds: 12,
+      button: { word: "chooseDevices", press: () => this.settings.open() },
+    });
+  }
+
+  private acts(): Acts {
+    return {
+      pin: (participant) => this.stage.togglePin(participant, "camera"),
+      isPinned: (participant) => this.stage.isPinned(participant, "camera"),
+      mute: (participant, sid) => this.moderate(participant, this.moderation.mute(participant, sid)),
+      lowerHand: (participant) => this.moderate(participant, this.moderation.lowerHand(participant)),
+      allow: (participant, permission, right, given) =>
+        this.moderate(participant, this.moderation.allow(participant, permission, right, given)),
+      remove: (participant) => {
+        const name = participant.name || participant.identity;
+        this.confirmation.ask(
+          () => say("removeQuestion", { name }),
+          "removeMeans",
+          "removeYes",
+          () => this.moderate(participant, this.moderation.remove(participant)),
+        );
+      },
+    };
+  }
+
+  private moderate(participant: Participant, asked: Promise<void>): void {
+    asked
+      .catch((error: unknown) => this.banner.fault(error instanceof Refused ? error.fault : "broken"))
+      // What was refused, or turned out otherwise, must not look done.
+      .finally(() => this.people.refresh(participant));
+  }
+
+  private async toggleHand(): Promise<void> {
+    this.controls.busy("hand", true);
+    try {
+      await this.hand.toggle();
+    } catch {
+      this.banner.fault("broken");
+    } finally {
+      this.controls.busy("hand", false);
+    }
   }
 
   private async toggle(source: Source): Promise<void> {
@@ -258,7 +362,7 @@ export class Call {
     }
   }
 
-  private complain(error: unknown, source: Source): void {
+  private complain(error: unknown, source: Source | "speaker"): void {
     const fault = publishFault(error, source);
     if (fault !== null) this.banner.fault(fault);
     this.controls.refresh();

@@ -7,6 +7,7 @@ import type { Room, TextStreamReader } from "livekit-client";
 import { announce } from "./announcement";
 import { drawing, make } from "./element";
 import { language, say, speak } from "./language";
+import { panel } from "./panel";
 
 const TOPIC = "lk.chat";
 const LONGEST = 2000; // characters of one message, sent or shown
@@ -28,24 +29,19 @@ export class Chat {
     private readonly unreadChanged: (count: number) => void,
     closed: () => void,
   ) {
-    const close = make("button", { class: "round", label: "close", attributes: { type: "button" } }, drawing("close"));
-    close.addEventListener("click", closed);
     this.form = make("form", {}, this.input, this.send);
     speak(this.input, "chatWrite", undefined, "placeholder");
-    this.element = make(
-      "aside",
-      { class: "chat", label: "chat", attributes: { id: "chat" } },
-      make("header", {}, make("h2", { say: "chat" }), close),
+    this.element = panel(
+      "chat",
+      "chat",
+      make("h2", { say: "chat" }),
+      closed,
       make("p", { class: "hint", say: "chatEmpty" }),
       this.log,
       this.problem,
       this.form,
       this.forbidden,
     );
-    this.element.hidden = true;
-    this.element.addEventListener("keydown", (event) => {
-      if (event.key === "Escape") closed();
-    });
     this.input.addEventListener("keydown", (event) => {
       // Enter sends, Shift+Enter breaks the line; an input method's Enter chooses a word (Telex).
       if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;

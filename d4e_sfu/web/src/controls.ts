@@ -2,14 +2,13 @@
 
 import type { Room } from "livekit-client";
 import { DrawnButton, make } from "./element";
+import { raised } from "./hand";
 import { say, speak } from "./language";
+import { may, type Permission } from "./rights";
 import { canShareScreen } from "./support";
 
 type Source = "microphone" | "camera" | "screen";
-type Name = Source | "chat" | "devices" | "leave";
-
-/** livekit.TrackSource of the room protocol, as permissions name it. */
-const SOURCE_NUMBER: Record<Source, number> = { camera: 1, microphone: 2, screen: 3 };
+type Name = Source | "hand" | "chat" | "settings" | "leave";
 
 export class Controls {
   readonly element: HTMLElement;
@@ -25,15 +24,16 @@ export class Controls {
       microphone: button("microphone"),
       camera: button("camera"),
       screen: button("screen"),
+      hand: button("hand"),
       chat: button("chat"),
-      devices: button("devices"),
+      settings: button("settings"),
       leave: button("leave"),
     };
     this.element = make("nav", { class: "controls", label: "controls" }, ...Object.values(this.buttons).map((each) => each.element));
     this.buttons.chat.show("chat", "chat", false);
     this.buttons.chat.element.append(this.badge);
     this.buttons.chat.element.setAttribute("aria-controls", "chat");
-    this.buttons.devices.show("devices", "devices", true);
+    this.buttons.settings.show("settings", "settings", true);
     this.buttons.leave.show("leave", "leave", true);
     this.chatOpen(false);
     this.unread(0);
@@ -41,28 +41,27 @@ export class Controls {
   }
 
   may(source: Source): boolean {
-    const rights = this.room.localParticipant.permissions;
-    if (rights === undefined) return true; // the server has not said otherwise
-    const sources = rights.canPublishSources as readonly number[];
-    return rights.canPublish && (sources.length === 0 || sources.includes(SOURCE_NUMBER[source]));
+    // The library's type of the message, of which we name what concerns us.
+    return may(this.room.localParticipant.permissions as unknown as Permission | undefined, source);
   }
 
   refresh(): void {
     const me = this.room.localParticipant;
-    const { microphone, camera, screen, devices } = this.buttons;
+    const { microphone, camera, screen, hand } = this.buttons;
     const talking = me.isMicrophoneEnabled;
     microphone.show(talking ? "microphone" : "microphoneOff", talking ? "muteMic" : "unmuteMic", talking);
     const filming = me.isCameraEnabled;
     camera.show(filming ? "camera" : "cameraOff", filming ? "stopCamera" : "startCamera", filming);
     const sharing = me.isScreenShareEnabled;
     screen.show("screen", sharing ? "stopShare" : "share", sharing);
+    const up = raised(me);
+    hand.show("hand", up ? "lowerHand" : "raiseHand", up);
     microphone.element.hidden = !this.may("microphone");
     camera.element.hidden = !this.may("camera");
     screen.element.hidden = !this.may("screen") || !canShareScreen();
-    devices.element.hidden = microphone.element.hidden && camera.element.hidden;
   }
 
-  busy(source: Source, busy: boolean): void {
+  busy(source: Source | "hand", busy: boolean): void {
     this.buttons[source].element.disabled = busy;
     if (!busy) this.refresh();
   }

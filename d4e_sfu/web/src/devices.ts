@@ -4,6 +4,7 @@
  */
 
 import { createLocalTracks, LocalAudioTrack, LocalVideoTrack, VideoPresets } from "livekit-client";
+import { keep, kept } from "./choice";
 import { deviceFault } from "./faults";
 import type { Fault } from "./words";
 
@@ -58,19 +59,11 @@ export async function list(kind: DeviceKind): Promise<MediaDeviceInfo[]> {
 }
 
 export function chosen(kind: DeviceKind): string | null {
-  try {
-    return localStorage.getItem(`d4e-${kind}`);
-  } catch {
-    return null;
-  }
+  return kept(kind);
 }
 
 export function choose(kind: DeviceKind, id: string): void {
-  try {
-    localStorage.setItem(`d4e-${kind}`, id);
-  } catch {
-    // The choice then lasts as long as the page.
-  }
+  keep(kind, id);
 }
 
 export function chosenFor(kind: DeviceKind): { deviceId: string } | Record<never, never> {

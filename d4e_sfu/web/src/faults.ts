@@ -76,12 +76,13 @@ export function deviceFault(error: unknown, wanted: { camera: boolean; microphon
   }
 }
 
-/** Why a camera, a microphone or a screen was not published; null if the person changed her mind. */
-export function publishFault(error: unknown, source: "camera" | "microphone" | "screen"): Fault | null {
+/** Why a camera, a microphone or a screen was not published, or a speaker not used; null if the person changed her mind. */
+export function publishFault(error: unknown, source: "camera" | "microphone" | "screen" | "speaker"): Fault | null {
   if (error instanceof PublishTrackError && error.status === 403) return "notPermitted";
   if (error instanceof PublishTrackError || error instanceof ConnectionError) return "broken";
   if (source === "screen") {
     return error instanceof Error && error.name === "NotAllowedError" ? null : "shareFailed";
   }
+  if (source === "speaker") return "speakerFailed";
   return deviceFault(error, { camera: source === "camera", microphone: source === "microphone" });
 }

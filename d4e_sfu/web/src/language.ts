@@ -3,11 +3,12 @@
  * switch of language speaks every element again; text that people wrote is never placed here.
  */
 
+import { keep, kept } from "./choice";
 import { faults, words, type Fault, type Language, type Word } from "./words";
 
 export type Values = Readonly<Record<string, string | number>>;
 
-const KEPT = "d4e-language";
+const KEPT = "language";
 
 /** A word for an attribute or the text of an element, with the values that fill its `{marks}`. */
 interface Spoken {
@@ -16,7 +17,6 @@ interface Spoken {
 }
 
 const spoken = new WeakMap<Element, Spoken[]>();
-const listeners = new Set<() => void>();
 
 let current: Language = "vi";
 
@@ -25,8 +25,8 @@ export function language(): Language {
 }
 
 /** The kept choice, else the first of the browser's languages that we speak, else Vietnamese. */
-export function preferred(kept: string | null, browser: readonly string[]): Language {
-  for (const wish of [kept ?? "", ...browser]) {
+export function preferred(chosen: string | null, browser: readonly string[]): Language {
+  for (const wish of [chosen ?? "", ...browser]) {
     const short = wish.slice(0, 2).toLowerCase();
     if (short === "vi" || short === "en") return short;
   }
@@ -34,26 +34,12 @@ export function preferred(kept: string | null, browser: readonly string[]): Lang
 }
 
 export function startLanguage(): void {
-  let kept: string | null = null;
-  try {
-    kept = localStorage.getItem(KEPT);
-  } catch {
-    // Storage may be forbidden; the browser's language is then asked every time.
-  }
-  use(preferred(kept, navigator.languages));
+  use(preferred(kept(KEPT), navigator.languages));
 }
 
 export function switchLanguage(): void {
   use(current === "vi" ? "en" : "vi");
-  try {
-    localStorage.setItem(KEPT, current);
-  } catch {
-    // As above: the choice then lasts as long as the page.
-  }
-}
-
-export function onLanguage(listener: () => void): void {
-  listeners.add(listener);
+  keep(KEPT, current);
 }
 
 /** The sentence of a word in the current language. */
@@ -93,7 +79,6 @@ function use(chosen: Language): void {
   for (const element of document.querySelectorAll("[data-spoken]")) {
     for (const one of spoken.get(element) ?? []) write(element, one);
   }
-  for (const listener of listeners) listener();
 }
 
 function write(element: Element, one: Spoken): void {

@@ -4,6 +4,7 @@
  */
 
 import type { LocalAudioTrack, LocalVideoTrack } from "livekit-client";
+import { audioOnly } from "./choice";
 import { open, type DeviceKind } from "./devices";
 import { DrawnButton, make } from "./element";
 import { speak, tell } from "./language";
@@ -45,7 +46,7 @@ export class Lobby {
     private readonly join: (ready: Ready) => void,
   ) {
     const brings = invitation.mayPublish;
-    this.wanted = { camera: brings, microphone: brings };
+    this.wanted = { camera: brings && !audioOnly(), microphone: brings };
     this.video.muted = true;
     this.stage = make(
       "div",

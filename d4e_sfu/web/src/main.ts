@@ -68,7 +68,7 @@ async function join(invitation: Invitation, lobby: Lobby, ready: Ready): Promise
 }
 
 function enter(invitation: Invitation, room: Room, ready: Ready): void {
-  const call = new Call(room, (reason) => {
+  const call = new Call(room, invitation.token, (reason) => {
     call.close();
     const fault = endFault(reason);
     if (reason === DisconnectReason.PARTICIPANT_REMOVED) forgetToken();

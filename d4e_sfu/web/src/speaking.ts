@@ -1,7 +1,7 @@
 /**
- * Who is speaking, for the outline around a tile. The server tells it (`speakers_changed`); until
- * it does, the level that the browser's own receiver reports is asked a few times a second, which
- * costs no decoding and no audio graph.
+ * Who is speaking: for the outline around a tile, and for the large picture. The server tells it
+ * (`speakers_changed`); until it has, the level that the browser's own receiver reports is asked a few
+ * times a second, which costs no decoding and no audio graph.
  */
 
 import { RemoteAudioTrack, RoomEvent, Track, type Participant, type Room } from "livekit-client";
@@ -13,19 +13,16 @@ const SPEECH = 0.02; // linear, about -34 dB: above the noise of a quiet room
 export class Speaking {
   private readonly timer: number;
   private readonly heardAt = new Map<Participant, number>();
-  private told = false;
 
   constructor(
     private readonly room: Room,
-    private readonly changed: (participant: Participant, speaking: boolean) => void,
+    private readonly changed: (speakers: readonly Participant[]) => void,
   ) {
-    room.on(RoomEvent.ActiveSpeakersChanged, (speakers) => {
-      this.told = true;
-      for (const participant of [room.localParticipant, ...room.remoteParticipants.values()]) {
-        changed(participant, speakers.includes(participant));
-      }
-    });
     this.timer = window.setInterval(() => this.look(performance.now()), EVERY_MS);
+    room.on(RoomEvent.ActiveSpeakersChanged, (speakers) => {
+      window.clearInterval(this.timer);
+      changed(speakers);
+    });
   }
 
   close(): void {
@@ -33,16 +30,11 @@ export class Speaking {
   }
 
   private look(now: number): void {
-    if (this.told) return;
     for (const participant of this.room.remoteParticipants.values()) {
-      if (level(participant) > SPEECH) {
-        this.heardAt.set(participant, now);
-        this.changed(participant, true);
-      } else if (now - (this.heardAt.get(participant) ?? now) > HOLD_MS) {
-        this.heardAt.delete(participant);
-        this.changed(participant, false);
-      }
+      if (level(participant) > SPEECH) this.heardAt.set(participant, now);
     }
+    for (const [participant, at] of this.heardAt) if (now - at > HOLD_MS) this.heardAt.delete(participant);
+    this.changed([...this.heardAt.keys()]);
   }
 }
 

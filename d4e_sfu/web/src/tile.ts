@@ -3,9 +3,11 @@
  * shows is also in `data-*` attributes, which the style sheet and the tests read.
  */
 
-import { facingModeFromLocalTrack, LocalVideoTrack, Track, type Participant, type TrackPublication } from "livekit-client";
+import { facingModeFromLocalTrack, LocalVideoTrack, Track, type Participant } from "livekit-client";
 import { drawing, make } from "./element";
+import { raised } from "./hand";
 import { say, speak } from "./language";
+import { qualityWord, weak } from "./quality";
 import { badge, showRole } from "./role";
 import type { Word } from "./words";
 
@@ -13,29 +15,40 @@ export type TileSource = "camera" | "screen";
 
 const SOURCES = { camera: Track.Source.Camera, screen: Track.Source.ScreenShare } as const;
 const LONGEST_NAME = 60; // characters; a name comes from outside
+let made = 0;
 
 export class Tile {
   readonly element: HTMLLIElement;
+  /** Place among the others: as they came, one's own last. */
+  readonly order: number;
   private readonly video = make("video", { attributes: { playsinline: "", "aria-hidden": "true" } });
   private readonly initials = make("span", { class: "initials", attributes: { "aria-hidden": "true" } });
+  private readonly hand = make("span", { class: "hand" }, drawing("hand"), make("span", { class: "unseen", say: "handIsUp" }));
   private readonly badge = badge();
+  private readonly pin: HTMLButtonElement | null;
+  private readonly state = make("span", { class: "state" });
   private readonly name = make("span", { class: "name" });
   private readonly silent = make("span", { class: "silent" }, drawing("microphoneOff"), make("span", { class: "unseen", say: "micIsOff" }));
   private shown: Track | undefined;
+  private wanted = true;
 
   constructor(
     readonly participant: Participant,
     readonly source: TileSource,
+    pinPressed: (tile: Tile) => void,
   ) {
-    const paused = make("span", { class: "paused", say: "videoPaused" });
+    this.order = participant.isLocal ? Infinity : made++;
+    this.pin = participant.isLocal ? null : make("button", { class: "pin", attributes: { type: "button" } }, drawing("pin"));
+    this.pin?.addEventListener("click", () => pinPressed(this));
     this.element = make(
       "li",
       { class: "tile", attributes: { "data-source": source, "data-local": String(participant.isLocal) } },
       this.video,
       this.initials,
-      paused,
-      this.badge,
+      make("p", { class: "marks" }, this.hand, this.badge),
+      this.state,
       make("p", { class: "caption" }, this.name, this.silent),
+      this.pin,
     );
     // Sound has elements of its own; a picture is always silent, so that it may always play.
     this.video.muted = true;
@@ -50,39 +63,70 @@ export class Tile {
     this.element.dataset["speaking"] = String(speaking);
   }
 
+  set pinned(pinned: boolean) {
+    this.element.dataset["pinned"] = String(pinned);
+    this.pin?.setAttribute("aria-pressed", String(pinned));
+  }
+
+  /** Whether a picture from others is wanted. What no element shows, the server need not send. */
+  set pictures(wanted: boolean) {
+    this.wanted = wanted;
+    this.refresh();
+  }
+
   /** Shows the participant as it is now. Cheap, so it is called at every event about it. */
   refresh(): void {
     const { participant, element } = this;
     element.dataset["participant"] = participant.identity;
     const name = (participant.name || participant.identity).slice(0, LONGEST_NAME);
     const word: Word | null = this.source === "screen" ? "screenOf" : participant.isLocal ? "you" : null;
-    speak(this.name, word === null ? () => name : () => say(word, { name }));
+    const title = word === null ? () => name : () => say(word, { name });
+    speak(this.name, title);
     this.initials.textContent = initials(name);
+    if (this.pin !== null) speak(this.pin, () => say("pin", { name: title() }), undefined, "aria-label");
 
-    const role = this.source === "camera" ? (participant.attributes["d4e.role"] ?? "") : "";
+    const person = this.source === "camera";
+    const role = person ? (participant.attributes["d4e.role"] ?? "") : "";
     element.dataset["role"] = role;
     showRole(this.badge, role);
+    element.dataset["hand"] = person && raised(participant) ? "up" : "down";
+    this.hand.hidden = element.dataset["hand"] === "down";
 
     const microphone = participant.getTrackPublication(Track.Source.Microphone);
     const heard = microphone !== undefined && !microphone.isMuted;
     element.dataset["microphone"] = heard ? "on" : "off";
-    this.silent.hidden = heard || this.source === "screen";
+    this.silent.hidden = heard || !person;
 
     const picture = participant.getTrackPublication(SOURCES[this.source]);
     const track = picture !== undefined && !picture.isMuted ? picture.track : undefined;
+    const received = this.wanted || participant.isLocal;
     element.dataset["camera"] = track === undefined ? "off" : "on";
-    element.dataset["paused"] = String(track?.streamState === Track.StreamState.Paused);
-    this.attach(track);
+    element.dataset["picture"] = track !== undefined && received ? "shown" : "none";
+    element.dataset["quality"] = participant.connectionQuality;
+    this.tellState(track, received);
+    this.attach(received ? track : undefined);
   }
 
-  owns(participant: Participant, publication?: TrackPublication): boolean {
-    if (participant.identity !== this.participant.identity) return false;
-    return publication === undefined || publication.source === SOURCES[this.source];
+  owns(participant: Participant): boolean {
+    return participant.identity === this.participant.identity;
   }
 
   close(): void {
     this.attach(undefined);
     this.element.remove();
+  }
+
+  /** One sentence on the picture, the most telling; none when all is well. */
+  private tellState(track: Track | undefined, received: boolean): void {
+    const { connectionQuality } = this.participant;
+    const paused = track?.streamState === Track.StreamState.Paused;
+    let word: Word | null = null;
+    if (track !== undefined && !received) word = "pictureNotReceived";
+    else if (paused) word = "videoPaused";
+    else if (weak(connectionQuality)) word = qualityWord(connectionQuality);
+    this.element.dataset["paused"] = String(paused);
+    this.state.hidden = word === null;
+    if (word !== null) speak(this.state, word);
   }
 
   private attach(track: Track | undefined): void {

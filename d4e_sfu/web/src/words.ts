@@ -54,11 +54,18 @@ export const words = {
 
   // In the room
   people: { vi: "Người trong phòng", en: "People in the room" },
-  shared: { vi: "Màn hình được chia sẻ", en: "Shared screen" },
+  peopleCount: { vi: "Người trong phòng ({count})", en: "People in the room ({count})" },
+  peopleButton: { vi: "Người trong phòng: {count}", en: "People in the room: {count}" },
+  peopleButtonHands: { vi: "Người trong phòng: {count}, giơ tay: {hands}", en: "People in the room: {count}, hands raised: {hands}" },
+  shownLarge: { vi: "Hình lớn", en: "Shown large" },
   alone: { vi: "Bạn là người đầu tiên. Xin đợi người khác vào.", en: "You are the first one here. Please wait for the others." },
   you: { vi: "Bạn · {name}", en: "You · {name}" },
   screenOf: { vi: "Màn hình của {name}", en: "{name}’s screen" },
   micIsOff: { vi: "Micrô tắt", en: "Microphone off" },
+  micIsOn: { vi: "Micrô bật", en: "Microphone on" },
+  pin: { vi: "Ghim {name}", en: "Pin {name}" },
+  pinned: { vi: "Đã ghim {name}", en: "{name} is pinned" },
+  unpinned: { vi: "Đã bỏ ghim {name}", en: "{name} is no longer pinned" },
   videoPaused: { vi: "Tạm dừng hình vì mạng yếu", en: "Picture paused: weak network" },
   muteMic: { vi: "Tắt micrô", en: "Mute" },
   unmuteMic: { vi: "Bật micrô", en: "Unmute" },
@@ -68,7 +75,7 @@ export const words = {
   stopShare: { vi: "Ngừng chia sẻ", en: "Stop sharing" },
   chat: { vi: "Trò chuyện", en: "Chat" },
   chatUnread: { vi: "Trò chuyện, {count} tin mới", en: "Chat, {count} new" },
-  devices: { vi: "Thiết bị", en: "Devices" },
+  settings: { vi: "Cài đặt", en: "Settings" },
   leave: { vi: "Rời phòng", en: "Leave" },
   controls: { vi: "Điều khiển cuộc gọi", en: "Call controls" },
   close: { vi: "Đóng", en: "Close" },
@@ -80,10 +87,68 @@ export const words = {
   soundOn: { vi: "Bật âm thanh", en: "Turn sound on" },
   joined: { vi: "{name} đã vào phòng", en: "{name} joined" },
   departed: { vi: "{name} đã rời phòng", en: "{name} left" },
-  mutedByOther: {
-    vi: "Micrô của bạn đã được người điều hành tắt.",
-    en: "A moderator has muted your microphone.",
+  devicePlugged: { vi: "Đã cắm thêm: {name}.", en: "Plugged in: {name}." },
+  deviceUnplugged: { vi: "Đã rút ra: {name}.", en: "Unplugged: {name}." },
+
+  // The network and what it carries
+  networkGood: { vi: "Mạng tốt", en: "Good network" },
+  networkFair: { vi: "Mạng tạm ổn", en: "Fair network" },
+  networkWeak: { vi: "Mạng yếu", en: "Weak network" },
+  networkLost: { vi: "Mất kết nối", en: "Connection lost" },
+  ownNetworkWeak: {
+    vi: "Mạng của bạn đang yếu. Tắt hình sẽ giúp nghe rõ hơn.",
+    en: "Your network is weak. Without pictures you will hear better.",
   },
+  audioOnly: { vi: "Chỉ nghe tiếng", en: "Sound only" },
+  audioOnlyMeans: {
+    vi: "Không nhận hình của người khác, và tắt máy quay của bạn. Dùng ít dữ liệu, hợp với mạng yếu.",
+    en: "You receive no pictures, and your camera stops. This uses little data and suits a weak network.",
+  },
+  audioOnlyNow: { vi: "Đang chỉ nghe tiếng để bớt dữ liệu.", en: "Sound only, to save data." },
+  picturesAgain: { vi: "Nhận lại hình", en: "Show pictures again" },
+  pictureNotReceived: { vi: "Không nhận hình", en: "Picture not received" },
+
+  // Raised hands
+  raiseHand: { vi: "Giơ tay", en: "Raise hand" },
+  lowerHand: { vi: "Hạ tay", en: "Lower hand" },
+  handIsUp: { vi: "Đang giơ tay", en: "Hand raised" },
+  handRaised: { vi: "{name} giơ tay", en: "{name} raised a hand" },
+  handLowered: { vi: "Người điều hành đã hạ tay của bạn.", en: "A moderator has lowered your hand." },
+
+  // What a moderator does, and how the person concerned is told
+  moderatesHere: { vi: "Điều hành phòng", en: "Runs the room" },
+  optionsFor: { vi: "Điều hành {name}", en: "Options for {name}" },
+  muteTheirMic: { vi: "Tắt micrô", en: "Mute" },
+  stopTheirCamera: { vi: "Tắt hình", en: "Stop camera" },
+  stopTheirShare: { vi: "Ngừng chia sẻ", en: "Stop sharing" },
+  lowerTheirHand: { vi: "Hạ tay", en: "Lower hand" },
+  rights: { vi: "Cho phép", en: "Allowed to" },
+  toSpeak: { vi: "nói", en: "speak" },
+  toShow: { vi: "bật hình", en: "turn on the camera" },
+  toShare: { vi: "chia sẻ màn hình", en: "share a screen" },
+  toWrite: { vi: "nhắn tin", en: "send messages" },
+  removeFromRoom: { vi: "Mời ra khỏi phòng…", en: "Remove from the room…" },
+  removeQuestion: { vi: "Mời {name} ra khỏi phòng?", en: "Remove {name} from the room?" },
+  removeMeans: {
+    vi: "Cuộc gọi của người này sẽ kết thúc ngay.",
+    en: "The call ends for this person at once.",
+  },
+  removeYes: { vi: "Mời ra", en: "Remove" },
+  cancel: { vi: "Không", en: "Cancel" },
+  mutedByModerator: {
+    vi: "Người điều hành đã tắt micrô của bạn. Bạn có thể bật lại khi cần nói.",
+    en: "A moderator has muted you. You can unmute when you need to speak.",
+  },
+  cameraByModerator: {
+    vi: "Người điều hành đã tắt hình của bạn. Bạn có thể bật lại.",
+    en: "A moderator has stopped your camera. You can start it again.",
+  },
+  shareByModerator: {
+    vi: "Người điều hành đã ngừng chia sẻ màn hình của bạn.",
+    en: "A moderator has stopped your screen sharing.",
+  },
+  rightGiven: { vi: "Người điều hành cho phép bạn {what}.", en: "A moderator now lets you {what}." },
+  rightTaken: { vi: "Người điều hành không cho phép bạn {what} nữa.", en: "A moderator no longer lets you {what}." },
   reconnecting: {
     vi: "Mất kết nối. Đang tự nối lại… Xin giữ trang này mở và kiểm tra Wi-Fi hoặc mạng di động.",
     en: "Connection lost. Reconnecting… Keep this page open, and check your Wi-Fi or mobile data.",
@@ -287,6 +352,10 @@ export const faults = {
       todo: "Unplug it and plug it in again, or choose another one, then Try again.",
     },
   },
+  speakerFailed: {
+    vi: { what: "Không dùng được loa này.", todo: "Hãy chọn loa khác trong phần Cài đặt." },
+    en: { what: "This speaker could not be used.", todo: "Choose another one in the settings." },
+  },
   shareFailed: {
     vi: {
       what: "Không chia sẻ được màn hình.",
@@ -306,6 +375,14 @@ export const faults = {
       what: "Your role in this room does not allow that.",
       todo: "Ask the moderator of the room if you need it.",
     },
+  },
+  goneAlready: {
+    vi: { what: "Người này không còn trong phòng.", todo: "Bạn không cần làm gì thêm." },
+    en: { what: "This person is no longer in the room.", todo: "There is nothing left to do." },
+  },
+  tooFast: {
+    vi: { what: "Máy chủ đang bận.", todo: "Hãy đợi vài giây rồi thử lại." },
+    en: { what: "The server is busy.", todo: "Wait a few seconds, then try again." },
   },
   // Endings
   left: {

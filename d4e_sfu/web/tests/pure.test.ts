@@ -1,12 +1,14 @@
 /** The parts of the page that need no browser. */
 
-import { ConnectionError, DisconnectReason, PublishTrackError } from "livekit-client";
+import { ConnectionError, ConnectionQuality, DisconnectReason, PublishTrackError } from "livekit-client";
 import { describe, expect, test } from "vitest";
 import { deviceFault, endFault, joinFault, publishFault } from "../src/faults";
 import { fill, preferred } from "../src/language";
 import { layout } from "../src/layout";
 import { read, tokenOf } from "../src/link";
 import { decibels, segments } from "../src/meter";
+import { difference } from "../src/plugged";
+import { qualityWord, weak } from "../src/quality";
 import { serverUrl } from "../src/room";
 import { missing } from "../src/support";
 import { initials } from "../src/tile";
@@ -151,4 +153,19 @@ test("initials are the first and the last word", () => {
   expect(initials("Nguyễn Thị Đào")).toBe("NĐ");
   expect(initials("  điều-dưỡng_01 ")).toBe("Đ0");
   expect(initials("")).toBe("");
+});
+
+test("a device counts once, however many names the browser has for it", () => {
+  const device = (kind: string, deviceId: string): MediaDeviceInfo => ({ kind, deviceId }) as MediaDeviceInfo;
+  const before = [device("audioinput", "default"), device("audioinput", "a")];
+  const after = [...before, device("audioinput", "communications"), device("audioinput", "b"), device("audiooutput", "")];
+  expect(difference(before, after)).toEqual({ came: [device("audioinput", "b")], went: [] });
+  expect(difference(after, before)).toEqual({ came: [], went: [device("audioinput", "b")] });
+});
+
+test("every connection quality but the unknown has a word", () => {
+  for (const quality of Object.values(ConnectionQuality)) {
+    expect(qualityWord(quality) === null, quality).toBe(quality === ConnectionQuality.Unknown);
+  }
+  expect([ConnectionQuality.Poor, ConnectionQuality.Lost].every(weak)).toBe(true);
 });
