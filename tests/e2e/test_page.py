@@ -327,7 +327,7 @@ async def test_the_whole_call_keeps_to_a_strict_policy_and_to_its_own_host(brows
     await until("the message stands", person.messages)
     await person.press("screen")
     await until("the screen is shared", lambda: person.tile("someone", "screen"))
-    await person.press("devices")
+    await person.press("settings")
     await person.page.click("dialog button[type=submit]")
     await person.press("leave")
     await told(person, "left")

@@ -71,8 +71,9 @@ function enter(invitation: Invitation, room: Room, ready: Ready): void {
   const call = new Call(room, invitation.token, (reason) => {
     call.close();
     const fault = endFault(reason);
-    if (reason === DisconnectReason.PARTICIPANT_REMOVED) forgetToken();
-    present("ended", ending(fault, () => check(invitation)));
+    const removed = reason === DisconnectReason.PARTICIPANT_REMOVED; // the server lets nobody back in with the same token
+    if (removed) forgetToken();
+    present("ended", ending(fault, removed ? null : () => check(invitation)));
   });
   present("joined", call.element);
   void call.bring([ready.microphone, ready.camera]);

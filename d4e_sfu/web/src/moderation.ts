@@ -5,7 +5,7 @@
 
 import type { Participant, Room } from "livekit-client";
 import { HAND } from "./hand";
-import { changed, type Permission, type Right } from "./rights";
+import { changed, told, type Permission, type Right } from "./rights";
 import type { Fault } from "./words";
 
 type Call = "MutePublishedTrack" | "UpdateParticipant" | "RemoveParticipant";
@@ -28,23 +28,25 @@ export class Moderation {
     room.engine.on("tokenRefreshed", (refreshed) => (this.token = refreshed));
   }
 
-  mute(participant: Participant, trackSid: string): Promise<void> {
-    return this.ask("MutePublishedTrack", participant, { trackSid, muted: true });
+  async mute(participant: Participant, trackSid: string): Promise<void> {
+    await this.ask("MutePublishedTrack", participant, { trackSid, muted: true });
   }
 
-  allow(participant: Participant, permission: Permission, right: Right, given: boolean): Promise<void> {
-    return this.ask("UpdateParticipant", participant, { permission: changed(permission, right, given) });
+  /** What a role forbids, no moderator gives; the server then answers with the permission as it was. */
+  async allow(participant: Participant, permission: Permission, right: Right, given: boolean): Promise<void> {
+    const answer = await this.ask("UpdateParticipant", participant, { permission: changed(permission, right, given) });
+    if (given && !told(answer, right)) throw new Refused("roleForbids");
   }
 
-  lowerHand(participant: Participant): Promise<void> {
-    return this.ask("UpdateParticipant", participant, { attributes: { [HAND]: "" } });
+  async lowerHand(participant: Participant): Promise<void> {
+    await this.ask("UpdateParticipant", participant, { attributes: { [HAND]: "" } });
   }
 
-  remove(participant: Participant): Promise<void> {
-    return this.ask("RemoveParticipant", participant, {});
+  async remove(participant: Participant): Promise<void> {
+    await this.ask("RemoveParticipant", participant, {});
   }
 
-  private async ask(call: Call, participant: Participant, wanted: object): Promise<void> {
+  private async ask(call: Call, participant: Participant, wanted: object): Promise<unknown> {
     const { name: room } = this.room;
     const answer = await fetch(new URL(`twirp/livekit.RoomService/${call}`, document.baseURI), {
       method: "POST",
@@ -52,8 +54,8 @@ export class Moderation {
       body: JSON.stringify({ room, identity: participant.identity, ...wanted }),
     }).catch(() => null);
     if (answer === null) throw new Refused("unreachable");
-    if (answer.ok) return;
-    throw new Refused(refusal(answer.status));
+    if (!answer.ok) throw new Refused(refusal(answer.status));
+    return answer.json();
   }
 }
 

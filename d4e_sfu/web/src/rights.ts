@@ -51,6 +51,14 @@ export function difference(before: Permission | undefined, after: Permission): {
   return { given: turned(true), taken: turned(false) };
 }
 
+/** Whether a right is in the server's answer: a ParticipantInfo in JSON, where sources are words. */
+export function told(info: unknown, right: Right): boolean {
+  const { permission } = info as { permission?: { can_publish_data?: boolean; can_publish_sources?: string[] } };
+  if (right === "data") return permission?.can_publish_data === true;
+  const word = { microphone: "MICROPHONE", camera: "CAMERA", screen: "SCREEN_SHARE" }[right];
+  return permission?.can_publish_sources?.includes(word) === true;
+}
+
 /** An empty list means every source, unless publishing is forbidden altogether. */
 function sources(permission: Permission): readonly number[] {
   if (!permission.canPublish) return [];

@@ -376,6 +376,10 @@ export const faults = {
       todo: "Ask the moderator of the room if you need it.",
     },
   },
+  roleForbids: {
+    vi: { what: "Vai trò của người này không cho phép việc đó.", todo: "Chỉ người quản trị máy chủ đổi được quyền của vai trò." },
+    en: { what: "The role of this person does not allow that.", todo: "Only the server’s administrator can change what a role may do." },
+  },
   goneAlready: {
     vi: { what: "Người này không còn trong phòng.", todo: "Bạn không cần làm gì thêm." },
     en: { what: "This person is no longer in the room.", todo: "There is nothing left to do." },

@@ -2,7 +2,7 @@
 
 import { describe, expect, test } from "vitest";
 import { refusal } from "../src/moderation";
-import { changed, difference, may, RIGHTS, type Permission } from "../src/rights";
+import { changed, difference, may, RIGHTS, told, type Permission } from "../src/rights";
 
 const all: Permission = {
   canSubscribe: true,
@@ -47,6 +47,12 @@ describe("a permission", () => {
     expect(difference(quiet, all)).toEqual({ given: ["microphone"], taken: [] });
     expect(difference(undefined, none), "at first nothing is new").toEqual({ given: [], taken: [] });
   });
+});
+
+test("the server's answer tells whether a right was really given", () => {
+  const answer = { permission: { can_publish_data: true, can_publish_sources: ["MICROPHONE", "CAMERA"] } };
+  expect(RIGHTS.map((right) => told(answer, right))).toEqual([true, true, false, true]);
+  expect(RIGHTS.some((right) => told({}, right))).toBe(false);
 });
 
 test("a refusal of the server API has a sentence", () => {
