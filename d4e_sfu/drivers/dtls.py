@@ -57,7 +57,10 @@ _CIPHERS: Final = (
     b"ECDHE-ECDSA-AES128-SHA:ECDHE-ECDSA-AES256-SHA:"
     b"ECDHE-RSA-AES128-GCM-SHA256:ECDHE-RSA-CHACHA20-POLY1305:ECDHE-RSA-AES256-GCM-SHA384"
 )
+# Bytes of one handshake message; the largest is a certificate, of 500 to 3,000.
+_LONGEST_MESSAGE: Final = 16 << 10
 _LONGEST_REPLAY: Final = 1.6  # seconds between replays of a flight
+_HANDSHAKE: Final = 22  # RFC 5246 §6.2.1
 _FATAL, _HANDSHAKE_FAILURE, _BAD_CERTIFICATE = 2, 40, 42  # RFC 5246 §7.2
 
 # Why a transport failed: the closed set of a metric's label, and what the core is told.
@@ -279,6 +282,8 @@ class EngineDtls(RTCDtlsTransport):
                 self._received += len(datagram)
                 if self._received > self._limits.handshake_bytes:
                     return "oversize"
+                if reserves_too_much(datagram):
+                    continue
                 self._ssl.bio_write(datagram)
                 return None
             if now >= self._deadline:
@@ -419,6 +424,23 @@ class EngineDtls(RTCDtlsTransport):
 def verifiable(fingerprints: Sequence[tuple[str, str]]) -> bool:
     """At least one of them is of a kind that we can check; SHA-1 is not (RFC 8122 §5)."""
     return any(algorithm.lower() in X509_DIGEST_ALGORITHMS for algorithm, _ in fingerprints)
+
+
+def reserves_too_much(datagram: bytes) -> bool:
+    """Whether a piece of a handshake message says that the whole is longer than any of ours.
+
+    OpenSSL reserves the whole at its first piece, and for ten messages that are not due yet (RFC 6347 §4.2.2): for a
+    hundred bytes a million.
+    """
+    at = 0
+    while at + 13 <= len(datagram):  # records: RFC 6347 §4.1
+        kind, epoch, length = unpack_from("!B2xH6xH", datagram, at)
+        at, piece = at + 13 + length, at + 13
+        while kind == _HANDSHAKE and epoch == 0 and piece + 12 <= min(at, len(datagram)):
+            if int.from_bytes(datagram[piece + 1 : piece + 4], "big") > _LONGEST_MESSAGE:
+                return True
+            piece += 12 + int.from_bytes(datagram[piece + 9 : piece + 12], "big")
+    return False
 
 
 def packed(records: bytes, limit: int = _MTU) -> list[bytes]:

@@ -757,6 +757,22 @@ def test_an_offer_that_leads_to_no_connection_is_refused(change: dict[str, objec
         negotiation().answer(offer, pending=[], outgoing=[])
 
 
+SDES = "a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:d0RmdmcmVCspeEc3QGZiNWpVLFJhQX1cfHAwJSoj\r\n"
+
+
+def test_keys_in_an_offer_are_no_keys() -> None:
+    """RFC 8827 §6.5: never SDES (RFC 4568). Beside a fingerprint it is passed over, alone it leads to nothing."""
+    offer = offer_of(audio("0", Direction.SENDRECV)).replace("a=mid:0\r\n", f"a=mid:0\r\n{SDES}")
+    assert SDES in offer
+    answer = negotiation().answer(offer, pending=[mic()], outgoing=[])
+    assert "crypto" not in answer.sdp
+    assert "inline" not in answer.sdp
+    assert "a=fingerprint:sha-256" in answer.sdp
+    alone = "".join(line for line in offer.splitlines(keepends=True) if not line.startswith("a=fingerprint"))
+    with pytest.raises(NegotiationError, match="fingerprint"):
+        negotiation().answer(alone.replace("UDP/TLS/RTP/SAVPF", "RTP/SAVPF"), pending=[], outgoing=[])
+
+
 @pytest.mark.parametrize(
     ("sections", "sentence"),
     [((replace(audio("0"), mid=None),), "no a=mid"), ((audio("0"), audio("0")), "same a=mid")],
