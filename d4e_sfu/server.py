@@ -14,6 +14,7 @@ import ipaddress
 import logging
 import random
 import signal
+import socket
 import ssl
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -46,6 +47,9 @@ log = logging.getLogger(__name__)
 PAGE: Final = Path(__file__).parent / "web" / "dist"
 # From a request's first byte to its last header, and between two requests of a connection.
 HTTP_PATIENCE: Final = 10.0
+# Bytes of TCP that may wait to be read. aiohttp spends 3 µs on a chunk of one byte, so a quarter of a megabyte of them
+# (asyncio's largest read) would hold everyone for an eighth of a second.
+RECEIVE_BUFFER: Final = 1 << 16
 # Time-outs of participants need no better resolution; a dead worker does (100 ms).
 TICK: Final = 0.5
 WATCH: Final = 0.05
@@ -228,10 +232,19 @@ class Server:
     ) -> None:
         # Not a `TCPSite`: that gives a silent TLS client a minute.
         patience = HTTP_PATIENCE if context else None
-        assert runner.server is not None, "the runner is set up"
+        server = runner.server
+        assert server is not None, "the runner is set up"
         loop = asyncio.get_running_loop()
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        listener = socket.create_server((address, port), family=family, backlog=512)
+        # Connections inherit it. One read brings no more than this, twice at most, and one turn of the loop parses it.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
         listening = await loop.create_server(
-            runner.server, address, port, ssl=context, ssl_handshake_timeout=patience, reuse_address=True, backlog=512
+            lambda: _Discreet(server, loop=loop, **server._kwargs),
+            sock=listener,
+            ssl=context,
+            ssl_handshake_timeout=patience,
+            backlog=512,
         )
         self._listening.append(listening)
 
@@ -320,6 +333,23 @@ class Lag:
         """Seconds, the worst since the last call."""
         worst, self._worst = self._worst, 0.0
         return worst
+
+
+class _Discreet(web.RequestHandler):
+    """aiohttp's HTTP connection, which repeats nothing of what it cannot read.
+
+    aiohttp's own 400 shows the bytes. Behind a proxy that counts them otherwise they may be of the next request: some
+    other person's, with his token.
+    """
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        return super().handle_error(request, status, exc, "This is not HTTP as it should be.\n" if message else None)
 
 
 def _http_log() -> logging.Logger:

@@ -78,7 +78,8 @@ class Pages:
 def _load(folder: Path) -> dict[str, _File]:
     files = {}
     for path in sorted(folder.rglob("*")):
-        if not path.is_file() or path.suffix not in _TYPES:
+        # A link may lead anywhere, and the build makes none.
+        if not path.is_file() or path.is_symlink() or path.suffix not in _TYPES:
             continue
         body = path.read_bytes()
         bodies = {"": body}
