@@ -1,6 +1,8 @@
 //! The router in virtual time, with clients made of the wire tier alone: what a person in the call would notice.
 
 mod client;
+mod edges;
+mod floods;
 mod hostile;
 mod ice;
 mod keyframes;

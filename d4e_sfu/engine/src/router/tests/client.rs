@@ -250,7 +250,8 @@ impl Client {
             key: IntegrityKey::new(&pwd),
             username: format!("{ufrag}:remote{id}"),
             sealer: Sealer::new(srtp_profile, &keys(profile, id as u8)).unwrap(),
-            opener: Opener::new(srtp_profile, &keys(profile, id as u8 + 100)).unwrap(),
+            opener: Opener::new(srtp_profile, &keys(profile, (id as u8).wrapping_add(100)))
+                .unwrap(),
             rtcp_index: 0,
             received: HashMap::new(),
             seen: HashMap::new(),
@@ -263,7 +264,7 @@ impl Client {
             transport: self.id,
             profile,
             receive: keys(profile, self.id as u8),
-            send: keys(profile, self.id as u8 + 100),
+            send: keys(profile, (self.id as u8).wrapping_add(100)),
         });
     }
 
@@ -318,7 +319,25 @@ impl Client {
         datagram
     }
 
+    /// Any bytes as a packet of which the first `header` are its header, sealed and not sent yet.
+    pub fn sealed_raw(&mut self, plain: &[u8], header: usize, index: ExtSeq) -> Vec<u8> {
+        let mut slot = vec![0; 2_048];
+        slot[..header].copy_from_slice(&plain[..header]);
+        let len = self
+            .sealer
+            .seal_rtp(&mut slot, header, 0, &plain[header..], index.roc())
+            .unwrap();
+        slot.truncate(len);
+        slot
+    }
+
     pub fn send_rtcp(&mut self, world: &mut World, write: impl FnOnce(&mut [u8]) -> Option<usize>) {
+        let datagram = self.sealed_rtcp(write);
+        world.handle(self.remote, &datagram);
+    }
+
+    /// A compound, sealed and not sent yet.
+    pub fn sealed_rtcp(&mut self, write: impl FnOnce(&mut [u8]) -> Option<usize>) -> Vec<u8> {
         let mut slot = vec![0; 2_048];
         let plain = write(&mut slot).unwrap();
         let len = self
@@ -327,7 +346,7 @@ impl Client {
             .unwrap();
         self.rtcp_index += 1;
         slot.truncate(len);
-        world.handle(self.remote, &slot);
+        slot
     }
 
     pub fn nack(&mut self, world: &mut World, media: u32, lost: &[u16]) {
