@@ -8,7 +8,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-ALL = ("forwarding", "latency", "idle", "socket_cut", "first_frame")
+ALL = ("forwarding", "latency", "idle", "offer", "socket_cut", "first_frame")
 
 
 def main() -> int:

@@ -83,6 +83,17 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
+class _Answered:
+    """The answer to one section, and all that it rests on; what rests on the same is answered with it again."""
+
+    offered: Offered
+    carries: Bound | Place | None
+    ids_before: Mapping[Extension, int]  # of the header extensions that the sections above it have accepted
+    ids: Mapping[Extension, int]  # with its own
+    section: Section  # without candidates
+
+
+@dataclass(frozen=True, slots=True)
 class _State:
     """What an answer leaves behind for the next; replaced whole, so that a failed offer leaves nothing."""
 
@@ -90,6 +101,7 @@ class _State:
     offered: Mapping[str, Offered] = field(default_factory=dict)  # by mid
     bound: Mapping[str, Bound] = field(default_factory=dict)  # by mid
     places: Mapping[SubscriptionId, Place] = field(default_factory=dict)
+    answered: Mapping[str, _Answered] = field(default_factory=dict)  # by mid
     version: int = 0
     body: Session | None = None
 
@@ -106,6 +118,7 @@ class Negotiation:
         self._local = local
         self._codecs = frozenset(codecs)
         self._max_sections = max_sections
+        self._sections = sdp.Sections()
         self._state = _State()
 
     def answer(self, offer: str, *, pending: Sequence[PendingTrack], outgoing: Sequence[Outgoing]) -> Answer:
@@ -117,13 +130,14 @@ class Negotiation:
         answer, with nothing newly published or placed.
         """
         old = self._state
-        session = sdp.parse(offer, max_sections=self._max_sections)
-        offered = accept(session, self._codecs, old.remote)
+        session = sdp.parse(offer, max_sections=self._max_sections, sections=self._sections)
+        offered = accept(session, self._codecs, old.remote, old.offered)
         remote = remote_transport(session, offered, old.remote)
         bound = bind(offered, old.bound, pending, self._codecs)
         placement = place(offered, old.places, outgoing, room=self._max_sections - len(session.sections))
         ids: dict[Extension, int] = {}
-        body = self._compose(session, offered, remote, bound, placement.places, ids)
+        answered: dict[str, _Answered] = {}
+        body = self._compose(session, offered, remote, bound, placement.places, ids, answered)
         version = old.version + (body != old.body)
         kept = {each.published.track_sid for each in bound.values()} & {
             b.published.track_sid for b in old.bound.values()
@@ -144,7 +158,7 @@ class Negotiation:
             unsupported=placement.unsupported,
             missing=placement.missing,
         )
-        self._state = _State(remote, offered, bound, placement.places, version, body)
+        self._state = _State(remote, offered, bound, placement.places, answered, version, body)
         return answer
 
     def withdraw(self, track_sid: str) -> None:
@@ -169,9 +183,46 @@ class Negotiation:
             "answers": state.version,
             "role": None if state.remote is None else state.remote.role,
             "sections": len(state.offered),
+            "sections_read": self._sections.read,
             "published": {mid: bound.published.track_sid for mid, bound in state.bound.items()},
             "carried": {place.mid: place.outgoing.track_sid for place in state.places.values()},
         }
+
+    def _answer(
+        self, found: Offered, carries: Bound | Place | None, remote: RemoteTransport, ids: Mapping[Extension, int]
+    ) -> _Answered:
+        section, local = found.section, self._local
+        address, port = local.candidates[0]
+        rtp = found.choice is not None
+        mapping = dict(ids)
+        # Also where nothing is sent yet: a browser that was refused rid once does not offer it to a later sender of
+        # that section.
+        extensions = payloads.extensions(section, mapping) if rtp else ()
+        answer = Section(
+            kind=section.kind,
+            port=port,
+            protocol=section.protocol,
+            mid=section.mid,
+            address=address,
+            ice_ufrag=local.ufrag,
+            ice_pwd=local.pwd,
+            fingerprints=(local.fingerprint,),
+            setup=Setup.PASSIVE if remote.role == "server" else Setup.ACTIVE,
+            rtcp_mux=rtp,
+            rtcp_rsize=rtp and section.rtcp_rsize,
+            extensions=extensions,
+            extmap_allow_mixed=rtp and section.extmap_allow_mixed,
+        )
+        match carries:
+            case Bound():
+                answer = _receiving(answer, carries)
+            case Place():
+                answer = _sending(answer, carries)
+            case None if found.choice is None:
+                answer = _application(answer, section)
+            case None:
+                answer = replace(answer, direction=Direction.INACTIVE, payloads=found.choice.payloads)
+        return _Answered(found, carries, dict(ids), mapping, answer)
 
     def _compose(
         self,
@@ -181,44 +232,32 @@ class Negotiation:
         bound: Mapping[str, Bound],
         places: Mapping[SubscriptionId, Place],
         ids: dict[Extension, int],
+        answered: dict[str, _Answered],
     ) -> Session:
-        """The answer as a value, version 0. `ids` receives the header extensions that it accepts."""
+        """The answer as a value, version 0. `ids` receives the header extensions that it accepts, `answered` its parts.
+
+        What rests on the same as in the answer before is the same; it costs nothing but to look.
+        """
         carried = {place.mid: place for place in places.values()}
         local = self._local
-        address, port = local.candidates[0]
         sections = []
         for section in session.sections:
             found = offered.get(section.mid or "")
             if found is None or found.section is not section:
                 sections.append(_rejected(section))
                 continue
-            rtp = found.choice is not None
-            base = Section(
-                kind=section.kind,
-                port=port,
-                protocol=section.protocol,
-                mid=section.mid,
-                address=address,
-                ice_ufrag=local.ufrag,
-                ice_pwd=local.pwd,
-                fingerprints=(local.fingerprint,),
-                setup=Setup.PASSIVE if remote.role == "server" else Setup.ACTIVE,
-                rtcp_mux=rtp,
-                rtcp_rsize=rtp and section.rtcp_rsize,
-                # Also where nothing is sent yet: a browser that was refused rid once does not offer it to a later
-                # sender of that section.
-                extensions=payloads.extensions(section, ids) if rtp else (),
-                extmap_allow_mixed=rtp and section.extmap_allow_mixed,
-            )
-            if found.choice is None:
-                sections.append(_application(base, section))
-                continue
-            if found.mid in bound:
-                sections.append(_receiving(base, bound[found.mid]))
-            elif found.mid in carried:
-                sections.append(_sending(base, carried[found.mid]))
-            else:
-                sections.append(replace(base, direction=Direction.INACTIVE, payloads=found.choice.payloads))
+            carries = bound.get(found.mid) or carried.get(found.mid)
+            before = self._state.answered.get(found.mid)
+            if (
+                before is None
+                or before.offered is not found
+                or before.carries != carries
+                or before.ids_before != ids  # RFC 9143 §15: one mapping for the bundle
+            ):
+                before = self._answer(found, carries, remote, ids)
+            ids.update(before.ids)
+            answered[found.mid] = before
+            sections.append(before.section)
         # RFC 9143 §7.3.3: candidates belong to the transport, hence to the tagged section alone.
         tagged = next(iter(offered), None)
         for index, section in enumerate(sections):

@@ -52,14 +52,21 @@ class Offered:
     choice: payloads.Choice | None  # what to accept where nothing else decides; None: the application section
 
 
-def accept(session: Session, codecs: frozenset[Codec], old: RemoteTransport | None) -> dict[str, Offered]:
-    """The sections that are accepted, by mid, in the order of their BUNDLE group: the first one is the tagged one."""
+def accept(
+    session: Session, codecs: frozenset[Codec], old: RemoteTransport | None, before: Mapping[str, Offered]
+) -> dict[str, Offered]:
+    """The sections that are accepted, by mid, in the order of their BUNDLE group: the first one is the tagged one.
+
+    `before`: what this function has said of the last offer, with the same codecs; what is unchanged stays so.
+    """
     by_mid: dict[str, Section] = {}
     for each in session.sections:
         if each.mid is None and each.port:
             raise SdpError("A section has no a=mid.")
-        if each.mid is not None and by_mid.setdefault(each.mid, each) is not each:
-            raise SdpError("Two sections have the same a=mid.")
+        if each.mid is not None:
+            if each.mid in by_mid:
+                raise SdpError("Two sections have the same a=mid.")
+            by_mid[each.mid] = each
     group = session.bundles[0] if session.bundles else tuple(by_mid)
     found: dict[str, Offered] = {}
     data = old is None or old.sctp_port is not None
@@ -72,6 +79,10 @@ def accept(session: Session, codecs: frozenset[Codec], old: RemoteTransport | No
         if section.kind in ("audio", "video"):
             # RFC 8829 §5.1.2 on protocols; RFC 5761 without multiplexing would need a second port.
             if not section.protocol.endswith("RTP/SAVPF") or not section.rtcp_mux:
+                continue
+            known = before.get(mid)
+            if known is not None and known.section is section and known.direction is direction:
+                found[mid] = known
                 continue
             if direction in (Direction.SENDONLY, Direction.SENDRECV):
                 choice = payloads.publishable(section, codecs, None)

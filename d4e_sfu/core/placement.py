@@ -91,7 +91,8 @@ def place(
             displaced.append(out.subscription)
     carried = {place.mid for place in old.values()}
     free = {mid: each for mid, each in sections.items() if mid not in carried}
-    cooling = [each for mid, each in sections.items() if mid in carried - {place.mid for place in places.values()}]
+    emptied = carried - {place.mid for place in places.values()}
+    cooling = [each for mid, each in sections.items() if mid in emptied]
     full: set[tuple[Kind, Codec, str]] = set()
     homeless: list[Outgoing] = []
     for out in outgoing:

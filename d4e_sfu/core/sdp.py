@@ -3,13 +3,17 @@
 Parsing is one pass per section over lines grouped by attribute name, linear in the size of the text and capped in
 every dimension, because an offer is hostile until proved otherwise; whatever is wrong with it is one `SdpError`.
 Attributes that nothing here needs are dropped. No meaning is attached to values: what is acceptable, and what an
-answer says, is in negotiation.py. `_section` depends on its own lines alone, so that a section's text can be the key
-of a cache.
+answer says, is in negotiation.py.
+
+A client repeats its whole description for each change, so each keeps the sections of its last offer (`Sections`): what
+is there again, to the letter, is not read again. That is nobody else's: a section holds credentials. What all clients
+of one make say alike (payload types, header extensions) is read once for all of them.
 """
 
 from __future__ import annotations
 
 import enum
+import hashlib
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -43,7 +47,7 @@ MAX_IN_ALL: Final = {  # lines of one attribute in all sections: what 512 sectio
 }
 MAX_SIMULCAST: Final = 96  # characters; three rids of 16, and their alternatives
 MAX_SIMULCAST_RIDS: Final = 12
-CACHED_LINES: Final = 256  # of the payload types of a section
+CACHED_LINES: Final = 256  # of the payload types, or of the header extensions, of a section
 CACHED_LENGTH: Final = 512  # characters of each
 MAX_NUMBER_DIGITS: Final = 20  # of 2**64; keeps int() cheap
 
@@ -218,10 +222,41 @@ class Session:
     sections: tuple[Section, ...] = ()
 
 
-def parse(text: str, *, max_bytes: int = MAX_BYTES, max_sections: int = MAX_SECTIONS) -> Session:
-    """Read an offer or answer. Lines end in CRLF or LF (RFC 8866 §9). Raises SdpError, and nothing else."""
-    groups = iter(_split(text, max_bytes, max_sections))
-    head = next(groups)
+class Sections:
+    """The sections of one client's last description, by a digest of their text: as many as that had, and no text."""
+
+    __slots__ = ("_known", "read")
+
+    def __init__(self) -> None:
+        self._known: dict[bytes, Section] = {}
+        self.read = 0
+        """How many were not known."""
+
+    def take(self, texts: Sequence[str]) -> tuple[Section, ...]:
+        """The sections of a new description, of which those that are known are the same objects as before."""
+        digests = [hashlib.sha256(text.encode()).digest() for text in texts]
+        found: dict[bytes, Section] = {}
+        for digest, text in zip(digests, texts, strict=True):
+            section = self._known.get(digest) or found.get(digest)
+            if section is None:
+                self.read += 1
+                section = _section(_lines(text))
+            found[digest] = section
+        self._known = found
+        return tuple(map(found.__getitem__, digests))
+
+
+def parse(
+    text: str, *, max_bytes: int = MAX_BYTES, max_sections: int = MAX_SECTIONS, sections: Sections | None = None
+) -> Session:
+    """Read an offer or answer. Lines end in CRLF or LF (RFC 8866 §9). Raises SdpError, and nothing else.
+
+    `sections`: those of the same client's last offer; they become those of this one.
+    """
+    session, *texts = _split(text, max_bytes, max_sections)
+    head = _lines(session)
+    if head[0] != "v=0":
+        raise SdpError("The SDP does not begin with v=0.")
     attributes = _attributes(head[1:], _SESSION_TYPES)
     session_id, version = _origin(head)
     return Session(
@@ -236,7 +271,7 @@ def parse(text: str, *, max_bytes: int = MAX_BYTES, max_sections: int = MAX_SECT
         setup=_setup(attributes),
         direction=_direction(attributes),
         extmap_allow_mixed="extmap-allow-mixed" in attributes,
-        sections=tuple(_section(lines) for lines in groups),
+        sections=(Sections() if sections is None else sections).take(texts),
     )
 
 
@@ -253,10 +288,10 @@ def write(session: Session) -> str:
 # --- reading -----------------------------------------------------------------------------------------------------
 
 
-def _split(text: str, max_bytes: int, max_sections: int) -> list[list[str]]:
-    """Lines of the session part, then of each section; its first line has lost its "m=".
+def _split(text: str, max_bytes: int, max_sections: int) -> list[str]:
+    """The session part, then each section, with LF between lines; a section has lost its "m=".
 
-    Every cap on size is applied here, before any line is looked into.
+    Every cap on the size of the whole is applied here, before any line is looked into.
     """
     try:
         size = len(text) if len(text) > max_bytes or text.isascii() else len(text.encode())
@@ -264,24 +299,28 @@ def _split(text: str, max_bytes: int, max_sections: int) -> list[list[str]]:
         raise SdpError("The SDP is not valid Unicode.") from None
     if size > max_bytes:
         raise SdpError(f"The SDP is longer than {max_bytes} bytes.")
-    if text.count("\n") > MAX_LINES:
+    lines = text.count("\n")
+    if lines > MAX_LINES:
         raise SdpError(f"The SDP has more than {MAX_LINES} lines.")
-    if text.count("\nm=") > max_sections:
-        raise SdpError(f"The SDP has more than {max_sections} sections.")
     for name, most in MAX_IN_ALL.items():
-        if text.count(f"\na={name}:") > most:
+        if lines > most and text.count(f"\na={name}:") > most:
             raise SdpError(f"The SDP has more than {most} lines of {name}.")
     text = text.replace("\r\n", "\n")
     if "\r" in text or "\0" in text:
         raise SdpError("The SDP holds a stray carriage return or a NUL.")
-    groups = [part.split("\n") for part in text.rstrip("\n").split("\nm=")]
-    if groups[0][0] != "v=0":
-        raise SdpError("The SDP does not begin with v=0.")
-    if any(max(map(len, lines)) > MAX_LINE for lines in groups):
+    parts = text.rstrip("\n").split("\nm=", max_sections + 1)
+    if len(parts) > max_sections + 1:
+        raise SdpError(f"The SDP has more than {max_sections} sections.")
+    return parts
+
+
+def _lines(part: str) -> list[str]:
+    lines = part.split("\n")
+    if max(map(len, lines)) > MAX_LINE:
         raise SdpError(f"The SDP has a line of more than {MAX_LINE} characters.")
-    if max(map(len, groups)) > MAX_SECTION_LINES:
+    if len(lines) > MAX_SECTION_LINES:
         raise SdpError(f"The SDP has a section of more than {MAX_SECTION_LINES} lines.")
-    return groups
+    return lines
 
 
 # RFC 8866 §5: the types that may follow; of those only a few mean something here.
@@ -332,7 +371,7 @@ def _section(lines: Sequence[str]) -> Section:
         rtcp_mux="rtcp-mux" in attributes,
         rtcp_rsize="rtcp-rsize" in attributes,
         bundle_only="bundle-only" in attributes,
-        extensions=tuple(map(_extension, attributes["extmap"])),
+        extensions=_extensions(attributes["extmap"]),
         extmap_allow_mixed="extmap-allow-mixed" in attributes,
         msids=tuple(map(_msid, attributes["msid"])),
         rids=tuple(map(_rid, attributes["rid"])),
@@ -349,9 +388,12 @@ def _section(lines: Sequence[str]) -> Section:
 def _payloads(formats: Sequence[str], attributes: Mapping[str, list[str]]) -> tuple[Payload, ...]:
     """The payload types of a section. They are most of its lines, and the same in every section of every Chromium."""
     lines = [tuple(formats), *(tuple(attributes.get(name, ())) for name in ("rtpmap", "fmtp", "rtcp-fb"))]
-    small = sum(map(len, lines)) <= CACHED_LINES and max(map(len, chain(*lines)), default=0) <= CACHED_LENGTH
-    # What is kept is bounded by number and by size, or a client could fill the memory with it.
-    return (_cached_payloads if small else _read_payloads)(*lines)
+    return (_cached_payloads if _may_be_kept(*lines) else _read_payloads)(*lines)
+
+
+def _may_be_kept(*lines: Sequence[str]) -> bool:
+    """What is kept for all is bounded by number and by size, or a client could fill the memory with it."""
+    return sum(map(len, lines)) <= CACHED_LINES and max(map(len, chain(*lines)), default=0) <= CACHED_LENGTH
 
 
 def _read_payloads(
@@ -397,6 +439,18 @@ def _payload(number: str, encoding: str, parameters: str, feedback: tuple[str, .
         parameters,
         feedback,
     )
+
+
+def _extensions(values: Iterable[str]) -> tuple[HeaderExtension, ...]:
+    lines = tuple(values)
+    return (_cached_extensions if _may_be_kept(lines) else _read_extensions)(lines)
+
+
+def _read_extensions(values: tuple[str, ...]) -> tuple[HeaderExtension, ...]:
+    return tuple(map(_extension, values))
+
+
+_cached_extensions = lru_cache(maxsize=32)(_read_extensions)
 
 
 def _extension(value: str) -> HeaderExtension:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from d4e_sfu._engine import Codec, Extension
-from d4e_sfu.core import sdp
+from d4e_sfu.core import payloads, sdp
 from d4e_sfu.core.boundary import SubscriptionId
 from d4e_sfu.core.negotiation import (
     Answer,
@@ -246,6 +247,7 @@ def test_debug_state_says_what_each_section_does() -> None:
         "answers": 1,
         "role": "server",
         "sections": 9,
+        "sections_read": 9,
         "published": {"7": "TR_mic", "8": "TR_cam"},
         "carried": {"0": "TR_1"},
     }
@@ -295,6 +297,40 @@ def test_an_id_with_two_meanings_keeps_its_first_one_in_the_whole_bundle() -> No
     answer = negotiation().answer(offer_of(audio("0"), confused), pending=[], outgoing=[])
     assert sections_of(answer)["1"].extensions == (HeaderExtension(3, TWCC),)
     assert dict(answer.extensions) == {Extension.AudioLevel: 1, Extension.TransportWideCc: 3, Extension.Mid: 4}
+
+
+def test_a_section_that_stayed_the_same_is_answered_anew_where_the_mapping_of_the_bundle_has_changed() -> None:
+    talks = negotiation()
+    moved = replace(
+        audio("0"), extensions=(HeaderExtension(1, LEVEL), HeaderExtension(3, TWCC), HeaderExtension(5, MID))
+    )
+    for first, mid_there, mid_here in ((audio("0"), 4, 4), (moved, 5, None), (audio("0"), 4, 4)):
+        answer = talks.answer(offer_of(first, video("1")), pending=[], outgoing=[])
+        assert dict(answer.extensions)[Extension.Mid] == mid_there
+        ids = [extension.id for extension in sections_of(answer)["1"].extensions if extension.uri == MID]
+        assert ids == ([] if mid_here is None else [mid_here])
+
+
+def test_of_a_repeated_offer_only_what_has_changed_is_read_and_chosen_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    talks = negotiation()
+    sections = [audio(str(n)) if n % 2 else video(str(n)) for n in range(40)]
+    outgoing = [voice(n) if n % 2 else picture(n) for n in range(38)]
+    talks.answer(offer_of(*sections), pending=[], outgoing=outgoing)
+    assert talks._sections.read == 40
+    chosen: list[str | None] = []
+    placeholder = payloads.placeholder
+
+    def counted(section: Section, allowed: frozenset[Codec]) -> payloads.Choice | None:
+        chosen.append(section.mid)
+        return placeholder(section, allowed)
+
+    monkeypatch.setattr(payloads, "placeholder", counted)
+    sections[7] = replace(sections[7], rtcp_rsize=True)
+    again = talks.answer(offer_of(*sections), pending=[], outgoing=outgoing)
+    assert talks._sections.read == 41
+    assert chosen == ["7"]
+    assert len(again.mid_to_track_id) == 38
+    assert sections_of(again)["7"].rtcp_rsize
 
 
 def test_extension_ids_that_cannot_be_used_are_not_accepted() -> None:
@@ -845,16 +881,22 @@ def shuffled_sessions(draw: st.DrawFn) -> str:
 @settings(max_examples=40, deadline=None)
 @given(st.lists(shuffled_sessions(), min_size=1, max_size=4), st.data())
 def test_any_sequence_of_offers_is_answered_in_step_or_refused(offers: list[str], data: st.DataObject) -> None:
-    talks = negotiation()
+    talks, forgetful = negotiation(), negotiation()
     live: set[str] = set()
     for number, offer in enumerate(offers):
         pending = [cam(f"TR_v{number}"), mic(f"TR_a{number}")]
         wanted = data.draw(st.sets(st.integers(0, 9)))
         outgoing = [voice(n) if n % 2 else picture(n) for n in sorted(wanted)]
+        forgetful._sections = sdp.Sections()
         try:
             answer = talks.answer(offer, pending=pending, outgoing=outgoing)
-        except ClientError:
+        except ClientError as error:
+            with pytest.raises(type(error), match=re.escape(str(error))):
+                forgetful.answer(offer, pending=pending, outgoing=outgoing)
             continue
+        assert forgetful.answer(offer, pending=pending, outgoing=outgoing) == answer, (
+            "what is remembered changes nothing"
+        )
         offered, answered = sdp.parse(offer), sdp.parse(answer.sdp)
         assert [(s.kind, s.mid) for s in answered.sections] == [(s.kind, s.mid) for s in offered.sections]
         sending = {s.mid for s in answered.sections if s.port and s.direction is Direction.SENDONLY}

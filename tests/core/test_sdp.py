@@ -29,6 +29,7 @@ from d4e_sfu.core.sdp import (
 VECTORS = sorted((Path(__file__).parent.parent / "vectors" / "sdp").glob("*.sdp"))
 HEAD = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\n"
 AUDIO = "m=audio 9 UDP/TLS/RTP/SAVPF 111\r\n"
+VIDEO = "m=video 9 UDP/TLS/RTP/SAVPF 96\r\na=recvonly\r\na=extmap:4 urn:x\r\na=rtpmap:96 VP8/90000\r\n"
 
 
 def text_of(name: str) -> str:
@@ -312,6 +313,44 @@ def mutate(text: str, draw: st.DrawFn) -> str:
 @st.composite
 def mutated_offers(draw: st.DrawFn) -> str:
     return mutate(draw(st.sampled_from(VECTORS)).read_bytes().decode(), draw)
+
+
+def test_a_section_that_is_there_again_to_the_letter_is_not_read_again() -> None:
+    known = sdp.Sections()
+    first = sdp.parse(HEAD + AUDIO + VIDEO, sections=known)
+    second = sdp.parse(HEAD + AUDIO + VIDEO + AUDIO, sections=known)
+    assert known.read == 2
+    assert second.sections[0] is second.sections[2] is first.sections[0]
+    assert second.sections[1] is first.sections[1]
+    third = sdp.parse(HEAD + AUDIO + VIDEO.replace("recvonly", "inactive"), sections=known)
+    assert known.read == 3
+    assert third.sections[0] is first.sections[0]
+    assert third.sections[1].direction is Direction.INACTIVE
+
+
+def test_no_more_is_remembered_than_the_last_offer_held() -> None:
+    known = sdp.Sections()
+    for n in range(100):
+        sdp.parse(HEAD + AUDIO + f"a=x-{n}:\r\n", sections=known)
+    assert known.read == 100
+    assert len(known._known) == 1
+    held = known._known
+    with pytest.raises(SdpError):
+        sdp.parse(HEAD + VIDEO + "m=audio\r\n", sections=known)
+    assert known._known is held, "what cannot be read leaves all as it was"
+
+
+def test_nothing_of_one_clients_section_is_anothers() -> None:
+    """What is read once for all is what all say alike: the others' credentials and ids are in no shared value."""
+    one, other = (sdp.parse(HEAD + VIDEO, sections=sdp.Sections()).sections[0] for _ in range(2))
+    assert one == other
+    assert one is not other
+    assert one.payloads is other.payloads
+    assert one.extensions is other.extensions
+    huge = "".join(f"a=extmap:{n} urn:{'x' * 600}{n}\r\n" for n in range(1, 60))
+    kept = sdp._cached_extensions.cache_info().currsize
+    sdp.parse(HEAD + AUDIO + huge)
+    assert sdp._cached_extensions.cache_info().currsize == kept, "too large to be kept for all"
 
 
 @settings(max_examples=150, deadline=None)
