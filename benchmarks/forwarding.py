@@ -11,9 +11,8 @@ import statistics
 import subprocess
 from pathlib import Path
 
-from benchmarks.load import PAYLOAD, SERVER_CORE, Counted, loaded, watchers
+from benchmarks.load import SERVER_CORE, Counted, loaded, relentless, watchers
 from benchmarks.results import record
-from tests.lab.client import Camera
 
 RUNS = 5
 SUBSCRIBERS = 50
@@ -44,20 +43,14 @@ async def engine() -> tuple[float, float, float]:
     """Microseconds per packet, share of the core used, bytes per packet."""
     async with loaded() as (server, peers):
         await watchers(server, peers, "load", SUBSCRIBERS, sink=True)
-        shape = {
-            "fps": PACKETS / BURST,
-            "keyframe_factor": 1.0,
-            "spread": 0.0,
-            "max_payload": PAYLOAD + 10,
-        }
-        camera = Camera(encodings=(PACKETS * PAYLOAD * 8,), more=shape)
-        await peers.join(server.ws, server.token("load", "publisher", "doctor"), publish=[camera])
+        token = server.token("load", "publisher", "doctor")
+        await peers.join(server.ws, token, publish=[relentless(PACKETS, BURST)])
         await asyncio.sleep(2.0)
         before = await Counted.now(server)
         await asyncio.sleep(SECONDS)
         after = await Counted.now(server)
-    cpu, packets = after.cpu - before.cpu, after.packets - before.packets
-    return 1e6 * cpu / packets, cpu / (after.at - before.at), (after.bytes - before.bytes) / packets
+    done = after - before
+    return 1e6 * done.each, done.cpu / done.at, done.bytes / done.packets
 
 
 def smallest_loop() -> float:

@@ -2,7 +2,7 @@
 
 A file holds rows `{name, value, unit, target, met, runs, spread, machine, commit, at, why?}`. A row is replaced by
 name, so one benchmark can be repeated without the others; its machine and commit are its own. `make acceptance` and
-the README's tables read these files.
+the README's tables read these files. What a benchmark measures in its `--short` form is shown and not written.
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ import os
 import platform
 import statistics
 import subprocess
+import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+SHORT = "--short" in sys.argv
 FOLDER = Path(__file__).parent / "results"
 _COMPARE = {"<=": operator.le, ">=": operator.ge, "==": operator.eq}
 
@@ -43,11 +45,12 @@ def record(file: str, name: str, runs: Sequence[float], unit: str, target: str, 
     }
     if why:
         row["why"] = why
-    path = FOLDER / file
-    rows = json.loads(path.read_text()) if path.exists() else []
-    rows = [other for other in rows if other["name"] != name] + [row]
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(sorted(rows, key=lambda r: str(r["name"])), indent=1) + "\n")
+    if not SHORT:
+        path = FOLDER / file
+        rows = json.loads(path.read_text()) if path.exists() else []
+        rows = [other for other in rows if other["name"] != name] + [row]
+        FOLDER.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(sorted(rows, key=lambda r: str(r["name"])), indent=1) + "\n")
     verdict = "met" if row["met"] else "MISSED"
     print(f"{name}: {value} {unit} [{row['spread'][0]}, {row['spread'][1]}] target {target}: {verdict}", flush=True)
     return row

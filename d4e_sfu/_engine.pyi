@@ -335,10 +335,12 @@ class Event:
 
     @final
     class WorkerDied(Event):
-        __match_args__ = ("reason",)
-        def __new__(cls, reason: str) -> Event.WorkerDied: ...
+        __match_args__ = ("reason", "transport")
+        def __new__(cls, reason: str, transport: int | None) -> Event.WorkerDied: ...
         @property
         def reason(self) -> str: ...
+        @property
+        def transport(self) -> int | None: ...
 
 @final
 class Worker:

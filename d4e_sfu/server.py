@@ -125,7 +125,7 @@ class Server:
             await server.stop()
             raise
         server._timers = [
-            asyncio.create_task(_every(TICK, lambda: server.sfu.tick(now=time.monotonic()))),
+            asyncio.create_task(_every(TICK, server._tick)),
             asyncio.create_task(_every(WATCH, server._watch)),
         ]
         return server
@@ -310,6 +310,11 @@ class Server:
                 for transport in sorted(ids["transports"])
             },
         }
+
+    def _tick(self) -> None:
+        for each in self.engines:
+            each.measure()
+        self.sfu.tick(now=time.monotonic())
 
     def _watch(self) -> None:
         self.lag.seen(time.monotonic(), interval=WATCH)

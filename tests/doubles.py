@@ -24,6 +24,7 @@ class EngineDouble:
 
     def __init__(self) -> None:
         self.commands: list[Command] = []
+        self.busy: float | None = 0.0
 
     def submit(self, commands: Sequence[Command]) -> None:
         self.commands.extend(commands)

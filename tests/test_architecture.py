@@ -179,8 +179,8 @@ MAY_NAME: dict[str, set[str]] = {
     "driver": {"wire", "api", "now", "outlet", "router"},
     "python": {"wire", "api", "now", "outlet", "router", "driver", "peer"},  # registers the peer's, in the laboratory
 }
-# What the thread and the bindings may know of the router: itself, what it counts, what it tells.
-OF_THE_ROUTER = {"Router", "counters", "events", "fault"}
+# What the thread and the bindings may know of the router: itself, what it counts, what it tells, whom it was busy with.
+OF_THE_ROUTER = {"Router", "blame", "counters", "events", "fault"}
 
 
 def rust(files: Files) -> Iterator[tuple[str, str, str]]:

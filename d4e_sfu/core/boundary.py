@@ -37,6 +37,10 @@ class Engine(Protocol):
     def candidates(self) -> Sequence[tuple[str, int]]:
         """Announced (address, UDP port) pairs, best first; every answer lists all of them."""
 
+    @property
+    def busy(self) -> float | None:
+        """Share of a core that its thread has used in the last seconds, 0 to 1; None: dead, and not replaced yet."""
+
     def submit(self, commands: Sequence[Command]) -> None:
         """Queue commands in order. Never blocks, never raises; a dead worker swallows them."""
 

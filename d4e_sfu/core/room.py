@@ -9,7 +9,6 @@ drop its media as that of a stranger.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, MutableMapping
 from typing import TYPE_CHECKING, Any, Final
 
@@ -22,11 +21,12 @@ from d4e_sfu.core.publication import CODECS, Publication, PublicationState
 from d4e_sfu.core.subscription import ALL_TEMPORAL_LAYERS, Subscription, Wanted
 
 if TYPE_CHECKING:
-    from d4e_sfu.core.boundary import Announcer, Associations, Engine, TransportId
+    from d4e_sfu.core.boundary import Announcer, TransportId
     from d4e_sfu.core.ids import Ids
     from d4e_sfu.core.negotiation import Answer, RemoteTransport
     from d4e_sfu.core.policy import Rights, RoomPolicy
     from d4e_sfu.core.tokens import Grants
+    from d4e_sfu.core.workers import Worker
 
 Reason = models.DisconnectReason
 Action = rtc.LeaveRequest.Action
@@ -35,14 +35,10 @@ Action = rtc.LeaveRequest.Action
 REPLACES_BY_IDENTITY: Final = 12
 # Between two updates of how many are here.
 COUNTS_SECONDS: Final = 5.0
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Worker:
-    """Where a room lives: a packet engine and the associations of its transports."""
-
-    engine: Engine
-    associations: Associations
+# From so many people on, whoever only watches comes and goes in company: the others hear of it together, this often
+# (the reference server's interval). At once it would be two messages for each pair of them.
+CROWD: Final = 30
+CROWD_SECONDS: Final = 3.0
 
 
 class Room:
@@ -70,6 +66,8 @@ class Room:
         self._created_wall = wall
         self._told = (0, 0)  # participants and publishers, as in the last room_update
         self._told_at = now
+        self._unheard: dict[str, models.ParticipantInfo | None] = {}  # by sid: who has come (None) or gone in a crowd
+        self._heard_at = now
         self._ids = ids
         self._transports = transports  # the process's table; the room keeps its own rows in it
         self._announcer = announcer
@@ -81,6 +79,7 @@ class Room:
     ) -> None:
         """Replaces whoever has the same identity; tells the client of the others and the others of him."""
         existing = self.participants.get(participant.identity)
+        crowd = existing is None and self._is_crowd
         if existing is not None:
             self._replace(existing, by=participant, now=now)
         self.participants[participant.identity] = participant
@@ -105,7 +104,12 @@ class Room:
             other.info() for other in self._others(participant) if not other.rights.hidden
         )
         participant.send(rtc.SignalResponse(join=join_response))
-        self.tell_others(participant, now=now)
+        if any(gone is not None and gone.identity == participant.identity for gone in self._unheard.values()):
+            self._tell_crowd()  # clients take the end of his last visit for the end of this one, should it come later
+        if crowd:
+            self._unheard[participant.sid] = None
+        else:
+            self.tell_others(participant, now=now)
         self._announcer.announce("participant_joined", {"room": self.sid, "participant": participant.sid})
         if participant.client_can.auto_subscribe:
             for other in self._others(participant):
@@ -125,10 +129,16 @@ class Room:
         """He is gone, whoever wanted it: his client is told if it is still there, and so are the others."""
         if participant.state is State.DISCONNECTED:
             return
+        crowd = self._is_crowd and not participant.publications
         self._end(participant)
         del self.participants[participant.identity]
         participant.hang_up(reason, action, code=code, sentence=sentence)
-        self._tell(self.participants.values(), self._departure(participant, reason), of=participant)
+        self._unheard.pop(participant.sid, None)
+        departure = self._departure(participant, reason)
+        if not crowd:
+            self._tell(self.participants.values(), _update([departure]), of=participant)
+        elif not participant.rights.hidden:
+            self._unheard[participant.sid] = departure
         self._announcer.announce(
             "participant_left",
             {"room": self.sid, "participant": participant.sid, "reason": Reason.Name(reason).lower()},
@@ -141,7 +151,10 @@ class Room:
         if participant.state is State.JOINED:
             participant.become(State.ACTIVE)
             participant.changed()
-            self.tell_others(participant, now=now)
+            if self._is_crowd and not participant.publications:
+                self._unheard[participant.sid] = None
+            else:
+                self.tell_others(participant, now=now)
             self._announcer.announce(
                 "participant_active",
                 {"room": self.sid, "participant": participant.sid, "seconds": now - participant.joined_at},
@@ -155,6 +168,9 @@ class Room:
                 self.apply_permissions(participant, now=now)
             if participant.untold or participant.untold_himself:
                 self.tell_others(participant, himself=participant.untold_himself, at_once=True, now=now)
+        if now - self._heard_at >= CROWD_SECONDS:
+            self._heard_at = now
+            self._tell_crowd()
         info = self.info()
         counts = (info.num_participants, info.num_publishers)
         if counts == self._told or now - self._told_at < COUNTS_SECONDS:
@@ -163,6 +179,11 @@ class Room:
         update = rtc.SignalResponse(room_update=rtc.RoomUpdate(room=info))
         for participant in self.participants.values():
             participant.send(update)
+
+    def introduce(self, participant: Participant, *, now: float) -> None:
+        """He is about to be heard of in another way: who has come with a crowd is told of now."""
+        if participant.sid in self._unheard:
+            self.tell_others(participant, now=now)
 
     def signal_lost(self, participant: Participant) -> None:
         """Only his media is left: the engine now waits less long for his consent checks."""
@@ -176,16 +197,31 @@ class Room:
 
         If he changes too much it waits for the next tick, unless it is to be told `at_once`.
         """
-        update = rtc.SignalResponse(update=rtc.ParticipantUpdate(participants=[participant.info()]))
+        update = _update([participant.info()])
         if not participant.telling.take(now=now, amount=update.ByteSize()) and not at_once:
             participant.untold = True
             participant.untold_himself |= himself
             return
         himself |= participant.untold_himself
         participant.untold = participant.untold_himself = False
+        self._unheard.pop(participant.sid, None)
         self._tell(self._others(participant), update, of=participant)
         if himself:
             participant.send(update)
+
+    @property
+    def _is_crowd(self) -> bool:
+        return len(self.participants) >= CROWD
+
+    def _tell_crowd(self) -> None:
+        """Who has come and gone in the last seconds, to everyone in one message; to themselves as well."""
+        unheard, self._unheard = self._unheard, {}
+        here = {each.sid: each for each in self.participants.values() if not each.rights.hidden}
+        infos = [gone or here[sid].info() for sid, gone in unheard.items() if gone is not None or sid in here]
+        if infos:
+            update = _update(infos)
+            for participant in self.participants.values():
+                participant.send(update)
 
     def _replace(self, old: Participant, *, by: Participant, now: float) -> None:
         """The same identity joins again. Nothing of the old one is taken over: new transport, new sids."""
@@ -197,7 +233,8 @@ class Room:
         elders = [
             each for each in self._others(by) if by.rights.hidden or each.client_can.protocol < REPLACES_BY_IDENTITY
         ]
-        self._tell(elders, self._departure(old, Reason.DUPLICATE_IDENTITY), of=old)
+        self._unheard.pop(old.sid, None)
+        self._tell(elders, _update([self._departure(old, Reason.DUPLICATE_IDENTITY)]), of=old)
         self._announcer.announce(
             "participant_left", {"room": self.sid, "participant": old.sid, "reason": "duplicate_identity"}
         )
@@ -216,10 +253,10 @@ class Room:
             self.worker.associations.close(transport)
             self.worker.engine.submit([Command.RemoveTransport(transport)])
 
-    def _departure(self, participant: Participant, reason: models.DisconnectReason) -> rtc.SignalResponse:
+    def _departure(self, participant: Participant, reason: models.DisconnectReason) -> models.ParticipantInfo:
         info = participant.info(disconnect_reason=reason)
         del info.tracks[:]
-        return rtc.SignalResponse(update=rtc.ParticipantUpdate(participants=[info]))
+        return info
 
     def _others(self, participant: Participant) -> list[Participant]:
         return [other for other in self.participants.values() if other is not participant]
@@ -229,6 +266,11 @@ class Room:
             return
         for participant in whom:
             participant.send(response)
+
+    @property
+    def is_quiet(self) -> bool:
+        """People are here, and nobody receives anything yet."""
+        return bool(self.participants) and not any(each.subscriptions for each in self.participants.values())
 
     # --- who publishes -----------------------------------------------------------------------------------------------
 
@@ -558,6 +600,10 @@ class Room:
             "capacity": self.policy.capacity,
             "participants": [participant.debug_state() for participant in self.participants.values()],
         }
+
+
+def _update(infos: Iterable[models.ParticipantInfo]) -> rtc.SignalResponse:
+    return rtc.SignalResponse(update=rtc.ParticipantUpdate(participants=infos))
 
 
 def _pending(publication: Publication) -> PendingTrack:

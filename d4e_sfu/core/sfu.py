@@ -19,7 +19,8 @@ from d4e_sfu.core.ids import Ids
 from d4e_sfu.core.moderation import Moderation
 from d4e_sfu.core.participant import PROTOCOL, Capabilities, Participant, State, clean_attributes, leave
 from d4e_sfu.core.publication import CODECS, MIME_TYPES
-from d4e_sfu.core.room import Room, Worker
+from d4e_sfu.core.room import Room
+from d4e_sfu.core.workers import Load, Suspects, Worker, least_loaded
 from d4e_sfu.errors import BadRequest, ClientError, Forbidden, Full, TooLarge
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ class Sfu:
         self._ids = Ids(chance)
         self._announcer = announcer
         self._workers: list[Worker] = []
+        self._suspects = Suspects()
         self._transports: dict[TransportId, Participant] = {}
         self._moderation = Moderation(self.rooms, announcer)
 
@@ -150,6 +152,10 @@ class Sfu:
         room = self.rooms.get(grants.room)
         if room is not None and grants.identity in room.participants:
             return  # he replaces himself
+        if self._suspects.refuses(grants.room):
+            raise Full("This room has failed too often. Please try again in a minute.", rule="room_refused")
+        if all(worker.engine.busy is None for worker in self._workers):
+            raise Full("The server is restarting. Please try again in a moment.", rule="no_worker")
         if room is not None and len(room.participants) >= room_policy.capacity:
             raise Full("The room is full.", rule="room_capacity")
         if len(self._transports) >= self._config.limits.participants:
@@ -165,14 +171,11 @@ class Sfu:
     def _open_room(self, name: str, admission: Admission, *, now: float) -> Room:
         if len(self.rooms) >= self._config.limits.rooms and (forgotten := self._emptiest()) is not None:
             del self.rooms[forgotten.name]
-        loads = {id(worker): 0 for worker in self._workers}
-        for each in self.rooms.values():
-            loads[id(each.worker)] += len(each.participants)
         room = Room(
             name,
             self._ids.sid("RM_"),
             policy=admission.policy,
-            worker=min(self._workers, key=lambda worker: loads[id(worker)]),
+            worker=self._worker_for(name),
             ids=self._ids,
             transports=self._transports,
             announcer=self._announcer,
@@ -181,6 +184,20 @@ class Sfu:
         )
         self.rooms[name] = room
         return room
+
+    def _worker_for(self, name: str) -> Worker:
+        """Where a new room of this name goes."""
+        keeper = self._suspects.keeper(name)
+        if keeper is not None and keeper.engine.busy is not None:
+            return keeper
+        return self._workers[least_loaded([self._load(worker) for worker in self._workers])]
+
+    def _load(self, worker: Worker) -> Load | None:
+        busy = worker.engine.busy
+        if busy is None:
+            return None
+        rooms = [room for room in self.rooms.values() if room.worker is worker]
+        return Load(busy, quiet=sum(room.is_quiet for room in rooms), rooms=len(rooms))
 
     # --- in the room -------------------------------------------------------------------------------------------------
 
@@ -244,8 +261,8 @@ class Sfu:
         match event:
             case Event.TransportGone(transport=transport):
                 self._media_lost(transport, Reason.CONNECTION_TIMEOUT, now=now)  # type: ignore[arg-type]
-            case Event.WorkerDied():
-                self._worker_died(engine, now=now)
+            case Event.WorkerDied(transport=transport):
+                self._worker_died(engine, transport, now=now)
             case _:
                 pass  # EncodingActive, LayerChanged, PathChanged: the engine acts on them by itself
 
@@ -272,6 +289,7 @@ class Sfu:
         participant = self._transports.get(transport)
         if participant is None:
             return 0
+        participant.room.introduce(participant, now=now)
         outcome = datapacket.relay(participant, kind, payload, now=now)
         if isinstance(outcome, str):
             self._announcer.announce("data_refused", {"reason": outcome})
@@ -287,8 +305,15 @@ class Sfu:
         if participant is not None:
             participant.room.leave(participant, reason, action=Action.RECONNECT, now=now)
 
-    def _worker_died(self, engine: Engine, *, now: float) -> None:
-        """Its rooms are gone, and only they: everyone in them joins anew, on the restarted worker."""
+    def _worker_died(self, engine: Engine, transport: int | None, *, now: float) -> None:
+        """Its rooms are gone, and only they: everyone in them joins anew.
+
+        `transport`: with whose packets or commands it was busy when it died. A room that this happens to again and
+        again is kept out for a while, for the sake of the others on its worker.
+        """
+        culprit = None if transport is None else self._transports.get(transport)  # type: ignore[call-overload]
+        if culprit is not None and self._suspects.blame(culprit.room.name, culprit.room.worker, now=now):
+            self._announcer.announce("room_refused", {"room": culprit.room.sid})
         for name, room in list(self.rooms.items()):
             if room.worker.engine is engine:
                 self._empty_room(room, Reason.MEDIA_FAILURE, now=now)
@@ -299,6 +324,7 @@ class Sfu:
 
     def tick(self, *, now: float) -> None:
         """Time-outs; called a few times a second."""
+        self._suspects.forget(now=now)
         for name, room in list(self.rooms.items()):
             for participant in list(room.participants.values()):
                 if participant.state is State.JOINED and now - participant.joined_at >= CONNECT_SECONDS:

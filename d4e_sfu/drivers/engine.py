@@ -1,7 +1,8 @@
 """The workers of the packet engine: their UDP sockets, their events on the event loop, their death and replacement.
 
-It moves commands down and events up and decides nothing. A worker that dies is replaced at once, on the same ports;
-what becomes of its rooms is the core's business. Media never passes here.
+It moves commands down and events up and decides nothing. A worker that dies is replaced on the same ports, at once; if
+it happens again and again, after a pause, or a fault that kills each at its start would keep the whole process busy.
+What becomes of its rooms is the core's business. Media never passes here.
 """
 
 from __future__ import annotations
@@ -27,6 +28,29 @@ log = logging.getLogger(__name__)
 # As much as the kernel grants (net.core.rmem_max): 4 MiB hold a quarter of a second of 100 Mbit/s.
 SOCKET_BUFFER: Final = 4 << 20
 DEBUG_SECONDS: Final = 1.0
+# How much of `busy` each measurement is, of two a second: the keyframes of one room are not a trend.
+SMOOTHING: Final = 0.2
+
+
+class Pauses:
+    """Between a worker's death and its replacement: none for the first few, which may be a room's doing (the core then
+    refuses it), then twice as long each time.
+
+    Short against the 3 s in which a call must be back: whoever was in one of its rooms waits as long.
+    """
+
+    FREE: Final = 3  # deaths
+    WINDOW: Final = 60.0  # s; deaths further apart have nothing to do with each other
+    FIRST: Final = 0.1  # s
+    LONGEST: Final = 1.0  # s
+
+    def __init__(self) -> None:
+        self._deaths: list[float] = []
+
+    def after_death(self, *, now: float) -> float:
+        self._deaths = [*(then for then in self._deaths if now - then < self.WINDOW), now]
+        over = len(self._deaths) - self.FREE
+        return 0.0 if over <= 0 else min(self.FIRST * 2.0 ** (over - 1), self.LONGEST)
 
 
 class EngineDriver:
@@ -47,6 +71,9 @@ class EngineDriver:
         self._debugs: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._tokens = itertools.count(1)
         self._loop = asyncio.get_running_loop()
+        self._busy = 0.0
+        self._pauses = Pauses()
+        self._restart: asyncio.TimerHandle | None = None
         self._worker = self._start()
 
     def submit(self, commands: Sequence[Command]) -> None:
@@ -71,13 +98,26 @@ class EngineDriver:
     def alive(self) -> bool:
         return self._worker.alive()
 
+    @property
+    def busy(self) -> float | None:
+        return self._busy if self.alive else None
+
+    def measure(self) -> None:
+        """Brings `busy` up to date; called twice a second."""
+        now = self._worker.snapshot().get("busy_ratio")
+        if isinstance(now, float):
+            self._busy += SMOOTHING * (now - self._busy)
+
     def check(self) -> None:
         """For a death that could not be told by an event; called a few times a second."""
-        if not self._worker.alive():
+        if self._restart is None and not self._worker.alive():
             self._replace("the thread has ended")
 
     def stop(self) -> None:
-        self._loop.remove_reader(self._worker.fileno())
+        if self._restart is None:
+            self._loop.remove_reader(self._worker.fileno())
+        else:
+            self._restart.cancel()
         self._worker.stop()
         for each in self._sockets:
             each.close()
@@ -90,7 +130,7 @@ class EngineDriver:
     def _drain(self, worker: Worker) -> None:
         for event in worker.events():
             if isinstance(event, Event.WorkerDied):
-                self._replace(event.reason)
+                self._replace(event.reason, event.transport)
                 return  # everything that it said is about transports that are gone
             try:
                 if isinstance(event, Event.Debug):
@@ -105,14 +145,30 @@ class EngineDriver:
         if answer is not None and not answer.done():
             answer.set_result(json.loads(event.state))
 
-    def _replace(self, reason: str) -> None:
+    def _replace(self, reason: str, transport: int | None = None) -> None:
         self.deaths += 1
         log.error("worker died name=%s reason=%s", self.name, reason)
         self._loop.remove_reader(self._worker.fileno())
         self._worker.stop()
-        # The new one first: whoever is asked to join again may be here before this function ends.
-        self._worker = self._start()
-        self._on_event(self, Event.WorkerDied(reason))
+        self._busy = 0.0
+        self._begin_again()
+        self._on_event(self, Event.WorkerDied(reason, transport))
+
+    def _begin_again(self) -> None:
+        pause = self._pauses.after_death(now=self._loop.time())
+        if pause:
+            self._restart = self._loop.call_later(pause, self._start_again)
+        else:
+            # Before anyone is told: whoever is asked to join again may be here in the same turn of the loop.
+            self._start_again()
+
+    def _start_again(self) -> None:
+        self._restart = None
+        try:
+            self._worker = self._start()
+        except OSError as error:  # no thread or no descriptor is left; that may pass
+            log.error("worker not started name=%s: %s", self.name, error)
+            self._restart = self._loop.call_later(Pauses.LONGEST, self._start_again)
 
 
 def bind(media: Media, worker: int) -> tuple[list[socket.socket], list[tuple[str, int]]]:

@@ -367,7 +367,7 @@ def test_a_dead_worker_takes_only_its_own_rooms(house: House) -> None:
     house.sfu.add_worker(other_engine, other_associations)
     here, there = house.join("an", room="one"), house.join("binh", room="two")
     assert there.participant.room.worker.engine is other_engine
-    house.sfu.engine_event(other_engine, Event.WorkerDied("panic"), now=1.0)
+    house.sfu.engine_event(other_engine, Event.WorkerDied("panic", None), now=1.0)
     assert there.client.last("leave").action == Action.RECONNECT
     assert here.client.closed is None
     assert list(house.sfu.rooms) == ["one"]

@@ -25,6 +25,7 @@ class WorkerDouble:
         self.commands: list[Command] = []
         self.waiting: list[Event] = []
         self.living = True
+        self.busy = 0.0
         self._eventfd = os.eventfd(0, os.EFD_NONBLOCK)
         type(self).made.append(self)
 
@@ -44,7 +45,7 @@ class WorkerDouble:
         return waiting
 
     def snapshot(self) -> Mapping[str, object]:
-        return {}
+        return {"busy_ratio": self.busy}
 
     def alive(self) -> bool:
         return self.living
@@ -83,12 +84,12 @@ async def test_a_dead_worker_is_replaced_on_its_ports_before_anyone_hears_of_it(
     driver._on_event = lambda _, event: (heard.append(event), seen.append(len(WorkerDouble.made)))  # type: ignore[assignment,func-returns-value]
     first = WorkerDouble.made[0]
     start = asyncio.get_running_loop().time()
-    first.say(Event.TransportGone(1), Event.WorkerDied("panic"), Event.TransportGone(2))
+    first.say(Event.TransportGone(1), Event.WorkerDied("panic", 1), Event.TransportGone(2))
     while not seen or not isinstance(heard[-1], Event.WorkerDied):
         await asyncio.sleep(0.001)
     assert asyncio.get_running_loop().time() - start < 0.1
     second = WorkerDouble.made[1]
-    assert heard == [Event.TransportGone(1), Event.WorkerDied("panic")]
+    assert heard == [Event.TransportGone(1), Event.WorkerDied("panic", 1)]
     assert seen == [1, 2]
     assert second.sockets == first.sockets
     assert driver.deaths == 1
@@ -104,8 +105,73 @@ async def test_a_death_without_a_word_is_found_as_well() -> None:
     driver, heard = make()
     WorkerDouble.made[0].living = False
     driver.check()
-    assert [type(event) for event in heard] == [Event.WorkerDied]
+    assert heard == [Event.WorkerDied("the thread has ended", None)]
     assert driver.alive
+    driver.stop()
+
+
+async def test_a_worker_that_dies_at_every_start_is_given_more_and_more_time(double: type[WorkerDouble]) -> None:
+    driver, heard = make()
+    loop = asyncio.get_running_loop()
+    for death in range(1, 6):
+        double.made[-1].living = False
+        assert driver.busy is None
+        died = loop.time()
+        driver.check()
+        driver.check()
+        assert len(heard) == death == driver.deaths, "told once, and at once"
+        if death > engine.Pauses.FREE:
+            assert driver.busy is None
+            driver.submit([Command.Debug(1)])  # swallowed
+            while len(double.made) == death:
+                await asyncio.sleep(0.001)
+            assert loop.time() - died >= 0.1 * (death - engine.Pauses.FREE)
+        assert driver.busy == 0.0
+    double.made[-1].living = False
+    driver.check()
+    driver.stop()
+    await asyncio.sleep(0.5)
+    assert len(double.made) == 6, "what was stopped stays so"
+
+
+def test_a_pause_never_grows_beyond_what_people_can_bear_and_is_forgotten() -> None:
+    pauses = engine.Pauses()
+    found = [pauses.after_death(now=10.0 + n) for n in range(10)]
+    assert found == pytest.approx([0.0, 0.0, 0.0, 0.1, 0.2, 0.4, 0.8, 1.0, 1.0, 1.0])
+    assert pauses.after_death(now=18.5 + 60.0) == 0.0
+    for n in range(100):
+        assert pauses.after_death(now=200.0 + 30.0 * n) == 0.0
+
+
+async def test_a_worker_that_cannot_start_again_is_tried_again(
+    double: type[WorkerDouble], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(engine.Pauses, "LONGEST", 0.01)
+    driver, heard = make()
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError("no thread is left")
+
+    monkeypatch.setattr(engine, "Worker", refuse)
+    double.made[0].living = False
+    driver.check()
+    assert len(heard) == 1
+    assert driver.busy is None
+    monkeypatch.setattr(engine, "Worker", double)
+    while driver.busy is None:
+        await asyncio.sleep(0.001)
+    assert "no thread is left" in caplog.text
+    driver.stop()
+
+
+async def test_how_busy_a_worker_is_follows_what_lasts(double: type[WorkerDouble]) -> None:
+    driver, _ = make()
+    double.made[0].busy = 1.0
+    driver.measure()
+    assert driver.busy == pytest.approx(0.2)
+    for _ in range(20):
+        driver.measure()
+    assert driver.busy == pytest.approx(1.0, abs=0.01)
     driver.stop()
 
 

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import re
 import secrets
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Self
 
 import aiohttp
 from aioice import stun
@@ -99,9 +101,9 @@ class Caller:
 
     @classmethod
     @asynccontextmanager
-    async def join(cls, server: Server, room: str, identity: str) -> AsyncIterator[Caller]:
+    async def join(cls, server: Server, room: str, identity: str) -> AsyncIterator[Self]:
         udp = Socket(server)
-        async with aiohttp.ClientSession() as http:
+        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=False)) as http:
             # The offer needs the certificate, the answer comes on the socket that the offer opened.
             caller = cls(None, udp)  # type: ignore[arg-type]
             offer = caller._offer()
@@ -147,18 +149,17 @@ class Caller:
             await self.dtls.start(theirs)
         assert self.dtls.state == "connected"
 
+    def description(self) -> str:
+        """An offer; who makes it, and with which certificate, is written into it."""
+        return Description("anyone").sdp()
+
     def _offer(self) -> rtc.SessionDescription:
         ufrag, password = secrets.token_hex(4), secrets.token_hex(12)
         self.credentials = Credentials(ufrag, password, "", "")
         mine = next(each for each in self.certificate.getFingerprints() if each.algorithm == "sha-256")
-        name = "anyone"
-        sdp = (
-            Description(name)
-            .sdp()
-            .replace(f"a=ice-ufrag:{name[:4]}\r\n", f"a=ice-ufrag:{ufrag}\r\n")
-            .replace(f"a=ice-pwd:{name:x<24}\r\n", f"a=ice-pwd:{password}\r\n")
-            .replace(":".join(["CD"] * 32), mine.value)
-        )
+        sdp = self.description()
+        for key, value in (("ice-ufrag", ufrag), ("ice-pwd", password), ("fingerprint", f"sha-256 {mine.value}")):
+            sdp = re.sub(rf"(?m)^a={key}:[^\r\n]*", f"a={key}:{value}", sdp)
         return rtc.SessionDescription(type="offer", sdp=sdp, id=1)
 
     def _answered(self, sdp: str) -> None:

@@ -1,5 +1,6 @@
-"""`d4e-sfu serve` with a switch to break it: on SIGUSR1 every worker's thread panics, and the log tells after how many
-milliseconds the process took notice. The panic comes from a build of the engine for the laboratory; no other has it.
+"""`d4e-sfu serve` with a switch to break it: on SIGUSR1 the first worker's thread panics, and the log tells after how
+many milliseconds the process took notice. The panic comes from a build of the engine for the laboratory; no other has
+it.
 
     python -m tests.hostile.fragile serve --config FILE
 """
@@ -16,6 +17,7 @@ from typing import Any
 from d4e_sfu.__main__ import main
 from d4e_sfu.drivers import engine
 
+FIRST = "worker-0"
 log = logging.getLogger(__name__)
 
 
@@ -23,16 +25,17 @@ class FragileDriver(engine.EngineDriver):
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self._panicked = 0.0
-        asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, self._panic)
+        if self.name == FIRST:
+            asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, self._panic)
 
     def _panic(self) -> None:
         worker: Any = self._worker
         self._panicked = time.monotonic()
         worker.panic_for_test()
 
-    def _replace(self, reason: str) -> None:
+    def _replace(self, reason: str, transport: int | None = None) -> None:
         log.info("noticed after=%.3f", time.monotonic() - self._panicked)
-        super()._replace(reason)
+        super()._replace(reason, transport)
 
 
 if __name__ == "__main__":

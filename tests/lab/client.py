@@ -14,6 +14,8 @@ import itertools
 import json
 import os
 import random
+import socket
+import struct
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -62,7 +64,8 @@ class Lab:
         self.process = process
         self.fingerprint = ""
         self.members: dict[str, Member] = {}
-        self.events: list[dict[str, Any]] = []
+        self.errors: list[dict[str, Any]] = []
+        self._told: dict[tuple[str, str], dict[str, Any]] = {}  # the first event of each name and peer that is here
         self._waiting: dict[tuple[str, str], asyncio.Future[dict[str, Any]]] = {}
         self._names = itertools.count(1)
         self._http: aiohttp.ClientSession | None = None
@@ -75,18 +78,24 @@ class Lab:
         publish: Sequence[Voice | Camera] = (),
         sink: bool = False,
         auto_subscribe: bool = True,
+        adaptive_stream: bool = False,
+        compress: bool = False,
         seed: int | None = None,
         spec: Mapping[str, Any] | None = None,
     ) -> Member:
         """A participant that is in the room and connected. `url` is the server's, http or ws.
 
-        `sink`: its socket is never read once keys are there. `spec` goes into the peer's `PeerSpec`.
+        `sink`: its socket is never read once keys are there. `adaptive_stream`: as a client that will tell the size of
+        its views; it does not tell here, and so gets the smallest. `compress`: it can inflate. `spec` goes into the
+        peer's `PeerSpec`.
         """
-        name = f"p{next(self._names)}"
+        number = next(self._names)
+        name = f"p{number}"
         self._http = self._http or aiohttp.ClientSession()
-        member = Member(self, name, sink=sink, seed=len(self.members) if seed is None else seed, spec=spec or {})
+        member = Member(self, name, sink=sink, seed=number if seed is None else seed, spec=spec or {})
         self.members[name] = member
-        await member.enter(self._http, url, token, publish=publish, auto_subscribe=auto_subscribe)
+        settings = rtc.ConnectionSettings(auto_subscribe=auto_subscribe, adaptive_stream=adaptive_stream)
+        await member.enter(self._http, url, token, publish=publish, settings=settings, compress=compress)
         return member
 
     def tell(self, **command: Any) -> None:
@@ -95,9 +104,8 @@ class Lab:
 
     async def event(self, name: str, peer: str = "", *, patience: float = PATIENCE) -> dict[str, Any]:
         """The event of this name, past or to come."""
-        for event in self.events:
-            if event["event"] == name and event.get("peer", "") == peer:
-                return event
+        if (name, peer) in self._told:
+            return self._told[name, peer]
         future = self._waiting.setdefault((name, peer), asyncio.get_running_loop().create_future())
         return await asyncio.wait_for(asyncio.shield(future), patience)
 
@@ -112,13 +120,21 @@ class Lab:
         assert self.process.stdout is not None
         async for line in self.process.stdout:
             event = json.loads(line)
-            if event["event"] != "stats":
-                self.events.append(event)
+            if event["event"] == "error":
+                self.errors.append(event)
+            elif event["event"] != "stats":
+                self._told.setdefault((event["event"], event.get("peer", "")), event)
             if event["event"] == "failed" and (connecting := self._waiting.pop(("connected", event["peer"]), None)):
                 connecting.set_exception(ConnectionError(event["reason"]))
             waiting = self._waiting.pop((event["event"], event.get("peer", "")), None)
             if waiting is not None and not waiting.done():
                 waiting.set_result(event)
+
+    def forget(self, member: Member) -> None:
+        """He has gone, and so has what was told of him; thousands may come and go."""
+        self.members.pop(member.name, None)
+        for key in [key for key in self._told if key[1] == member.name]:
+            del self._told[key]
 
     async def close(self) -> None:
         for member in list(self.members.values()):
@@ -149,8 +165,7 @@ async def lab(binary: Path = BINARY) -> AsyncIterator[Lab]:
         reading.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await reading
-    errors = [event for event in made.events if event["event"] == "error"]
-    assert not errors, errors
+    assert not made.errors, made.errors
 
 
 class Member:
@@ -166,7 +181,11 @@ class Member:
         self.published: dict[str, int] = {}
         """Our client ids → publication number in the peer; what its frames carry."""
         self.messages: list[rtc.SignalResponse] = []
+        self.people: dict[str, models.ParticipantInfo] = {}
+        """The others, by identity, as he was told; those who have left are not in it."""
         self.left: rtc.LeaveRequest | None = None
+        self.began = self.answered = 0.0
+        """Loop time of the first step of joining, and of the first answer, with which the peer is created."""
         self._sink = sink
         self._spec = dict(spec)
         self._chance = random.Random(seed)
@@ -189,13 +208,15 @@ class Member:
         token: str,
         *,
         publish: Sequence[Voice | Camera],
-        auto_subscribe: bool,
+        settings: rtc.ConnectionSettings,
+        compress: bool,
     ) -> None:
+        self.began = asyncio.get_running_loop().time()
         for kind in ["audio"] * RECEIVE_SECTIONS + ["video"] * RECEIVE_SECTIONS:
             self._media.append(Media(str(len(self._media)), kind))
         request = rtc.JoinRequest(
             client_info=models.ClientInfo(sdk=models.ClientInfo.SDK.PYTHON, protocol=16, client_protocol=2),
-            connection_settings=rtc.ConnectionSettings(auto_subscribe=auto_subscribe),
+            connection_settings=settings,
             publisher_offer=self._offer(),
         )
         wrapped = rtc.WrappedJoinRequest(
@@ -205,7 +226,9 @@ class Member:
         headers = {"Authorization": f"Bearer {token}"}
         address = url.replace("ws", "http", 1) if url.startswith("ws") else url
         try:
-            self._socket = await http.ws_connect(f"{address}/rtc/v1", params={"join_request": query}, headers=headers)
+            self._socket = await http.ws_connect(
+                f"{address}/rtc/v1", params={"join_request": query}, headers=headers, compress=15 if compress else 0
+            )
         except aiohttp.WSServerHandshakeError as error:
             raise RefusedError(f"{error.status} {error.message}") from error
         self._tasks.append(asyncio.create_task(self._read()))
@@ -279,6 +302,22 @@ class Member:
         """Seconds from the peer's creation (the first answer) to the first frame that it could decode."""
         return float((await self.lab.event("first_frame", self.name, patience=patience))["after"])
 
+    async def told_to_leave(self) -> rtc.LeaveRequest:
+        await self._until(lambda: self.left is not None)
+        assert self.left is not None
+        return self.left
+
+    async def first_media(self, *, patience: float = PATIENCE) -> float:
+        """Seconds from the first step of joining to the first frame that it could decode."""
+        return self.answered - self.began + await self.first_frame(patience=patience)
+
+    def signalling_bytes(self) -> int:
+        """Both ways, on the wire: all that its TCP connection has carried so far, the opening included."""
+        assert self._socket is not None
+        info = self._socket.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
+        acked, received = struct.unpack_from("QQ", info, 120)  # linux/tcp.h: tcpi_bytes_acked, tcpi_bytes_received
+        return int(acked + received)
+
     async def stats(self) -> dict[str, Any]:
         stats: dict[str, Any] = (await self.lab.stats())["peers"][self.name]
         return stats
@@ -310,7 +349,7 @@ class Member:
 
     async def vanish(self) -> None:
         """Ends without a word: socket cut, media silent."""
-        self.lab.members.pop(self.name, None)
+        self.lab.forget(self)
         if self.answer is not None:
             self.answer = None
             self.lab.tell(cmd="remove", peer=self.name)
@@ -356,6 +395,7 @@ class Member:
         match message.WhichOneof("message"):
             case "join":
                 self.join_response = message.join
+                self.people = {info.identity: info for info in message.join.other_participants}
                 self._tasks.append(asyncio.create_task(self._ping(message.join.ping_interval or 5)))
             case "answer":
                 self._answered(message.answer)
@@ -364,6 +404,12 @@ class Member:
                 for kind in ["audio"] * wanted.num_audios + ["video"] * wanted.num_videos:
                     self._media.append(Media(str(len(self._media)), kind))
                 self.send(rtc.SignalRequest(offer=self._offer()))
+            case "update":
+                for info in message.update.participants:
+                    if info.state == models.ParticipantInfo.DISCONNECTED:
+                        self.people.pop(info.identity, None)
+                    elif info.sid != self.join_response.participant.sid:
+                        self.people[info.identity] = info
             case "leave":
                 self.left = message.leave
 
@@ -376,6 +422,7 @@ class Member:
         first = self.answer is None
         self.answer = answer = parse_answer(description.sdp)
         if first:
+            self.answered = asyncio.get_running_loop().time()
             self.lab.tell(
                 cmd="add",
                 peer=self.name,

@@ -23,10 +23,14 @@ import jwt  # comes with the stock SDK
 import yaml
 from livekit import api  # the stock server SDK: tokens are made by someone else's code
 
+from d4e_sfu.drivers import certificates
+
 TOP = Path(__file__).parent.parent.parent
 READY_SECONDS = 60.0  # the machine may be busy
 STOP_SECONDS = 10.0
 KEY_ID = "test"
+# For `running(config=…)`: several workers, each on a port of its own.
+TWO_WORKERS: dict[str, Any] = {"workers": 2, "port": 0, "addresses": ["127.0.0.1"]}
 
 
 @dataclass(slots=True)
@@ -39,17 +43,18 @@ class Server:
     admin_port: int
     media_port: int
     secret: str
+    tls: bool = False
     lines: list[str] = field(default_factory=list)
     tokens: list[str] = field(default_factory=list)
     """All that were made here."""
 
     @property
     def url(self) -> str:
-        return f"http://localhost:{self.port}"
+        return f"http{'s' if self.tls else ''}://localhost:{self.port}"
 
     @property
     def ws(self) -> str:
-        return f"ws://127.0.0.1:{self.port}"
+        return f"ws{'s' if self.tls else ''}://127.0.0.1:{self.port}"
 
     @property
     def admin(self) -> str:
@@ -76,6 +81,10 @@ class Server:
             made = _with_claims(made, self.secret, {"d4e": {"role": role}})
         self.tokens.append(made)
         return made
+
+    async def worker_of(self, room: str) -> str:
+        """The name of the worker on which a room lives."""
+        return str((await self.room(room))["worker"])
 
     def link(self, room: str, identity: str, role: str | None = "doctor", *, name: str = "") -> str:
         """What a person is sent: the page, and after `#` the room and the token."""
@@ -126,10 +135,12 @@ async def running(
     config: Mapping[str, Any] | None = None,
     arguments: Sequence[str] = (),
     quiet: bool = True,
+    tls: bool = False,
     module: str = "d4e_sfu",
 ) -> AsyncIterator[Server]:
     """A server until the end of the block. `config` is merged over the test configuration, top-level keys whole.
-    `module` is another command line than the real one, for a server with a switch to break it.
+    `tls`: HTTPS and wss, with a certificate that nobody knows. `module` is another command line than the real one, for
+    a server with a switch to break it.
 
     With `quiet`, a traceback in its log fails the test that caused it.
     """
@@ -137,13 +148,16 @@ async def running(
     port, admin_port = free_ports(socket.SOCK_STREAM, 2)
     (media_port,) = free_ports(socket.SOCK_DGRAM, 1)
     settings: dict[str, Any] = {
-        "http": {"listeners": [{"address": "127.0.0.1", "port": port}]},
+        "http": {"listeners": [{"address": "127.0.0.1", "port": port, "tls": tls}]},
         "admin": {"address": "127.0.0.1", "port": admin_port},
         "media": {"port": media_port, "addresses": ["127.0.0.1"]},
         "keys": [{"id": KEY_ID, "secret_file": "test.secret", "default_role": "doctor"}],
         **(config or {}),
     }
     folder.mkdir(parents=True, exist_ok=True)
+    if tls:
+        certificate, private = certificates.development(folder)
+        settings["http"]["tls"] = {"certificate": str(certificate), "key": str(private)}
     key = folder / "test.secret"
     key.touch(mode=0o600)
     key.write_text(secret + "\n")
@@ -157,7 +171,7 @@ async def running(
         stderr=asyncio.subprocess.STDOUT,
         limit=1 << 20,
     )
-    server = Server(process, folder, port, admin_port, media_port, secret)
+    server = Server(process, folder, port, admin_port, media_port, secret, tls)
     reading = asyncio.create_task(_collect(process, server.lines))
     try:
         await _until_ready(server)

@@ -313,6 +313,7 @@ class VirtualEngine:
     def __init__(self, lab: Lab) -> None:
         self._lab = lab
         self.candidates = tuple((server.rpartition(":")[0], PORT) for server in lab.servers)
+        self.busy = 0.0
 
     def submit(self, commands: Sequence[Command]) -> None:
         self._lab.submit(commands)

@@ -206,8 +206,10 @@ pub enum Event {
         token: u32,
         state: String,
     },
-    /// The worker's thread has panicked or lost its sockets; every transport on it is gone.
+    /// The worker's thread has panicked or lost its sockets; every transport on it is gone. `transport`: with whose packets
+    /// or commands it was busy then, if with anybody's.
     WorkerDied {
         reason: String,
+        transport: Option<TransportId>,
     },
 }

@@ -22,9 +22,12 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use self::batch::{Inbox, Outbox};
+#[cfg(any(test, feature = "peer"))]
+use crate::api::TransportId;
 use crate::api::{Command, Event};
 use crate::now::Now;
 use crate::router::Router;
+use crate::router::blame;
 use crate::router::counters::Snapshot;
 use crate::router::events::Events;
 use crate::wire::drop::DropReason;
@@ -39,7 +42,7 @@ enum Order {
     Stop,
     /// To prove what happens then; there is no such door in a build for use.
     #[cfg(any(test, feature = "peer"))]
-    Panic,
+    Panic(Option<TransportId>),
 }
 
 /// What the thread and Python share.
@@ -103,11 +106,12 @@ impl Worker {
                     match end {
                         Ok(Ok(())) => shared.alive.store(false, Ordering::Release),
                         Ok(Err(error)) => {
-                            death::tell(&shared, format!("lost its sockets: {error}"))
+                            death::tell(&shared, format!("lost its sockets: {error}"), None)
                         }
                         Err(panic) => death::tell(
                             &shared,
                             format!("panicked: {}", death::message(panic.as_ref())),
+                            blame::get(),
                         ),
                     }
                 })?
@@ -159,8 +163,8 @@ impl Worker {
     }
 
     #[cfg(any(test, feature = "peer"))]
-    pub fn panic_for_test(&self) {
-        self.order(Order::Panic);
+    pub fn panic_for_test(&self, transport: Option<TransportId>) {
+        self.order(Order::Panic(transport));
     }
 
     fn order(&self, order: Order) {
@@ -239,7 +243,10 @@ fn run(
                     }
                     #[cfg(any(test, feature = "peer"))]
                     #[allow(clippy::panic)]
-                    Order::Panic => panic!("on purpose"),
+                    Order::Panic(transport) => {
+                        blame::set(transport);
+                        panic!("on purpose")
+                    }
                 }
             }
         }

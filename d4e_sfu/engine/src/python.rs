@@ -149,8 +149,9 @@ impl Worker {
     }
     /// Only in builds for the laboratory.
     #[cfg(feature = "peer")]
-    fn panic_for_test(&self) {
-        self.worker().panic_for_test();
+    #[pyo3(signature = (transport=None))]
+    fn panic_for_test(&self, transport: Option<api::TransportId>) {
+        self.worker().panic_for_test(transport);
     }
 }
 

@@ -8,6 +8,7 @@
 //! Nothing calls back up. What is not forwarded has a `DropReason` and is counted.
 
 mod binding;
+pub mod blame;
 mod command;
 pub mod counters;
 mod debug;
@@ -74,6 +75,7 @@ impl Router {
         datagram: &mut [u8],
         out: &mut impl Outlet,
     ) {
+        blame::set(None);
         let handled = if datagram.len() > DATAGRAM {
             Err(DropReason::Oversized)
         } else {
@@ -160,6 +162,7 @@ impl Router {
             .transports
             .get_mut(row)
             .ok_or(DropReason::UnknownAddress)?;
+        blame::set(Some(transport.id));
         let (len, index) = transport.open_rtp(now, &header, datagram)?;
         let opened = &datagram[..len];
         self.busy = true;
@@ -235,6 +238,7 @@ impl Router {
             .transports
             .get_mut(row)
             .ok_or(DropReason::UnknownAddress)?;
+        blame::set(Some(transport.id));
         if !DTLS_LEN.contains(&datagram.len()) || !transport.dtls.take(now, 1) {
             return Err(DropReason::DtlsLimit);
         }
@@ -271,6 +275,7 @@ impl Router {
             .transports
             .get_mut(row)
             .ok_or(DropReason::UnknownUfrag)?;
+        blame::set(Some(transport.id));
         if transport.remote_ufrag != theirs {
             return Err(DropReason::UnknownUfrag);
         }

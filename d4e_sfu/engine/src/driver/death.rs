@@ -7,7 +7,8 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Once};
 
 use super::{Shared, lock, os};
-use crate::api::Event;
+use crate::api::{Event, TransportId};
+use crate::router::blame;
 
 thread_local! {
     static WATCHED: RefCell<Option<Arc<Shared>>> = const { RefCell::new(None) };
@@ -21,7 +22,8 @@ pub fn watch(shared: Arc<Shared>) {
         std::panic::set_hook(Box::new(move |info| {
             let watched = WATCHED.with(|watched| watched.try_borrow().ok()?.clone());
             if let Some(shared) = &watched {
-                tell(shared, format!("panicked: {}", message(info.payload())));
+                let reason = format!("panicked: {}", message(info.payload()));
+                tell(shared, reason, blame::get());
             }
             print(info);
         }));
@@ -35,7 +37,7 @@ pub fn unwound() {
 }
 
 /// Tells once; the second time, after unwinding, makes up for what the first could not.
-pub fn tell(shared: &Shared, reason: String) {
+pub fn tell(shared: &Shared, reason: String, transport: Option<TransportId>) {
     shared.alive.store(false, Ordering::Release);
     let unwound =
         WATCHED.with(|watched| watched.try_borrow().is_ok_and(|watched| watched.is_none()));
@@ -48,7 +50,7 @@ pub fn tell(shared: &Shared, reason: String) {
     if let Some(mut events) = events
         && !shared.death_told.swap(true, Ordering::AcqRel)
     {
-        events.push(Event::WorkerDied { reason });
+        events.push(Event::WorkerDied { reason, transport });
     }
     os::signal(&shared.waiting);
 }

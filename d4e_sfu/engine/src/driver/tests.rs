@@ -51,12 +51,12 @@ fn a_panic_is_known_within_a_hundred_milliseconds() {
     worker.submit(vec![Command::Debug { token: 1 }]);
     wait_readable(worker.event_fd(), Duration::from_secs(5));
     let _ = worker.events();
-    worker.panic_for_test();
+    worker.panic_for_test(Some(4));
     let after = wait_readable(worker.event_fd(), Duration::from_secs(5));
     assert!(after < Duration::from_millis(100), "{after:?}");
     let events = worker.events();
     assert!(
-        matches!(events.as_slice(), [Event::WorkerDied { reason }] if reason.contains("on purpose")),
+        matches!(events.as_slice(), [Event::WorkerDied { reason, transport: Some(4) }] if reason.contains("on purpose")),
         "{events:?}"
     );
     assert!(!worker.alive());

@@ -2,8 +2,11 @@
 //! (a transport may be gone while its command was under way), or is there already, is counted and changes nothing.
 
 use super::Router;
+use super::blame;
 use super::counters::Kind;
-use crate::api::{Command, Event, MAX_ENCODINGS, Profile, PublicationSpec, SubscriptionSpec};
+use crate::api::{
+    Command, Event, MAX_ENCODINGS, Profile, PublicationSpec, SubscriptionSpec, TransportId,
+};
 use crate::now::Now;
 use crate::outlet::{DATAGRAM, Outlet};
 use crate::publication::Publication;
@@ -81,6 +84,7 @@ fn subscription_fault(spec: &SubscriptionSpec) -> Option<&'static str> {
 
 impl Router {
     pub fn apply(&mut self, now: Now, command: Command, out: &mut impl Outlet) {
+        blame::set(self.on_account_of(&command));
         if fault(&command).is_some() || self.try_apply(now, command, out).is_none() {
             self.counters.commands_ignored += 1;
         }
@@ -208,6 +212,33 @@ impl Router {
             }
         }
         Some(())
+    }
+
+    /// Whose room a command is about.
+    fn on_account_of(&self, command: &Command) -> Option<TransportId> {
+        let row = match *command {
+            Command::AddTransport { transport, .. }
+            | Command::SetExtensions { transport, .. }
+            | Command::SetMayPublish { transport, .. }
+            | Command::SetKeys { transport, .. }
+            | Command::SendDtls { transport, .. }
+            | Command::SetSignalLost { transport, .. }
+            | Command::RemoveTransport { transport }
+            | Command::AddPublication { transport, .. }
+            | Command::AddSubscription { transport, .. } => return Some(transport),
+            Command::SetMaxBitrate { publication, .. }
+            | Command::RemovePublication { publication } => {
+                let row = self.publications.row(publication)?;
+                self.publications.get(row)?.transport
+            }
+            Command::SetLayer { subscription, .. }
+            | Command::RemoveSubscription { subscription } => {
+                let row = self.subscriptions.row(subscription)?;
+                self.subscriptions.get(row)?.transport
+            }
+            Command::Debug { .. } => return None,
+        };
+        Some(self.transports.get(row)?.id)
     }
 
     fn transport(&mut self, id: u32) -> Option<&mut Transport> {

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use super::Router;
+use super::blame;
 use super::counters::{Counters, Kind};
 use crate::api::{Event, Extension, MAX_ENCODINGS};
 use crate::cache::{Facts, Packet};
@@ -33,6 +34,7 @@ impl Router {
                 continue;
             };
             publication.dirty = false;
+            blame::set(self.transports.get(publication.transport).map(|t| t.id));
             let unsettled = std::mem::take(&mut publication.unsettled);
             let video = !publication.is_voice();
             let mut watched = [false; MAX_ENCODINGS];

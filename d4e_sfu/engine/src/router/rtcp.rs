@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::Router;
+use super::blame;
 use super::counters::Kind;
 use super::forward::{Stamp, write};
 use crate::api::Event;
@@ -38,6 +39,7 @@ impl Router {
             .transports
             .get_mut(row)
             .ok_or(DropReason::UnknownAddress)?;
+        blame::set(Some(transport.id));
         let len = transport.open_rtcp(now, datagram)?;
         let moved = transport.path.media(now, local, remote);
         self.counters.received(Kind::Rtcp, datagram.len());

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use super::Router;
+use super::blame;
 use super::counters::Kind;
 use crate::api::Event;
 use crate::now::Now;
@@ -35,6 +36,7 @@ impl Router {
         let mut gone = Vec::new();
         let mut moved = Vec::new();
         for (row, transport) in self.transports.iter_mut() {
+            blame::set(Some(transport.id));
             if transport.path.gone(now, transport.signal_lost) {
                 gone.push(transport.id);
                 continue;
@@ -68,6 +70,7 @@ impl Router {
 
     fn tick_publications(&mut self, now: Now) {
         for (row, publication) in self.publications.iter_mut() {
+            blame::set(self.transports.get(publication.transport).map(|t| t.id));
             let mut wake = false;
             for at in 0..publication.encodings.len() {
                 let expired = publication.expire(now, at);

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::client::Source;
 use super::{Client, World, opus, vp8};
 use crate::api::{Codec, Command, Profile};
+use crate::router::blame;
 use crate::transport::streams::MAX_STREAMS;
 use crate::wire::drop::DropReason;
 use crate::wire::seq::ExtSeq;
@@ -55,6 +56,37 @@ fn every_first_byte_and_length_before_and_after_keys() {
         publisher.send(&mut world, &mut source, &opus(1), false);
         assert_eq!(viewer.media(&mut world).len(), 1, "the call goes on");
     }
+}
+
+/// Should the thread panic on it, that is the room to keep an eye on.
+#[test]
+fn whatever_is_worked_on_is_on_account_of_whoever_sent_it() {
+    let (mut world, mut publisher, mut source, mut viewer) = call(Profile::AeadAes128Gcm);
+    publisher.send(&mut world, &mut source, &opus(1), false);
+    assert_eq!(viewer.media(&mut world).len(), 1);
+    assert_eq!(blame::get(), Some(1), "his packet, for the viewer as well");
+    viewer.nack(&mut world, 0x9999, &[1]);
+    assert_eq!(blame::get(), Some(2));
+    viewer.check(&mut world, false);
+    publisher.check(&mut world, false);
+    assert_eq!(blame::get(), Some(1));
+    world.handle("203.0.113.9:9".parse().unwrap(), &[0x80; 40]);
+    assert_eq!(blame::get(), None, "a stranger's");
+    world.apply(Command::SetSignalLost {
+        transport: 2,
+        lost: false,
+    });
+    assert_eq!(blame::get(), Some(2));
+    world.router.apply(
+        world.now,
+        Command::RemovePublication { publication: 1 },
+        &mut world.kept,
+    );
+    assert_eq!(blame::get(), Some(1));
+    world.apply(Command::Debug { token: 1 });
+    assert_eq!(blame::get(), None);
+    world.pass(100);
+    assert_eq!(blame::get(), Some(1), "the picture's turn came last");
 }
 
 #[test]
