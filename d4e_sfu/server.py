@@ -273,6 +273,7 @@ class Server:
         return {
             **self.sfu.debug_state(),
             "signalling_connections": self.signalling.connections,
+            "tasks": len(asyncio.all_tasks()),
             "workers": [
                 {
                     "name": each.name,

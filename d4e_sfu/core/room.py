@@ -304,8 +304,8 @@ class Room:
         participant.changed()
         if rights.hidden and not before.hidden:  # for the others he goes
             gone = self._departure(participant, Reason.UNKNOWN_REASON)
-            gone.update.participants[0].state = models.ParticipantInfo.State.DISCONNECTED
-            self._tell(self._others(participant), gone, of=participant)
+            gone.state = models.ParticipantInfo.State.DISCONNECTED
+            self._tell(self._others(participant), _update([gone]), of=participant)
         participant.grants, participant.rights = grants, rights
         assert participant.transport is not None
         if participant.remote is not None and bool(rights.publish) != bool(before.publish):

@@ -161,7 +161,7 @@ def test_deaths_far_apart_or_of_nobody_refuse_no_room(house: House) -> None:
 
 
 def test_whoever_was_admitted_just_before_is_refused_after_the_upgrade(house: House, mint: MintToken) -> None:
-    admission = house.sfu.admit(mint("binh"), join_request(), wall=WALL)
+    admission = house.sfu.admit(house.sfu.verify(mint("binh"), wall=WALL), join_request(), wall=WALL)
     for n in range(DEATHS):
         kill(house, house.engine, house.join("an", now=float(n)).participant.transport, now=float(n))
     client = ClientDouble()

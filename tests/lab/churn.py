@@ -1,0 +1,53 @@
+"""People who come and go, and what a server holds on their account: one in four publishes a voice; one in four, if
+wished, goes without a word (his socket is cut and his media falls silent)."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.lab.client import Lab, Voice
+from tests.lab.server import Server
+
+ROOMS = 5
+AT_ONCE = 20
+TABLES = ("transports", "publications", "subscriptions")
+# Whoever goes without a word is let go when his checks have been missing for 30 s.
+FORGOTTEN = 40.0
+
+
+async def churn(
+    server: Server, peers: Lab, visits: int, *, politely: bool, after_each: Callable[[int], None] = lambda _: None
+) -> None:
+    """So many visits, `AT_ONCE` at a time."""
+    numbers = iter(range(visits))
+
+    async def visitors() -> None:
+        for number in numbers:
+            await _visit(server, peers, number, politely=politely)
+            after_each(number)
+
+    await asyncio.gather(*(visitors() for _ in range(AT_ONCE)))
+
+
+async def _visit(server: Server, peers: Lab, number: int, *, politely: bool) -> None:
+    token = server.token(f"room-{number % ROOMS}", f"visitor-{number}", "doctor")
+    member = await peers.join(server.ws, token, publish=[Voice()] if number % 4 == 0 else [])
+    await (member.leave() if politely or number % 4 != 3 else member.vanish())
+
+
+async def held(server: Server) -> dict[str, int]:
+    """What a visit must not leave behind."""
+    state = json.loads(await server.get("/debug"))
+    workers = state["workers"]
+    associations = [worker["associations"]["associations"] for worker in workers]
+    return {
+        "descriptors": sum(1 for _ in Path(f"/proc/{server.pid}/fd").iterdir()),
+        "tasks": state["tasks"],
+        "connections": state["signalling_connections"],
+        "participants": state["participants"],
+        "associations": sum(sum(each.values()) for each in associations),
+        **{name: sum(worker["snapshot"][name] for worker in workers) for name in TABLES},
+    }
