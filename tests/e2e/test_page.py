@@ -1,5 +1,5 @@
 """The room page by itself: its languages, device check, sentences, keyboard, policy and small screens. What people then
-see and hear of each other is `test_call.py`.
+see and hear of each other is `test_call.py`; what they do together, `test_page_together.py`.
 """
 
 from __future__ import annotations
@@ -33,24 +33,14 @@ document.addEventListener("securitypolicyviolation", (event) =>
 """
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Server]:
-    async with running(tmp_path_factory.mktemp("server")) as server:
-        yield server
+@pytest.fixture
+def server(one_server: Server) -> Server:
+    return one_server
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def one_browser() -> AsyncIterator[Browser]:
-    async with chromium() as browser:
-        yield browser
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def browser(one_browser: Browser) -> AsyncIterator[Browser]:
-    """The shared browser, without what the test before left open."""
-    yield one_browser
-    for context in one_browser.contexts:
-        await context.close()
+@pytest.fixture
+def browser(emptied_browser: Browser) -> Browser:
+    return emptied_browser
 
 
 @pytest_asyncio.fixture(loop_scope="module")

@@ -31,8 +31,8 @@ ARGUMENTS = (
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
-    # Fake devices, and a click on every question about them.
-    "--use-fake-device-for-media-stream",
+    # Fake devices, two cameras among them, and a click on every question about them.
+    "--use-fake-device-for-media-stream=device-count=2",
     "--use-fake-ui-for-media-stream",
     "--autoplay-policy=no-user-gesture-required",
     # The server listens on loopback, its candidates are addresses and not mDNS names, and `client.html` comes from

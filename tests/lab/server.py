@@ -86,9 +86,9 @@ class Server:
         """The name of the worker on which a room lives."""
         return str((await self.room(room))["worker"])
 
-    def link(self, room: str, identity: str, role: str | None = "doctor", *, name: str = "") -> str:
+    def link(self, room: str, identity: str, role: str | None = "doctor", *, name: str = "", **grants: Any) -> str:
         """What a person is sent: the page, and after `#` the room and the token."""
-        return f"{self.url}/#room={room}&token={self.token(room, identity, role, name=name)}"
+        return f"{self.url}/#room={room}&token={self.token(room, identity, role, name=name, **grants)}"
 
     async def get(self, path: str) -> str:
         """A document of the admin listener."""

@@ -30,7 +30,7 @@ import { Moderation, Refused } from "./moderation";
 import { People, PeopleButton } from "./people";
 import type { Acts } from "./person";
 import { followDevices, type Plugged } from "./plugged";
-import { weak } from "./quality";
+import { ownLinkWord, takeLegs, weak } from "./quality";
 import { difference, may, TO_DO, type Permission, type Right } from "./rights";
 import { Settings } from "./settings";
 import { Speaking } from "./speaking";
@@ -177,6 +177,12 @@ export class Call {
       .on(RoomEvent.TrackUnpublished, publication)
       .on(RoomEvent.TrackUnmuted, publication)
       .on(RoomEvent.TrackMuted, publication)
+      .on(RoomEvent.DataReceived, (payload, sender, _, topic) => {
+        for (const participant of takeLegs(room, payload, sender, topic)) {
+          person(participant);
+          if (participant.isLocal) this.network();
+        }
+      })
       .on(RoomEvent.ConnectionQualityChanged, (_, participant) => {
         person(participant);
         if (participant.isLocal) this.network();
@@ -288,15 +294,14 @@ export class Call {
 
   /** One line about what one's own link carries, where there is something to say. */
   private network(): void {
-    if (audioOnly()) {
-      if (this.notice.shows("audioOnlyNow")) return;
-      this.notice.show("audioOnlyNow", { button: { word: "picturesAgain", press: () => this.listenOnly(false) } });
-    } else if (weak(this.room.localParticipant.connectionQuality)) {
-      if (this.notice.shows("ownNetworkWeak")) return;
-      this.notice.show("ownNetworkWeak", { button: { word: "audioOnly", press: () => this.listenOnly(true) } });
-    } else {
-      this.notice.clear();
-    }
+    const me = this.room.localParticipant;
+    let word: Word | null = null;
+    if (audioOnly()) word = "audioOnlyNow";
+    else if (weak(me.connectionQuality)) word = ownLinkWord(me);
+    if (word === null) return this.notice.clear();
+    if (this.notice.shows(word)) return; // said once, not at every measurement
+    const on = word !== "audioOnlyNow";
+    this.notice.show(word, { button: { word: on ? "audioOnly" : "picturesAgain", press: () => this.listenOnly(on) } });
   }
 
   private plugged({ came, went }: Parameters<Plugged>[0]): void {

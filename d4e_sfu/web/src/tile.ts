@@ -7,7 +7,7 @@ import { facingModeFromLocalTrack, LocalVideoTrack, Track, type Participant } fr
 import { drawing, make } from "./element";
 import { raised } from "./hand";
 import { say, speak } from "./language";
-import { qualityWord, weak } from "./quality";
+import { linkWord, weak } from "./quality";
 import { badge, showRole } from "./role";
 import type { Word } from "./words";
 
@@ -123,7 +123,7 @@ export class Tile {
     let word: Word | null = null;
     if (track !== undefined && !received) word = "pictureNotReceived";
     else if (paused) word = "videoPaused";
-    else if (weak(connectionQuality)) word = qualityWord(connectionQuality);
+    else if (weak(connectionQuality)) word = linkWord(this.participant);
     this.element.dataset["paused"] = String(paused);
     this.state.hidden = word === null;
     if (word !== null) speak(this.state, word);

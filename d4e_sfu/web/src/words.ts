@@ -94,10 +94,20 @@ export const words = {
   networkGood: { vi: "Mạng tốt", en: "Good network" },
   networkFair: { vi: "Mạng tạm ổn", en: "Fair network" },
   networkWeak: { vi: "Mạng yếu", en: "Weak network" },
+  networkWeakUp: { vi: "Mạng yếu, gửi đi chập chờn", en: "Weak network: sending" },
+  networkWeakDown: { vi: "Mạng yếu, nhận về chập chờn", en: "Weak network: receiving" },
   networkLost: { vi: "Mất kết nối", en: "Connection lost" },
   ownNetworkWeak: {
     vi: "Mạng của bạn đang yếu. Tắt hình sẽ giúp nghe rõ hơn.",
     en: "Your network is weak. Without pictures you will hear better.",
+  },
+  ownNetworkWeakUp: {
+    vi: "Mạng của bạn yếu: người khác nghe và thấy bạn không rõ. Tắt hình sẽ giúp tiếng rõ hơn.",
+    en: "Your network is weak: the others hear and see you badly. Without pictures your voice gets through better.",
+  },
+  ownNetworkWeakDown: {
+    vi: "Mạng của bạn yếu: bạn nghe và thấy không rõ. Tắt hình sẽ giúp nghe rõ hơn.",
+    en: "Your network is weak: you hear and see the others badly. Without pictures you will hear better.",
   },
   audioOnly: { vi: "Chỉ nghe tiếng", en: "Sound only" },
   audioOnlyMeans: {

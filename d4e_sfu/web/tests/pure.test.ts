@@ -8,7 +8,7 @@ import { layout } from "../src/layout";
 import { read, tokenOf } from "../src/link";
 import { decibels, segments } from "../src/meter";
 import { difference } from "../src/plugged";
-import { qualityWord, weak } from "../src/quality";
+import { qualityWord, readLegs, weak } from "../src/quality";
 import { serverUrl } from "../src/room";
 import { missing } from "../src/support";
 import { initials } from "../src/tile";
@@ -163,9 +163,18 @@ test("a device counts once, however many names the browser has for it", () => {
   expect(difference(after, before)).toEqual({ came: [], went: [device("audioinput", "b")] });
 });
 
-test("every connection quality but the unknown has a word", () => {
+test("every connection quality but the unknown has a word, and a weak one tells its leg", () => {
   for (const quality of Object.values(ConnectionQuality)) {
-    expect(qualityWord(quality) === null, quality).toBe(quality === ConnectionQuality.Unknown);
+    expect(qualityWord(quality, "") === null, quality).toBe(quality === ConnectionQuality.Unknown);
   }
   expect([ConnectionQuality.Poor, ConnectionQuality.Lost].every(weak)).toBe(true);
+  const poor = (["up", "down", "both", ""] as const).map((leg) => qualityWord(ConnectionQuality.Poor, leg));
+  expect(poor).toEqual(["networkWeakUp", "networkWeakDown", "networkWeak", "networkWeak"]);
+});
+
+test("which leg is to blame is read from the server's packet, and nothing from another", () => {
+  const packet = (text: string): Uint8Array => new TextEncoder().encode(text);
+  const told = { updates: [{ participant: "PA_1", quality: "poor", leg: "up" }, { participant: 2, leg: "up" }, { participant: "PA_3", leg: "x" }] };
+  expect(readLegs(packet(JSON.stringify(told)))).toEqual([["PA_1", "up"]]);
+  for (const text of ["", "{", "[]", "7", '{"updates":[]}']) expect(readLegs(packet(text)), text).toEqual([]);
 });
