@@ -148,12 +148,16 @@ class Command:
 
     @final
     class SetExtensions(Command):
-        __match_args__ = ("transport", "extensions")
-        def __new__(cls, transport: int, extensions: Sequence[tuple[Extension, int]]) -> Command.SetExtensions: ...
+        __match_args__ = ("transport", "extensions", "allow_mixed")
+        def __new__(
+            cls, transport: int, extensions: Sequence[tuple[Extension, int]], allow_mixed: bool
+        ) -> Command.SetExtensions: ...
         @property
         def transport(self) -> int: ...
         @property
         def extensions(self) -> list[tuple[Extension, int]]: ...
+        @property
+        def allow_mixed(self) -> bool: ...
 
     @final
     class SetMayPublish(Command):

@@ -73,6 +73,7 @@ class Answer:
     mid_to_track_id: Mapping[str, str]  # every section that carries a track to the client, not only new ones
     remote: RemoteTransport  # the same in every answer of one Negotiation
     extensions: Sequence[tuple[Extension, int]]  # for Command.SetExtensions, whole
+    allow_mixed: bool  # both forms of header extensions may come in one stream (RFC 8285 §6)
     published: Sequence[Published]  # newly bound
     unpublished: Sequence[str]  # track sids whose section stopped sending; apply before `published`
     placed: Sequence[Placed]  # newly placed
@@ -147,6 +148,7 @@ class Negotiation:
             mid_to_track_id={place.mid: place.outgoing.track_sid for place in placement.places.values()},
             remote=remote,
             extensions=tuple(ids.items()),
+            allow_mixed=_allows_mixed(session, offered.values()),
             published=[b.published for b in bound.values() if b.published.track_sid not in kept],
             unpublished=[b.published.track_sid for b in old.bound.values() if b.published.track_sid not in kept],
             placed=[
@@ -275,6 +277,11 @@ class Negotiation:
             extmap_allow_mixed=session.extmap_allow_mixed,
             sections=tuple(sections),
         )
+
+
+def _allows_mixed(session: Session, offered: Iterable[Offered]) -> bool:
+    """Said for all sections, or by each that has media: the engine knows one mapping for the whole transport."""
+    return session.extmap_allow_mixed or all(each.section.extmap_allow_mixed for each in offered if each.choice)
 
 
 def _rejected(section: Section) -> Section:

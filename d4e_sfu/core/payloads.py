@@ -38,8 +38,10 @@ _EXTENSIONS: Final[Mapping[str, Extension]] = {
     "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01": Extension.TransportWideCc,
     "http://www.webrtc.org/experiments/rtp-hdrext/abs-capture-time": Extension.AbsCaptureTime,
     "urn:3gpp:video-orientation": Extension.VideoOrientation,
+    # The engine bounds what a publisher may ask of his viewers by it.
+    "http://www.webrtc.org/experiments/rtp-hdrext/playout-delay": Extension.PlayoutDelay,
 }
-# Left out on purpose: abs-send-time (only REMB needs it) and playout-delay (a publisher could delay every viewer).
+# Left out on purpose: abs-send-time (only REMB needs it).
 
 _FLIPPED: Final = {
     None: None,

@@ -466,7 +466,7 @@ class Room:
         )
         if participant.remote is None:
             self._open_transport(participant, answer.remote)
-        self.worker.engine.submit([Command.SetExtensions(participant.transport, answer.extensions)])
+        self.worker.engine.submit([Command.SetExtensions(participant.transport, answer.extensions, answer.allow_mixed)])
         self._apply(participant, answer, now=now)
         participant.send(
             rtc.SignalResponse(

@@ -93,7 +93,7 @@ class Engine:
         self._publications = 100
 
     def take(self, answer: Answer) -> None:
-        commands: list[Command] = [Command.SetExtensions(1, list(answer.extensions))]
+        commands: list[Command] = [Command.SetExtensions(1, list(answer.extensions), answer.allow_mixed)]
         for published in answer.published:
             self._publications += 1
             commands.append(Command.AddPublication(self._publications, 1, published.spec))

@@ -153,6 +153,7 @@ fn join(worker: &Worker, id: u32) -> Result<(), Failure> {
         Command::SetExtensions {
             transport: id,
             extensions: vec![(Extension::Mid, 1)],
+            allow_mixed: false,
         },
         Command::SetKeys {
             transport: id,

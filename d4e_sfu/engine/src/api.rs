@@ -109,10 +109,13 @@ pub enum Command {
         remote_ufrag: String,
         may_publish: bool,
     },
-    /// Ids of header extensions on this transport, replaced whole; ids 1–14 (one-byte form) are sent, 1–255 understood.
+    /// Ids of header extensions on this transport, replaced whole. Both forms are understood, with ids 1–255; what the
+    /// one-byte form cannot say (ids over 14, values of 0 or over 16 bytes) is sent only where both forms may come in one
+    /// stream (`a=extmap-allow-mixed`, RFC 8285 §6).
     SetExtensions {
         transport: TransportId,
         extensions: Vec<(Extension, u8)>,
+        allow_mixed: bool,
     },
     SetMayPublish {
         transport: TransportId,

@@ -408,6 +408,11 @@ impl Router {
     }
 }
 
+/// The least delay that a publisher may ask of his viewers, in units of 10 ms. The field can say 40 s, and a receiver
+/// obeys it: one publisher could make a conversation of others impossible. Half a second is more than smooth playing of a
+/// screen or a film needs. The other bound, the longest delay, is only ever an allowance, and passes as it came.
+const MAX_MIN_PLAYOUT_DELAY: u32 = 50;
+
 /// What the publisher's header extensions say that subscribers get to see.
 fn carried(ids: &ExtensionIds, header: &Header, packet: &[u8]) -> Carried {
     let mut carried = Carried::default();
@@ -416,7 +421,9 @@ fn carried(ids: &ExtensionIds, header: &Header, packet: &[u8]) -> Carried {
         match *value {
             [level] if is(Extension::AudioLevel) => carried.audio_level = Some(level),
             [rotation] if is(Extension::VideoOrientation) => carried.orientation = Some(rotation),
-            [a, b, c] if is(Extension::PlayoutDelay) => carried.playout_delay = Some([a, b, c]),
+            [a, b, c] if is(Extension::PlayoutDelay) => {
+                carried.playout_delay = playout_delay([a, b, c]);
+            }
             _ if is(Extension::AbsCaptureTime) && (value.len() == 8 || value.len() == 16) => {
                 carried.capture_time[..value.len()].copy_from_slice(value);
                 carried.capture_time_len = value.len() as u8;
@@ -425,4 +432,18 @@ fn carried(ids: &ExtensionIds, header: &Header, packet: &[u8]) -> Carried {
         }
     }
     carried
+}
+
+/// Two numbers of 12 bits, the least delay and the longest (webrtc.org/experiments/rtp-hdrext/playout-delay). The least is
+/// bounded; a least above the longest says nothing.
+fn playout_delay([a, b, c]: [u8; 3]) -> Option<[u8; 3]> {
+    let (least, longest) = (
+        u32::from(a) << 4 | u32::from(b) >> 4,
+        u32::from(b & 15) << 8 | u32::from(c),
+    );
+    if least > longest {
+        return None;
+    }
+    let [_, a, b, c] = (least.min(MAX_MIN_PLAYOUT_DELAY) << 12 | longest).to_be_bytes();
+    Some([a, b, c])
 }

@@ -32,25 +32,30 @@ const DEFAULT_ROUND_TRIP: Duration = Duration::from_millis(100);
 
 /// Ids of the header extensions on this transport (RFC 8285); 0 = not mapped.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct ExtensionIds([u8; 9]);
+pub struct ExtensionIds {
+    ids: [u8; 9],
+    allow_mixed: bool,
+}
 
 impl ExtensionIds {
     #[must_use]
-    pub fn new(mapping: &[(Extension, u8)]) -> Self {
-        let mut ids = Self::default();
+    pub fn new(mapping: &[(Extension, u8)], allow_mixed: bool) -> Self {
+        let mut ids = [0; 9];
         for &(extension, id) in mapping {
-            ids.0[extension as usize] = id;
+            ids[extension as usize] = id;
         }
-        ids
+        Self { ids, allow_mixed }
     }
     #[must_use]
     pub fn get(&self, extension: Extension) -> Option<u8> {
-        Some(self.0[extension as usize]).filter(|&id| id != 0)
+        Some(self.ids[extension as usize]).filter(|&id| id != 0)
     }
-    /// For writing: only what the one-byte form can say, so that one long id never makes every header longer.
+    /// For writing a value of `len` bytes: `None` where the one-byte form cannot say it and no other may be used
+    /// (RFC 8285 §4.1.2: the forms are not mixed in a stream unless that was negotiated).
     #[must_use]
-    pub fn sent(&self, extension: Extension) -> Option<u8> {
-        self.get(extension).filter(|&id| id <= 14)
+    pub fn sent(&self, extension: Extension, len: usize) -> Option<u8> {
+        self.get(extension)
+            .filter(|&id| self.allow_mixed || (id <= 14 && matches!(len, 1..=16)))
     }
 }
 

@@ -119,8 +119,9 @@ impl Router {
             Command::SetExtensions {
                 transport,
                 extensions,
+                allow_mixed,
             } => {
-                self.transport(transport)?.extensions = ExtensionIds::new(&extensions);
+                self.transport(transport)?.extensions = ExtensionIds::new(&extensions, allow_mixed);
             }
             Command::SetMayPublish {
                 transport,

@@ -359,7 +359,7 @@ fn write_fields(
         ),
         (!capture.is_empty(), Extension::AbsCaptureTime, capture),
     ] {
-        if let (true, Some(id)) = (present, ids.sent(extension)) {
+        if let (true, Some(id)) = (present, ids.sent(extension, value.len())) {
             elements[count] = (id, value);
             count += 1;
         }

@@ -2,6 +2,7 @@
 
 mod client;
 mod edges;
+mod extensions;
 mod floods;
 mod hostile;
 mod ice;

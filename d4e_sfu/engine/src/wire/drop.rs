@@ -34,6 +34,8 @@ reasons! {
     /// SRTP before keys were set.
     NoKeys => "no_keys",
     BadRtp => "bad_rtp",
+    /// A header extension, or an element of it, is longer than what holds it (RFC 8285 §4).
+    BadExtension => "bad_extension",
     BadRtcp => "bad_rtcp",
     /// Seen before (RFC 3711 §3.3.2).
     Replayed => "replayed",

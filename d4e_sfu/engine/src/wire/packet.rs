@@ -54,7 +54,8 @@ enum Form {
 const FIXED_LEN: usize = 12;
 
 impl Header {
-    /// Reads the fixed header, CSRCs and the bounds of the extension; works on encrypted packets. Bad lengths: `BadRtp`.
+    /// Reads the fixed header, CSRCs and the bounds of the extension with all its elements; works on encrypted packets.
+    /// Lengths that lie: `BadRtp`, in the extension `BadExtension`.
     pub fn parse(packet: &[u8]) -> Result<Self, DropReason> {
         let fixed = packet
             .first_chunk::<FIXED_LEN>()
@@ -63,12 +64,15 @@ impl Header {
             return Err(DropReason::BadRtp);
         }
         let mut len = FIXED_LEN + usize::from(fixed[0] & 0x0f) * 4;
+        if packet.len() < len {
+            return Err(DropReason::BadRtp);
+        }
         let (mut form, mut elements) = (Form::Unknown, len);
         if fixed[0] & 0x10 != 0 {
             let &[p0, p1, l0, l1] = packet
                 .get(len..)
                 .and_then(|rest| rest.first_chunk::<4>())
-                .ok_or(DropReason::BadRtp)?;
+                .ok_or(DropReason::BadExtension)?;
             form = match u16::from_be_bytes([p0, p1]) {
                 0xbede => Form::OneByte,
                 // The low four bits are "appbits", to be ignored (RFC 8285 §4.3).
@@ -77,11 +81,11 @@ impl Header {
             };
             elements = len + 4;
             len = elements + usize::from(u16::from_be_bytes([l0, l1])) * 4;
+            if packet.len() < len {
+                return Err(DropReason::BadExtension);
+            }
         }
-        if packet.len() < len {
-            return Err(DropReason::BadRtp);
-        }
-        Ok(Self {
+        let header = Self {
             marker: fixed[1] & 0x80 != 0,
             padding: fixed[0] & 0x20 != 0,
             payload_type: fixed[1] & 0x7f,
@@ -93,10 +97,16 @@ impl Header {
             len,
             form,
             elements,
-        })
+        };
+        let mut elements = header.extensions(packet);
+        elements.by_ref().for_each(drop);
+        if elements.lied {
+            return Err(DropReason::BadExtension);
+        }
+        Ok(header)
     }
 
-    /// Elements in order, padding skipped. Ends at the first element that lies about its length, and at id 15 of the
+    /// Elements in order, padding skipped; `parse` has found that none is longer than what holds it. Ends at id 15 of the
     /// one-byte form (RFC 8285 §4.2: stop there).
     #[must_use]
     pub fn extensions<'a>(&self, packet: &'a [u8]) -> Extensions<'a> {
@@ -109,6 +119,7 @@ impl Header {
         Extensions {
             rest,
             two_byte: self.form == Form::TwoByte,
+            lied: false,
         }
     }
 
@@ -143,6 +154,8 @@ impl Header {
 pub struct Extensions<'a> {
     rest: &'a [u8],
     two_byte: bool,
+    /// It ended at an element that is longer than what is left.
+    lied: bool,
 }
 
 impl<'a> Iterator for Extensions<'a> {
@@ -156,24 +169,28 @@ impl<'a> Iterator for Extensions<'a> {
                 self.rest = after;
                 continue;
             }
-            let (id, len, after) = if self.two_byte {
-                let (&len, after) = after.split_first()?;
-                (first, usize::from(len), after)
-            } else {
-                (first >> 4, usize::from(first & 0x0f) + 1, after)
-            };
-            if (!self.two_byte && id == 15) || after.len() < len {
-                self.rest = &[];
+            self.rest = &[];
+            let (id, found) = if self.two_byte {
+                let found = after
+                    .split_first()
+                    .and_then(|(&len, after)| after.split_at_checked(usize::from(len)));
+                (first, found)
+            } else if first >> 4 == 15 {
                 return None;
-            }
-            let (value, after) = after.split_at(len);
+            } else {
+                let len = usize::from(first & 0x0f) + 1;
+                (first >> 4, after.split_at_checked(len))
+            };
+            self.lied = found.is_none();
+            let (value, after) = found?;
             self.rest = after;
             return Some((id, value));
         }
     }
 }
 
-/// What a fresh header says; no CSRCs are ever written.
+/// What a fresh header says. No CSRCs are ever written: they name sources of the publisher's transport, and mean nothing,
+/// or something else, on the subscriber's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fields {
     pub marker: bool,
@@ -312,18 +329,32 @@ mod tests {
         packet[15] = 2;
         assert_eq!(
             Header::parse(&packet),
-            Err(DropReason::BadRtp),
+            Err(DropReason::BadExtension),
             "extension beyond the packet"
         );
         packet[15] = 1;
         packet[16] = 0x1f;
-        let Ok(header) = Header::parse(&packet) else {
-            unreachable!()
-        };
         assert_eq!(
-            header.extensions(&packet).count(),
-            0,
+            Header::parse(&packet),
+            Err(DropReason::BadExtension),
             "element beyond the extension"
+        );
+        packet[12..14].copy_from_slice(&[0x10, 0]);
+        for elements in [[1, 3, 0, 0], [0, 0, 0, 7]] {
+            packet[16..20].copy_from_slice(&elements);
+            assert_eq!(
+                Header::parse(&packet),
+                Err(DropReason::BadExtension),
+                "two-byte element beyond the extension, or without its length: {elements:?}"
+            );
+        }
+        packet[16..20].copy_from_slice(&[1, 2, 5, 6]);
+        assert!(Header::parse(&packet).is_ok());
+        packet[12..14].copy_from_slice(&[0xab, 0xcd]);
+        packet[16..20].fill(0xff);
+        assert!(
+            Header::parse(&packet).is_ok(),
+            "elements of a profile that we do not know are nobody's lie"
         );
         packet[0] |= 0x0f;
         assert_eq!(
@@ -368,7 +399,9 @@ mod tests {
             }
             let _ = classify(&packet);
             if let Ok(header) = Header::parse(&packet) {
-                let total: usize = header.extensions(&packet).map(|(_, value)| value.len() + 1).sum();
+                let mut elements = header.extensions(&packet);
+                let total: usize = elements.by_ref().map(|(_, value)| value.len() + 1).sum();
+                prop_assert!(!elements.lied);
                 prop_assert!(total <= packet.len());
                 if let Ok(payload) = header.payload(&packet) {
                     prop_assert!(payload.start == header.len && payload.end <= packet.len());

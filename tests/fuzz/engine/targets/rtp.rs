@@ -88,9 +88,10 @@ fn slowly(packet: &[u8]) -> Vec<(u8, &[u8])> {
                 at += 1;
                 continue;
             }
-            if id == 15 || at + 1 + len > end {
+            if id == 15 {
                 break;
             }
+            assert!(at + 1 + len <= end, "a lie was let through");
             found.push((id, &packet[at + 1..at + 1 + len]));
             at += 1 + len;
         }
@@ -100,10 +101,9 @@ fn slowly(packet: &[u8]) -> Vec<(u8, &[u8])> {
                 at += 1;
                 continue;
             }
-            if at + 1 >= end || at + 2 + usize::from(packet[at + 1]) > end {
-                break;
-            }
+            assert!(at + 1 < end, "a lie was let through");
             let len = usize::from(packet[at + 1]);
+            assert!(at + 2 + len <= end, "a lie was let through");
             found.push((packet[at], &packet[at + 2..at + 2 + len]));
             at += 2 + len;
         }

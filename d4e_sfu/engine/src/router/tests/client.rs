@@ -23,6 +23,8 @@ pub const RID: u8 = 2;
 pub const RRID: u8 = 3;
 pub const LEVEL: u8 = 4;
 pub const TWCC: u8 = 5;
+pub const CAPTURE: u8 = 6;
+pub const DELAY: u8 = 7;
 
 pub struct World {
     pub router: Router,
@@ -238,7 +240,10 @@ impl Client {
                 (Extension::RepairedRid, RRID),
                 (Extension::AudioLevel, LEVEL),
                 (Extension::TransportWideCc, TWCC),
+                (Extension::AbsCaptureTime, CAPTURE),
+                (Extension::PlayoutDelay, DELAY),
             ],
+            allow_mixed: false,
         });
         let srtp_profile = match profile {
             Profile::AeadAes128Gcm => srtp::Profile::AeadAes128Gcm,
@@ -301,6 +306,31 @@ impl Client {
         let len = self
             .sealer
             .seal_rtp(&mut slot, header, 0, payload, index.roc())
+            .unwrap();
+        slot.truncate(len);
+        slot
+    }
+
+    /// A voice's packet in cycle 0 that names contributing sources, and nothing else.
+    pub fn with_csrcs(&mut self, ssrc: Ssrc, seq: SeqNo, csrcs: &[u32], payload: &[u8]) -> Vec<u8> {
+        let fields = Fields {
+            marker: false,
+            padding: false,
+            payload_type: 111,
+            seq,
+            timestamp: Timestamp(0),
+            ssrc,
+        };
+        let mut slot = vec![0; 2_048];
+        let mut header = write_header(&mut slot, &fields, &[]).unwrap();
+        slot[0] |= csrcs.len() as u8;
+        for csrc in csrcs {
+            slot[header..header + 4].copy_from_slice(&csrc.to_be_bytes());
+            header += 4;
+        }
+        let len = self
+            .sealer
+            .seal_rtp(&mut slot, header, 0, payload, 0)
             .unwrap();
         slot.truncate(len);
         slot

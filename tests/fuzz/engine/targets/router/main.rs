@@ -360,6 +360,7 @@ fn settings(world: &mut World, input: &mut Input<'_>) {
                 (Extension::VideoOrientation, value ^ id),
                 (Extension::PlayoutDelay, value.wrapping_add(id)),
             ],
+            allow_mixed: value & 1 == 1,
         }),
     }
 }

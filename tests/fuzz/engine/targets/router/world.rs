@@ -161,6 +161,7 @@ impl World {
                 (Extension::AudioLevel, 4),
                 (Extension::TransportWideCc, 5),
             ],
+            allow_mixed: id % 2 == 0,
         });
     }
 
