@@ -14,6 +14,7 @@ class Profile:
     """SRTP protection profile (RFC 5764 §4.1.2, RFC 7714 §14.2)."""
 
     AeadAes128Gcm: ClassVar[Profile]
+    AeadAes256Gcm: ClassVar[Profile]
     Aes128CmHmacSha1_80: ClassVar[Profile]
     def __eq__(self, value: object, /) -> bool: ...
     def __hash__(self) -> int: ...

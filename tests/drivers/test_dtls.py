@@ -14,7 +14,7 @@ import weakref
 from pathlib import Path
 
 import pytest
-from aiortc.rtcdtlstransport import RTCCertificate, RTCDtlsTransport
+from aiortc.rtcdtlstransport import RTCCertificate, RTCDtlsTransport, SRTPProtectionProfile
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
@@ -81,13 +81,25 @@ async def test_both_sides_derive_the_same_keys_and_the_engine_gets_them_once(rol
 
 
 @pytest.mark.parametrize("role", ROLES)
-async def test_without_gcm_the_older_profile_is_used(role: DtlsRole) -> None:
+@pytest.mark.parametrize(
+    ("known", "used", "length"),
+    [
+        (b"SHA1_80", Profile.Aes128CmHmacSha1_80, 30),
+        (b"256", Profile.AeadAes256Gcm, 44),
+        (b"GCM", Profile.AeadAes128Gcm, 28),  # whatever the client would rather have
+    ],
+)
+async def test_the_first_of_our_profiles_that_the_client_knows_is_used(
+    role: DtlsRole, known: bytes, used: Profile, length: int
+) -> None:
     server = Server()
     client = Client(server, 1, role=role)
-    client.dtls._srtp_profiles = [p for p in client.dtls._srtp_profiles if b"SHA1_80" in p.openssl_profile]
+    # aiortc would rather have 256 bits; where it is the DTLS server, its order counts (RFC 5764 §4.1.1).
+    profiles = [p for p in client.dtls._srtp_profiles if known in p.openssl_profile]
+    client.dtls._srtp_profiles = profiles if role == "client" else sorted(profiles, key=lambda p: p.key_length)
     await _connected(server, client)
-    assert server.keys[1].profile == Profile.Aes128CmHmacSha1_80
-    assert len(server.keys[1].send) == 30
+    assert server.keys[1].profile == used
+    assert len(server.keys[1].send) == len(server.keys[1].receive) == length
     await client.close()
 
 
@@ -95,7 +107,7 @@ async def test_without_gcm_the_older_profile_is_used(role: DtlsRole) -> None:
 async def test_without_a_common_profile_there_are_no_keys(role: DtlsRole) -> None:
     server = Server()
     client = Client(server, 1, role=role)
-    client.dtls._srtp_profiles = [p for p in client.dtls._srtp_profiles if b"256" in p.openssl_profile]
+    client.dtls._srtp_profiles = [SRTPProtectionProfile(2, b"SRTP_AES128_CM_SHA1_32", 16, 14)]
     began = time.monotonic()
     await client.connect()
     await until(lambda: server.heard.failed)

@@ -76,6 +76,7 @@ WRONG: list[Callable[[], Command]] = [
     lambda: transport(transport=2**32),
     lambda: transport(local_ufrag=b"bytes"),
     lambda: Command.SetKeys(1, Profile.AeadAes128Gcm, b"k" * 30, b"k" * 30),
+    lambda: Command.SetKeys(1, Profile.AeadAes256Gcm, b"k" * 28, b"k" * 28),
     lambda: Command.SetKeys(1, Profile.Aes128CmHmacSha1_80, b"k" * 28, b"k" * 30),
     lambda: Command.SetExtensions(1, [(Extension.Mid, 0)], False),
     lambda: Command.SetExtensions(1, [(Extension.Mid, 256)], False),

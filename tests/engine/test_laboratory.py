@@ -9,6 +9,7 @@ import pytest
 
 from d4e_sfu._engine import Codec, Command, Encoding, Extension, Profile, PublicationSpec, Router, SubscriptionSpec, lab
 from tests.lab.network import Conditions, Network
+from tests.lab.virtual import PROFILES
 
 SERVER = "10.9.9.9:7882"
 IDS = {"mid": 4, "rid": 10, "repaired_rid": 11, "audio_level": 1, "transport_cc": 3}
@@ -31,7 +32,7 @@ class Table:
         self.peers: dict[str, Any] = {}
 
     def seat(self, transport: int, profile: Profile = Profile.AeadAes128Gcm) -> Any:
-        length = 28 if profile == Profile.AeadAes128Gcm else 30
+        length, name = PROFILES[profile]
         up, down = bytes(range(length)), bytes(range(100, 100 + length))
         address = f"10.0.0.{transport}:4000"
         spec: dict[str, Any] = {
@@ -41,7 +42,6 @@ class Table:
         }
         spec |= {"remote_pwd": "the-password-of-the-server", "remotes": [SERVER], "local": address, "extensions": IDS}
         peer = lab.Peer({**spec, "seed": transport}, now=self.now)
-        name = "gcm" if length == 28 else "cm"
         peer.set_keys({"profile": name, "receive": down.hex(), "send": up.hex()})
         self.peers[address] = peer
         self.submit(
@@ -77,7 +77,7 @@ class Table:
                 peer.advance(now=self.now)
 
 
-@pytest.mark.parametrize("profile", [Profile.AeadAes128Gcm, Profile.Aes128CmHmacSha1_80])
+@pytest.mark.parametrize("profile", PROFILES)
 @pytest.mark.parametrize("codec", ["vp8", "h264", "opus"])
 def test_three_percent_loss_each_way_costs_no_frame(codec: str, profile: Profile) -> None:
     table = Table(seed=3, conditions=Conditions(delay=0.02))

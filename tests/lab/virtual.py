@@ -41,6 +41,13 @@ TICK: Final = 0.25  # s, as the server does
 PORT: Final = 7882
 HANDSHAKE: Final = 2  # round trips of DTLS 1.2 (RFC 6347 §4.2.4), cookies aside
 
+# Bytes of master key and salt, and the name in a peer's specification.
+PROFILES: Final = {
+    Profile.AeadAes128Gcm: (28, "gcm"),
+    Profile.AeadAes256Gcm: (44, "gcm_256"),
+    Profile.Aes128CmHmacSha1_80: (30, "cm"),
+}
+
 
 class Lab:
     """A server with its people. `delay`: one way, of every link and of the signalling, in seconds."""
@@ -220,7 +227,7 @@ class Lab:
         """What a DTLS handshake leaves behind, on both sides."""
         up, down = keys
         self.submit([Command.SetKeys(transport, profile, up, down)])
-        name = "gcm" if profile == Profile.AeadAes128Gcm else "cm"
+        _, name = PROFILES[profile]
         person = self._by_transport[transport]
         if person.peer is not None:
             person.peer.set_keys({"profile": name, "receive": down.hex(), "send": up.hex()})
@@ -359,8 +366,8 @@ class KeyedAssociations:
         if transport not in self._waiting:
             return
         self._waiting.remove(transport)
-        profile = self._chance.choice([Profile.AeadAes128Gcm, Profile.Aes128CmHmacSha1_80])
-        length = 28 if profile == Profile.AeadAes128Gcm else 30
+        profile = self._chance.choice(list(PROFILES))
+        length, _ = PROFILES[profile]
         keys = self._chance.randbytes(length), self._chance.randbytes(length)
 
         def done() -> None:

@@ -18,6 +18,7 @@ pub const MAX_ENCODINGS: usize = 3;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Profile {
     AeadAes128Gcm,
+    AeadAes256Gcm,
     Aes128CmHmacSha1_80,
 }
 

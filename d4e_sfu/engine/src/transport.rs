@@ -145,6 +145,7 @@ impl Transport {
         }
         let profile = match profile {
             Profile::AeadAes128Gcm => srtp::Profile::AeadAes128Gcm,
+            Profile::AeadAes256Gcm => srtp::Profile::AeadAes256Gcm,
             Profile::Aes128CmHmacSha1_80 => srtp::Profile::Aes128CmHmacSha1_80,
         };
         self.keys = Some(Keys {

@@ -305,6 +305,7 @@ fn keys(
 ) -> Option<(Profile, Vec<u8>, Vec<u8>)> {
     let profile = match profile {
         SrtpProfile::AEAD_AES_128_GCM => Profile::AeadAes128Gcm,
+        SrtpProfile::AEAD_AES_256_GCM => Profile::AeadAes256Gcm,
         SrtpProfile::AES128_CM_SHA1_80 => Profile::Aes128CmHmacSha1_80,
         _ => return None,
     };

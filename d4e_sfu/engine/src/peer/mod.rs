@@ -160,6 +160,7 @@ impl Peer {
     pub fn set_key_spec(&mut self, keys: &KeySpec) -> Result<(), BadKey> {
         let profile = match keys.profile {
             ProfileSpec::Gcm => Profile::AeadAes128Gcm,
+            ProfileSpec::Gcm256 => Profile::AeadAes256Gcm,
             ProfileSpec::Cm => Profile::Aes128CmHmacSha1_80,
         };
         let decode = |text: &str| unhex(text).ok_or(BadKey);

@@ -174,6 +174,8 @@ pub struct KeySpec {
 #[serde(rename_all = "snake_case")]
 pub enum ProfileSpec {
     Gcm,
+    #[serde(rename = "gcm_256")]
+    Gcm256,
     Cm,
 }
 

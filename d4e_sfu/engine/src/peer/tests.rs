@@ -146,7 +146,11 @@ fn nothing() -> serde_json::Value {
 
 #[test]
 fn five_percent_loss_and_reordering_decode_everything() {
-    for profile in [Profile::AeadAes128Gcm, Profile::Aes128CmHmacSha1_80] {
+    for profile in [
+        Profile::AeadAes128Gcm,
+        Profile::AeadAes256Gcm,
+        Profile::Aes128CmHmacSha1_80,
+    ] {
         for codec in [Codec::Vp8, Codec::H264, Codec::Opus] {
             for seed in 0..4 {
                 let mut net = Net::new(profile, seed, 0.05, 0.015);

@@ -46,10 +46,12 @@ pub fn fault(command: &Command) -> Option<&'static str> {
         } => {
             let len = match profile {
                 Profile::AeadAes128Gcm => 28,
+                Profile::AeadAes256Gcm => 44,
                 Profile::Aes128CmHmacSha1_80 => 30,
             };
-            (receive.len() != len || send.len() != len)
-                .then_some("master key and salt take 28 bytes (GCM) or 30 (CM)")
+            (receive.len() != len || send.len() != len).then_some(
+                "master key and salt take 28 bytes (GCM), 44 (GCM of 256 bits) or 30 (CM)",
+            )
         }
         Command::SendDtls { datagram, .. } => (datagram.is_empty() || datagram.len() > DATAGRAM)
             .then_some("a DTLS datagram takes 1 to 2048 bytes"),

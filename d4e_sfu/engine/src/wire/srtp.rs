@@ -5,8 +5,8 @@
 //! counter of its `ExtSeq`, which must begin in cycle 0 (and, so that an early loss cannot hide the first wrap from the
 //! receiver, below 2^15).
 
-use aws_lc_rs::aead::{AES_128_GCM, Aad, LessSafeKey, MAX_TAG_LEN, Nonce, UnboundKey};
-use aws_lc_rs::cipher::{AES_128, DecryptingKey, DecryptionContext, UnboundCipherKey};
+use aws_lc_rs::aead::{AES_128_GCM, AES_256_GCM, Aad, LessSafeKey, MAX_TAG_LEN, Nonce, UnboundKey};
+use aws_lc_rs::cipher::{AES_128, AES_256, DecryptingKey, DecryptionContext, UnboundCipherKey};
 use aws_lc_rs::iv::FixedLength;
 use aws_lc_rs::{constant_time, hmac};
 
@@ -17,10 +17,11 @@ use super::seq::{ExtSeq, SeqNo};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Profile {
     AeadAes128Gcm,
+    AeadAes256Gcm,
     Aes128CmHmacSha1_80,
 }
 
-const KEY_LEN: usize = 16;
+const MAX_KEY_LEN: usize = 32;
 const GCM_TAG_LEN: usize = MAX_TAG_LEN;
 const SHA1_TAG_LEN: usize = 10;
 /// RFC 3711 §5.2: 160-bit authentication key.
@@ -34,13 +35,16 @@ const RTP_FIXED_LEN: usize = 12;
 impl Profile {
     #[must_use]
     pub const fn key_len(self) -> usize {
-        KEY_LEN
+        match self {
+            Self::AeadAes128Gcm | Self::Aes128CmHmacSha1_80 => 16,
+            Self::AeadAes256Gcm => 32,
+        }
     }
 
     #[must_use]
     pub const fn salt_len(self) -> usize {
         match self {
-            Self::AeadAes128Gcm => 12,
+            Self::AeadAes128Gcm | Self::AeadAes256Gcm => 12,
             Self::Aes128CmHmacSha1_80 => 14,
         }
     }
@@ -49,7 +53,7 @@ impl Profile {
     #[must_use]
     pub const fn rtp_overhead(self) -> usize {
         match self {
-            Self::AeadAes128Gcm => GCM_TAG_LEN,
+            Self::AeadAes128Gcm | Self::AeadAes256Gcm => GCM_TAG_LEN,
             Self::Aes128CmHmacSha1_80 => SHA1_TAG_LEN,
         }
     }
@@ -249,8 +253,7 @@ impl Opener {
 
 const ENCRYPTED: u32 = 1 << 31;
 
-/// Session keys of one direction and one of RTP, RTCP. (AES-256-GCM would be a third arm with `AES_256_GCM` and the
-/// AES-256 key derivation of RFC 6188.)
+/// Session keys of one direction and one of RTP, RTCP.
 // A few hundred bytes each, one of each per transport: boxing the larger would cost a cache miss per packet.
 #[allow(clippy::large_enum_variant)]
 enum Cipher {
@@ -276,8 +279,14 @@ impl std::fmt::Debug for Cipher {
 }
 
 impl Cipher {
+    /// AES-128 or AES-256, by the length of the key.
     fn gcm(key: &[u8], salt: [u8; 12]) -> Result<Self, BadKey> {
-        let key = UnboundKey::new(&AES_128_GCM, key).map_err(|_| BadKey)?;
+        let algorithm = if key.len() == MAX_KEY_LEN {
+            &AES_256_GCM
+        } else {
+            &AES_128_GCM
+        };
+        let key = UnboundKey::new(algorithm, key).map_err(|_| BadKey)?;
         Ok(Self::Gcm {
             key: LessSafeKey::new(key),
             salt,
@@ -294,9 +303,9 @@ impl Cipher {
 }
 
 /// RFC 3711 §4.3.1 with a key derivation rate of 0; RFC 7714 §11: the same function for GCM, the 96-bit salt padded
-/// with zeros to 112 bits. Returns the ciphers of RTP and RTCP.
+/// with zeros to 112 bits; RFC 6188 §3: with AES-256 where the master key has 256 bits. Returns the ciphers of RTP and RTCP.
 fn derive(profile: Profile, master: &[u8]) -> Result<(Cipher, Cipher), BadKey> {
-    let (key, salt) = master.split_at_checked(KEY_LEN).ok_or(BadKey)?;
+    let (key, salt) = master.split_at_checked(profile.key_len()).ok_or(BadKey)?;
     if salt.len() != profile.salt_len() {
         return Err(BadKey);
     }
@@ -305,19 +314,20 @@ fn derive(profile: Profile, master: &[u8]) -> Result<(Cipher, Cipher), BadKey> {
     let master_key = counter_mode(key)?;
     // Labels of RFC 3711 §4.3.2: encryption, authentication, salt.
     let cipher = |labels: [u8; 3]| {
-        let mut key = [0; KEY_LEN];
-        prf(&master_key, &master_salt, labels[0], &mut key)?;
+        let mut key = [0; MAX_KEY_LEN];
+        let key = &mut key[..profile.key_len()];
+        prf(&master_key, &master_salt, labels[0], key)?;
         match profile {
-            Profile::AeadAes128Gcm => {
+            Profile::AeadAes128Gcm | Profile::AeadAes256Gcm => {
                 let mut salt = [0; 12];
                 prf(&master_key, &master_salt, labels[2], &mut salt)?;
-                Cipher::gcm(&key, salt)
+                Cipher::gcm(key, salt)
             }
             Profile::Aes128CmHmacSha1_80 => {
                 let (mut auth, mut salt) = ([0; AUTH_KEY_LEN], [0; 14]);
                 prf(&master_key, &master_salt, labels[1], &mut auth)?;
                 prf(&master_key, &master_salt, labels[2], &mut salt)?;
-                Cipher::cm(&key, salt, &auth)
+                Cipher::cm(key, salt, &auth)
             }
         }
     };
@@ -339,7 +349,12 @@ fn prf(
 }
 
 fn counter_mode(key: &[u8]) -> Result<DecryptingKey, BadKey> {
-    let key = UnboundCipherKey::new(&AES_128, key).map_err(|_| BadKey)?;
+    let algorithm = if key.len() == MAX_KEY_LEN {
+        &AES_256
+    } else {
+        &AES_128
+    };
+    let key = UnboundCipherKey::new(algorithm, key).map_err(|_| BadKey)?;
     DecryptingKey::ctr(key).map_err(|_| BadKey)
 }
 

@@ -1,4 +1,4 @@
-//! SRTP against the vectors of RFC 3711 appendix B and RFC 7714 §16–17, and against itself.
+//! SRTP against the vectors of RFC 3711 appendix B, RFC 6188 §7 and RFC 7714 §16–17, and against itself.
 
 use proptest::prelude::*;
 
@@ -68,36 +68,76 @@ fn rfc_3711_b3_key_derivation() {
     }
 }
 
-const GCM_KEY: &str = "000102030405060708090a0b0c0d0e0f";
-/// "Quid pro quo"
-const GCM_SALT: &str = "517569642070726f2071756f";
+#[test]
+fn rfc_6188_7_2_key_derivation_with_256_bits() {
+    let Ok(master) = counter_mode(&hex(
+        "f0f04914b513f2763a1b1fa130f10e2998f6f6e43e4309d1e622a0e332b9f1b6",
+    )) else {
+        unreachable!()
+    };
+    let salt = array("3b04803de51ee7c96423ab5b78d2");
+    for (label, expected) in [
+        (
+            0,
+            "5ba1064e30ec51613cad926c5a28ef731ec7fb397f70a960653caf06554cd8c4",
+        ),
+        (2, "fa31791685ca444a9e07c6c64e93"),
+        (1, "fd9c32d39ed5fbb5a9dc96b30818454d1313dc05"),
+    ] {
+        let expected = hex(expected);
+        let mut out = vec![0xff; expected.len()];
+        assert_eq!(prf(&master, &salt, label, &mut out), Ok(()));
+        assert_eq!(out, expected, "label {label}");
+    }
+}
 
-fn gcm() -> Cipher {
-    let Ok(cipher) = Cipher::gcm(&hex(GCM_KEY), array(GCM_SALT)) else {
+/// 00 01 02 …, of 16 or 32 bytes.
+fn gcm(key_len: u8) -> Cipher {
+    let key: Vec<u8> = (0..key_len).collect();
+    let quid_pro_quo = array("517569642070726f2071756f");
+    let Ok(cipher) = Cipher::gcm(&key, quid_pro_quo) else {
         unreachable!()
     };
     cipher
 }
 
+fn gcm_pair(key_len: u8) -> (Sealer, Opener) {
+    (
+        Sealer {
+            rtp: gcm(key_len),
+            rtcp: gcm(key_len),
+        },
+        Opener {
+            rtp: gcm(key_len),
+            rtcp: gcm(key_len),
+        },
+    )
+}
+
 #[test]
 fn rfc_7714_16_1_srtp() {
-    let plain = hex(
-        "8040f17b 8041f8d3 5501a0b2 47616c6c 69612065 7374206f 6d6e6973 20646976 69736120 696e2070 61727465 73207472 6573",
-    );
-    let sealed = hex(
+    srtp(
+        16,
         "8040f17b 8041f8d3 5501a0b2 f24de3a3 fb34de6c acba861c 9d7e4bca be633bd5 0d294e6f 42a5f47a 51c7d19b 36de3adf 8833899d \
          7f27beb1 6a9152cf 765ee439 0cce",
     );
-    let (sealer, opener) = (
-        Sealer {
-            rtp: gcm(),
-            rtcp: gcm(),
-        },
-        Opener {
-            rtp: gcm(),
-            rtcp: gcm(),
-        },
+}
+
+#[test]
+fn rfc_7714_16_2_srtp_with_256_bits() {
+    srtp(
+        32,
+        "8040f17b 8041f8d3 5501a0b2 32b1de78 a822fe12 ef9f78fa 332e33aa b1801238 9a58e2f3 b50b2a02 76ffae0f 1ba63799 b87b7aa3 \
+         db36dfff d6b0f9bb 7878d7a7 6c13",
     );
+}
+
+fn srtp(key_len: u8, sealed: &str) {
+    let plain = hex(
+        "8040f17b 8041f8d3 5501a0b2 47616c6c 69612065 7374206f 6d6e6973 20646976 69736120 696e2070 61727465 73207472 6573",
+    );
+    let sealed = hex(sealed);
+    let (sealer, opener) = gcm_pair(key_len);
     for prefix_len in [0, 1, 5, 16, 38] {
         let mut slot = [0; 100];
         slot[..12 + prefix_len].copy_from_slice(&plain[..12 + prefix_len]);
@@ -117,23 +157,28 @@ fn rfc_7714_16_1_srtp() {
 
 #[test]
 fn rfc_7714_17_1_srtcp() {
-    let plain = hex(
-        "81c8000d 4d617273 4e545031 4e545032 52545020 0000042a 0000e930 4c756e61 deadbeef deadbeef deadbeef deadbeef deadbeef",
-    );
-    let sealed = hex(
+    srtcp(
+        16,
         "81c8000d 4d617273 63e94885 dcdab67c a727d766 2f6b7e99 7ff5c0f7 6c06f32d c676a5f1 730d6fda 4ce09b46 86303ded 0bb9275b \
          c84aa458 96cf4d2f c5abf872 45d9eade 800005d4",
     );
-    let (sealer, opener) = (
-        Sealer {
-            rtp: gcm(),
-            rtcp: gcm(),
-        },
-        Opener {
-            rtp: gcm(),
-            rtcp: gcm(),
-        },
+}
+
+#[test]
+fn rfc_7714_17_2_srtcp_with_256_bits() {
+    srtcp(
+        32,
+        "81c8000d 4d617273 d50ae4d1 f5ce5d30 4ba297e4 7d470c28 2c3ece5d bffe0a50 a2eaa5c1 110555be 8415f658 c61de047 6f1b6fad \
+         1d1eb30c 4446839f 57ff6f6c b26ac3be 800005d4",
     );
+}
+
+fn srtcp(key_len: u8, sealed: &str) {
+    let plain = hex(
+        "81c8000d 4d617273 4e545031 4e545032 52545020 0000042a 0000e930 4c756e61 deadbeef deadbeef deadbeef deadbeef deadbeef",
+    );
+    let sealed = hex(sealed);
+    let (sealer, opener) = gcm_pair(key_len);
     let mut slot = [0; 100];
     slot[..plain.len()].copy_from_slice(&plain);
     assert_eq!(
@@ -146,11 +191,15 @@ fn rfc_7714_17_1_srtcp() {
     assert_eq!(packet[..plain.len()], plain);
 }
 
-const PROFILES: [Profile; 2] = [Profile::AeadAes128Gcm, Profile::Aes128CmHmacSha1_80];
+const PROFILES: [Profile; 3] = [
+    Profile::AeadAes128Gcm,
+    Profile::AeadAes256Gcm,
+    Profile::Aes128CmHmacSha1_80,
+];
 
 fn pair(profile: Profile) -> (Sealer, Opener) {
     let master: Vec<u8> = (0..profile.key_len() + profile.salt_len())
-        .map(|i| i as u8 * 7 + 1)
+        .map(|i| (i as u8).wrapping_mul(7) + 1)
         .collect();
     match (Sealer::new(profile, &master), Opener::new(profile, &master)) {
         (Ok(sealer), Ok(opener)) => (sealer, opener),
@@ -163,8 +212,8 @@ fn pair(profile: Profile) -> (Sealer, Opener) {
 fn libsrtp_reference_packets() {
     let master = hex("e1f97a0d3e018be0d64fa32c06de4139 0ec675ad498afeebb6960b3aabe6");
     let (Ok(sealer), Ok(opener)) = (
-        Sealer::new(PROFILES[1], &master),
-        Opener::new(PROFILES[1], &master),
+        Sealer::new(Profile::Aes128CmHmacSha1_80, &master),
+        Opener::new(Profile::Aes128CmHmacSha1_80, &master),
     ) else {
         unreachable!()
     };
@@ -245,7 +294,7 @@ fn every_flipped_bit_is_noticed() {
 fn keys_and_slots_of_the_wrong_length_are_refused() {
     for profile in PROFILES {
         let right = profile.key_len() + profile.salt_len();
-        for len in [0, 15, 16, right - 1, right + 1] {
+        for len in [0, 15, 16, 32, right - 1, right + 1] {
             assert!(
                 Sealer::new(profile, &vec![0; len]).is_err()
                     && Opener::new(profile, &vec![0; len]).is_err()

@@ -14,10 +14,10 @@ fuzz_target!(|data: &[u8]| {
     let Some((&[mode, at, with, roc], rest)) = data.split_first_chunk() else {
         return;
     };
-    let profile = if mode & 1 == 0 {
-        Profile::AeadAes128Gcm
-    } else {
-        Profile::Aes128CmHmacSha1_80
+    let profile = match (mode & 1, mode >> 3 & 1) {
+        (0, 0) => Profile::AeadAes128Gcm,
+        (0, _) => Profile::AeadAes256Gcm,
+        _ => Profile::Aes128CmHmacSha1_80,
     };
     let (sealer, opener) = keys(profile);
     let change = (usize::from(at) * 5, with);
@@ -30,9 +30,14 @@ fuzz_target!(|data: &[u8]| {
 });
 
 fn keys(profile: Profile) -> &'static (Sealer, Opener) {
-    static KEYS: OnceLock<[(Sealer, Opener); 2]> = OnceLock::new();
+    const PROFILES: [Profile; 3] = [
+        Profile::AeadAes128Gcm,
+        Profile::AeadAes256Gcm,
+        Profile::Aes128CmHmacSha1_80,
+    ];
+    static KEYS: OnceLock<[(Sealer, Opener); 3]> = OnceLock::new();
     let keys = KEYS.get_or_init(|| {
-        [Profile::AeadAes128Gcm, Profile::Aes128CmHmacSha1_80].map(|profile| {
+        PROFILES.map(|profile| {
             let master = vec![5; profile.key_len() + profile.salt_len()];
             match (Sealer::new(profile, &master), Opener::new(profile, &master)) {
                 (Ok(sealer), Ok(opener)) => (sealer, opener),
@@ -40,7 +45,7 @@ fn keys(profile: Profile) -> &'static (Sealer, Opener) {
             }
         })
     });
-    &keys[usize::from(profile == Profile::Aes128CmHmacSha1_80)]
+    &keys[profile as usize]
 }
 
 /// Nothing that a stranger makes up is authentic.

@@ -194,10 +194,10 @@ pub struct Client {
 }
 
 pub fn keys(profile: Profile, seed: u8) -> Vec<u8> {
-    let len = if profile == Profile::AeadAes128Gcm {
-        28
-    } else {
-        30
+    let len = match profile {
+        Profile::AeadAes128Gcm => 28,
+        Profile::AeadAes256Gcm => 44,
+        Profile::Aes128CmHmacSha1_80 => 30,
     };
     (0..len)
         .map(|i| seed.wrapping_mul(31).wrapping_add(i))
@@ -247,6 +247,7 @@ impl Client {
         });
         let srtp_profile = match profile {
             Profile::AeadAes128Gcm => srtp::Profile::AeadAes128Gcm,
+            Profile::AeadAes256Gcm => srtp::Profile::AeadAes256Gcm,
             Profile::Aes128CmHmacSha1_80 => srtp::Profile::Aes128CmHmacSha1_80,
         };
         Self {

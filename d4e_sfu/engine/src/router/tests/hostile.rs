@@ -27,7 +27,11 @@ fn call(profile: Profile) -> (World, Client, Source, Client) {
 
 #[test]
 fn every_first_byte_and_length_before_and_after_keys() {
-    for profile in [Profile::AeadAes128Gcm, Profile::Aes128CmHmacSha1_80] {
+    for profile in [
+        Profile::AeadAes128Gcm,
+        Profile::AeadAes256Gcm,
+        Profile::Aes128CmHmacSha1_80,
+    ] {
         let (mut world, mut publisher, mut source, mut viewer) = call(profile);
         let unkeyed = Client::announced(&mut world, 3, profile);
         unkeyed.check(&mut world, true);

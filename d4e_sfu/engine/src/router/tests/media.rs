@@ -10,7 +10,11 @@ use crate::wire::seq::{Ssrc, Timestamp};
 
 #[test]
 fn a_voice_reaches_the_others_and_not_oneself() {
-    for profile in [Profile::AeadAes128Gcm, Profile::Aes128CmHmacSha1_80] {
+    for profile in [
+        Profile::AeadAes128Gcm,
+        Profile::AeadAes256Gcm,
+        Profile::Aes128CmHmacSha1_80,
+    ] {
         let mut world = World::new();
         let mut speaker = Client::join_with(&mut world, 1, profile);
         let mut listeners = [

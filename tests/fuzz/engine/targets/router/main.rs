@@ -67,7 +67,7 @@ impl<'a> Input<'a> {
 /// Everyone is connected; the first of each room publishes voice and a simulcast picture, the others receive them.
 fn a_call(world: &mut World) {
     for id in 0..4 {
-        let profile = [Profile::AeadAes128Gcm, Profile::Aes128CmHmacSha1_80][id as usize / 2];
+        let profile = [Profile::AeadAes128Gcm, Profile::AeadAes256Gcm][id as usize / 2];
         world.add_transport(id, true);
         world.check(id, id as u8, 0, true, &[]);
         world.set_keys(id, profile);

@@ -171,6 +171,7 @@ impl World {
         };
         let (wire, len) = match profile {
             Profile::AeadAes128Gcm => (srtp::Profile::AeadAes128Gcm, 28),
+            Profile::AeadAes256Gcm => (srtp::Profile::AeadAes256Gcm, 44),
             Profile::Aes128CmHmacSha1_80 => (srtp::Profile::Aes128CmHmacSha1_80, 30),
         };
         let master = |direction: u8| {
