@@ -65,11 +65,14 @@ async def test_both_sides_derive_the_same_keys_and_the_engine_gets_them_once(rol
     client = Client(server, 7, role=role)
     exported: list[bytes] = []
     await _connected(server, client)
-    material = client.dtls._ssl.export_keying_material(b"EXTRACTOR-dtls_srtp", 2 * 28)  # type: ignore[union-attr]
-    exported = [material[0:16] + material[32:44], material[16:32] + material[44:56]]  # client's, server's
+    # The DTLS server chooses (RFC 5764 §4.1.1), and aiortc would rather have 256 bits.
+    size, profile = (16, Profile.AeadAes128Gcm) if role == "client" else (32, Profile.AeadAes256Gcm)
+    material = client.dtls._ssl.export_keying_material(b"EXTRACTOR-dtls_srtp", 2 * (size + 12))  # type: ignore[union-attr]
+    first, second, salts = material[:size], material[size : 2 * size], material[2 * size :]
+    exported = [first + salts[:12], second + salts[12:]]  # client's, server's
     keys = server.keys[7]
     ours, theirs = (exported[1], exported[0]) if role == "client" else (exported[0], exported[1])
-    assert keys.profile == Profile.AeadAes128Gcm
+    assert keys.profile == profile
     assert bytes(keys.receive) == theirs
     assert bytes(keys.send) == ours
     association = server.associations._table[TransportId(7)]
@@ -94,7 +97,7 @@ async def test_the_first_of_our_profiles_that_the_client_knows_is_used(
 ) -> None:
     server = Server()
     client = Client(server, 1, role=role)
-    # aiortc would rather have 256 bits; where it is the DTLS server, its order counts (RFC 5764 §4.1.1).
+    # Where aiortc is the DTLS server, its order counts.
     profiles = [p for p in client.dtls._srtp_profiles if known in p.openssl_profile]
     client.dtls._srtp_profiles = profiles if role == "client" else sorted(profiles, key=lambda p: p.key_length)
     await _connected(server, client)

@@ -17,7 +17,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from d4e_sfu._engine import Command
+from d4e_sfu._engine import Command, Profile
 from d4e_sfu.core.boundary import DtlsRole, TransportId
 from d4e_sfu.drivers.associations import Associations
 from d4e_sfu.drivers.certificates import dtls_certificate
@@ -88,13 +88,23 @@ def certificate(folder: Path, kind: str) -> tuple[list[str], tuple[str, str]]:
     return ["-cert", str(pem), "-key", str(secret)], ("sha-256", digest)
 
 
+# Which profiles openssl knows, the one that is agreed on, and the length of its master key and salt.
+PROFILES = [
+    ("SRTP_AEAD_AES_128_GCM:SRTP_AES128_CM_SHA1_80", Profile.AeadAes128Gcm, 16, 12),
+    ("SRTP_AEAD_AES_256_GCM:SRTP_AES128_CM_SHA1_80", Profile.AeadAes256Gcm, 32, 12),
+    ("SRTP_AES128_CM_SHA1_80", Profile.Aes128CmHmacSha1_80, 16, 14),
+]
+
+
 @asynccontextmanager
-async def openssl(*arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
+async def openssl(
+    *arguments: str, profiles: str = PROFILES[0][0], length: int = 56
+) -> AsyncIterator[asyncio.subprocess.Process]:
     process = await asyncio.create_subprocess_exec(
         "openssl",
         *arguments,
-        *("-mtu", "1200", "-use_srtp", "SRTP_AEAD_AES_128_GCM:SRTP_AES128_CM_SHA1_80"),
-        *("-keymatexport", "EXTRACTOR-dtls_srtp", "-keymatexportlen", "56"),
+        *("-mtu", "1200", "-use_srtp", profiles),
+        *("-keymatexport", "EXTRACTOR-dtls_srtp", "-keymatexportlen", str(length)),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
@@ -116,7 +126,7 @@ async def exported(process: asyncio.subprocess.Process) -> bytes:
             line = (await process.stdout.readline()).decode(errors="replace")
             assert line, seen
             seen += line
-            if found := re.search(r"Keying material: ([0-9A-F]{112})", seen):
+            if found := re.search(r"Keying material: ([0-9A-F]+)\s", seen):
                 return bytes.fromhex(found.group(1))
 
 
@@ -142,6 +152,36 @@ async def test_openssl_as_client(tmp_path: Path, kind: str, lose: int) -> None:
     assert bytes(udp.keys[0].receive) == material[0:16] + material[32:44]
     assert bytes(udp.keys[0].send) == material[16:32] + material[44:56]
     assert udp.longest <= 1200
+    associations.stop()
+    udp.socket.close()
+
+
+@pytest.mark.parametrize(("known", "used", "key", "salt"), PROFILES)
+@pytest.mark.parametrize("role", ["client", "server"])
+async def test_each_protection_profile_with_openssl(
+    tmp_path: Path, role: DtlsRole, known: str, used: Profile, key: int, salt: int
+) -> None:
+    files, fingerprint = certificate(tmp_path, "ecdsa")
+    udp, associations, heard = await bridge()
+    length = 2 * (key + salt)
+    port = udp.socket.get_extra_info("sockname")[1]
+    if role == "client":
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        udp.peer = ("127.0.0.1", port)
+        arguments = ["s_server", "-dtls1_2", "-accept", f"127.0.0.1:{port}", "-Verify", "1", *files]
+    else:
+        arguments = ["s_client", "-dtls1_2", "-connect", f"127.0.0.1:{port}", *files]
+    associations.open(ONE, fingerprints=[fingerprint], role=role, sctp_port=None, max_message_size=0)
+    async with openssl(*arguments, profiles=known, length=length) as process:
+        material = await exported(process)
+        await until(lambda: heard.connected)
+    client = material[:key] + material[2 * key : 2 * key + salt]
+    server = material[key : 2 * key] + material[2 * key + salt :]
+    keys = udp.keys[0]
+    assert keys.profile == used
+    assert (bytes(keys.send), bytes(keys.receive)) == ((client, server) if role == "client" else (server, client))
     associations.stop()
     udp.socket.close()
 
