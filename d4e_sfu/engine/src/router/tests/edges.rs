@@ -8,7 +8,11 @@ use crate::wire::drop::DropReason;
 use crate::wire::rtcp;
 use crate::wire::seq::{ExtSeq, Ssrc};
 
-const PROFILES: [Profile; 2] = [Profile::AeadAes128Gcm, Profile::Aes128CmHmacSha1_80];
+const PROFILES: [Profile; 3] = [
+    Profile::AeadAes128Gcm,
+    Profile::AeadAes256Gcm,
+    Profile::Aes128CmHmacSha1_80,
+];
 
 /// A voice from 1 to 2.
 fn call(profile: Profile) -> (World, Client, Client) {
@@ -64,7 +68,7 @@ fn headers_at_their_edges_are_forwarded_or_have_a_reason() {
             vec![0xbe, 0xde, 0xff, 0xff],
             16,
             opus(1),
-            Some(DropReason::BadRtp),
+            Some(DropReason::BadExtension),
         ),
         (
             "an extension that is cut",
@@ -72,7 +76,7 @@ fn headers_at_their_edges_are_forwarded_or_have_a_reason() {
             vec![0xbe],
             13,
             vec![],
-            Some(DropReason::BadRtp),
+            Some(DropReason::BadExtension),
         ),
         (
             "an empty extension",
@@ -97,7 +101,7 @@ fn headers_at_their_edges_are_forwarded_or_have_a_reason() {
             vec![0xbe, 0xde, 0, 1, MID << 4 | 15, 1, 2, 3],
             20,
             opus(1),
-            None,
+            Some(DropReason::BadExtension),
         ),
         (
             "a profile of nobody",
@@ -227,7 +231,7 @@ fn tags_that_are_nought_short_or_missing_open_nothing() {
         speaker.send(&mut world, &mut voice, &opus(0), false);
         assert_eq!(listener.media(&mut world).len(), 1);
         let (tag, rtcp_tag) = match profile {
-            Profile::AeadAes128Gcm => (16, 16),
+            Profile::AeadAes128Gcm | Profile::AeadAes256Gcm => (16, 16),
             Profile::Aes128CmHmacSha1_80 => (10, 10),
         };
         let mut bad = 0;
@@ -236,10 +240,10 @@ fn tags_that_are_nought_short_or_missing_open_nothing() {
             let report = speaker.sealed_rtcp(|slot| rtcp::write_bye(slot, &[Ssrc(0x1111)]));
             // The whole tag, and any one end of it. Behind SRTCP's tag or before it is its index (RFC 3711 §3.4,
             // RFC 7714 §9.1): the tag of GCM is before the index, HMAC's behind.
-            let index = if profile == Profile::AeadAes128Gcm {
-                4
-            } else {
+            let index = if profile == Profile::Aes128CmHmacSha1_80 {
                 0
+            } else {
+                4
             };
             for (sealed, tag, behind) in [(&media, tag, 0), (&report, rtcp_tag, index)] {
                 for (from, to) in [(0, tag), (0, tag / 2), (tag / 2, tag)] {
