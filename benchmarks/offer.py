@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import time
+import zlib
 from pathlib import Path
 
 from livekit.protocol import rtc
@@ -16,12 +17,14 @@ from livekit.protocol import rtc
 from benchmarks.results import record
 from d4e_sfu.config import Config
 from d4e_sfu.core import tokens
+from d4e_sfu.drivers.websocket import WINDOW_BITS
 from tests.conftest import KEY, WALL
 from tests.core.house import House, Person
 from tests.doubles import camera, microphone
 
 VECTOR = Path(__file__).parent.parent / "tests/vectors/sdp/chromium-more-sections.sdp"
 SECTIONS = 40
+PEOPLE = 25
 RUNS = 30
 APART = 1.0  # s of the core's clock between two offers
 
@@ -39,6 +42,7 @@ def main() -> None:
     assert sum(subscription.mid is not None for subscription in person.participant.subscriptions.values()) == SECTIONS
     record("bench.json", "offer_40_sections_cold", cold, "ms", "<= 50")
     record("bench.json", "offer_40_sections_warm", warm, "ms", "<= 5")
+    record("bench.json", "offer_25_people_shrinks", [shrinks(PEOPLE)], "times", ">= 40")
 
 
 def full_room() -> tuple[Person, float]:
@@ -68,18 +72,25 @@ def took(person: Person, texts: list[str], *, now: float) -> float:
     return elapsed * 1000
 
 
-def sections(*, change: int = 0) -> list[str]:
+def shrinks(people: int) -> float:
+    """How many times smaller the offer of somebody who sees and hears so many is on the wire, with our window."""
+    text = description(sections(of=2 * people)).encode()
+    compressor = zlib.compressobj(zlib.Z_DEFAULT_COMPRESSION, zlib.DEFLATED, -WINDOW_BITS)
+    return len(text) / len(compressor.compress(text) + compressor.flush(zlib.Z_SYNC_FLUSH))
+
+
+def sections(*, of: int = SECTIONS, change: int = 0) -> list[str]:
     """Of a client that receives; with another `change` no section is what it was."""
     _, *texts = VECTOR.read_text().replace("\r\n", "\n").split("\nm=")
     receiving = [text for text in texts if "a=recvonly" in text]
     kinds = [next(text for text in receiving if text.startswith(kind)) for kind in ("audio", "video")]
-    made = [re.sub(r"a=mid:.*", f"a=mid:{n}", kinds[n % 2]).strip("\n") for n in range(SECTIONS)]
+    made = [re.sub(r"a=mid:.*", f"a=mid:{n}", kinds[n % 2]).strip("\n") for n in range(of)]
     return [f"{text}\na=x-cold:{change}".replace("\n", "\r\n") for text in made]
 
 
 def description(texts: list[str]) -> str:
     head = VECTOR.read_text().replace("\r\n", "\n").split("\nm=")[0]
-    head = re.sub(r"a=group:BUNDLE.*", "a=group:BUNDLE " + " ".join(map(str, range(SECTIONS))), head)
+    head = re.sub(r"a=group:BUNDLE.*", "a=group:BUNDLE " + " ".join(map(str, range(len(texts)))), head)
     return "\r\nm=".join([head.replace("\n", "\r\n"), *texts]) + "\r\n"
 
 

@@ -389,7 +389,10 @@ class Rates(_Settings):
 class Limits(_Settings):
     """Bounds for what comes from outside."""
 
-    message: Annotated[Size, live("Bytes of one signalling message.", ge=65_536, le=16 << 20)] = 1 << 20
+    message: Annotated[Size, live("Bytes of one signalling message, inflated.", ge=65_536, le=16 << 20)] = 1 << 20
+    message_compressed: Annotated[
+        Size, live("Bytes of one that is compressed, as it comes.", ge=65_536, le=16 << 20)
+    ] = 256 << 10
     join_request: Annotated[Size, live("Bytes of an inflated join request.", ge=65_536, le=16 << 20)] = 1 << 20
     sections: Annotated[StrictInt, live("Media sections in one session description.", ge=8, le=4096)] = 512
     participants: Annotated[StrictInt, live("Participants on this server at the same time.", ge=1, le=100_000)] = 500

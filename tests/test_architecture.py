@@ -46,6 +46,7 @@ PURE = {
 DOORS: dict[str, set[str]] = {
     "aiohttp": {
         "drivers/signal.py",
+        "drivers/websocket.py",
         "drivers/entrance.py",
         "drivers/roomservice.py",
         "drivers/pages.py",

@@ -25,6 +25,7 @@ from livekit.protocol import rtc
 
 from d4e_sfu.core.allowance import Allowance
 from d4e_sfu.drivers.entrance import Entrance, bearer_token
+from d4e_sfu.drivers.websocket import DeflatingWebSocket
 from d4e_sfu.errors import OUR_FAULT, BadRequest, TooLarge
 
 if TYPE_CHECKING:
@@ -86,11 +87,11 @@ class Signalling:
         return web.Response(text="success")
 
     async def _rtc(self, request: web.Request) -> web.StreamResponse:
-        socket = web.WebSocketResponse(
-            compress=False,
+        limits = self._entrance.config.limits
+        socket = DeflatingWebSocket(
+            max_message=limits.message,
+            max_compressed=limits.message_compressed,
             heartbeat=HEARTBEAT,
-            autoping=False,
-            max_msg_size=self._entrance.config.limits.message,
             timeout=CLOSE_SECONDS,
         )
         if not socket.can_prepare(request):
@@ -130,7 +131,7 @@ class Signalling:
 class _Connection:
     """One upgraded connection; a `boundary.Client`."""
 
-    def __init__(self, socket: web.WebSocketResponse, request: web.Request, wall: Callable[[], float]) -> None:
+    def __init__(self, socket: DeflatingWebSocket, request: web.Request, wall: Callable[[], float]) -> None:
         now = time.monotonic()
         task = asyncio.current_task()
         assert task is not None
@@ -238,7 +239,7 @@ class _Connection:
             while self._waiting:
                 message = self._waiting.popleft()
                 try:
-                    await self._socket.send_bytes(message)
+                    await self._socket.send(message)
                 except ConnectionError:
                     self._waiting.clear()
                 self._waiting_bytes = max(0, self._waiting_bytes - len(message))

@@ -125,9 +125,35 @@ async def test_a_base_url_may_end_in_a_slash(house: House) -> None:
     writer.close()
 
 
-async def test_permessage_deflate_is_not_negotiated(house: House, mint: MintToken) -> None:
+async def test_who_offers_compression_gets_it_and_who_does_not_does_not(house: House, mint: MintToken) -> None:
+    for offered in (15, 0):
+        async with house.http.ws_connect(PATH, params=query(mint("an")), compress=offered) as socket:
+            assert bool(socket.compress) is bool(offered)
+            assert (await receive(socket)).WhichOneof("message") == "join"
+            assert (await receive(socket)).answer.sdp.startswith("v=0")
+            offer = join_request().publisher_offer
+            await socket.send_bytes(rtc.SignalRequest(offer=offer).SerializeToString())
+            assert (await receive(socket)).answer.id == offer.id
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+async def test_a_megabyte_is_taken_compressed_or_not(house: House, mint: MintToken, compressed: bool) -> None:
+    async with house.http.ws_connect(PATH, params=query(mint("an")), compress=15 * compressed) as socket:
+        for _ in range(2):
+            await receive(socket)
+        large = rtc.SignalRequest(update_metadata=rtc.UpdateParticipantMetadata(request_id=7, metadata="x" * 1_000_000))
+        await socket.send_bytes(large.SerializeToString())
+        assert (await receive(socket)).request_response.request_id == 7
+
+
+async def test_a_compressed_message_that_inflates_to_more_than_the_limit_closes(house: House, mint: MintToken) -> None:
     async with house.http.ws_connect(PATH, params=query(mint("an")), compress=15) as socket:
-        assert socket.compress == 0
+        for _ in range(2):
+            await receive(socket)
+        await socket.send_bytes(bytes(64 << 20))
+        _, code, _ = await ended(socket)
+        assert code == 1009
+        assert house.sfu.rooms["ward"].participants == {}
 
 
 @pytest.mark.parametrize("compressed", [True, False])
