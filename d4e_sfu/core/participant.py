@@ -17,6 +17,7 @@ from d4e_sfu.config import Source
 from d4e_sfu.core.allowance import Allowance
 from d4e_sfu.core.boundary import DataKind
 from d4e_sfu.core.permission import Permission
+from d4e_sfu.core.quality import Quality
 
 if TYPE_CHECKING:
     from d4e_sfu.core.boundary import Client, TransportId
@@ -146,6 +147,7 @@ class Participant:
         "permission",
         "permissions",
         "publications",
+        "quality",
         "remote",
         "retired_ssrcs",
         "rights",
@@ -156,6 +158,7 @@ class Participant:
         "state",
         "subscriptions",
         "telling",
+        "told_quality",
         "transport",
         "unapplied",
         "untold",
@@ -211,6 +214,10 @@ class Participant:
         self.unapplied = False  # his permission has changed, and holds from the next tick
         self.sections = SectionsRequirement(now=now)
         self.offers = Allowance(rate=OFFERS_PER_SECOND, burst=OFFER_BURST, now=now)
+        self.quality = Quality()
+        self.told_quality: dict[
+            str, tuple[models.ConnectionQuality, str]
+        ] = {}  # by sid: what he was told of others, and himself
         self.data_ready: set[DataKind] = set()
         self.last_sequence = 0
         self.held: collections.deque[tuple[float, bytes]] = collections.deque()
@@ -267,6 +274,10 @@ class Participant:
         self.held.clear()
         self.held_bytes = 0
         return held
+
+    def hears(self) -> set[str]:
+        """The sids of those of whom he receives something."""
+        return {subscription.publication.publisher.sid for subscription in self.subscriptions.values()}
 
     @property
     def is_publisher(self) -> bool:
@@ -325,6 +336,7 @@ class Participant:
             "transport": self.transport,
             "data_ready": sorted(kind.value for kind in self.data_ready),
             "held_bytes": self.held_bytes,
+            "quality": self.quality.debug_state(),
             "publications": [publication.debug_state() for publication in self.publications.values()],
             "subscriptions": [subscription.debug_state() for subscription in self.subscriptions.values()],
         }

@@ -107,6 +107,10 @@ class Publication:
         assert source is not None, "it was promised by what it shows"
         return source
 
+    @property
+    def is_voice(self) -> bool:
+        return not self.is_video and self.info.source != models.TrackSource.SCREEN_SHARE_AUDIO
+
     def bind(self, published: Published) -> None:
         """An offer carries it: the facts of its section."""
         spec = published.spec

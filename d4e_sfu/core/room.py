@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from livekit.protocol import models, rtc
 
-from d4e_sfu._engine import Command, SubscriptionSpec
+from d4e_sfu._engine import Command, SubscriptionSpec, Voice
+from d4e_sfu.core import audience, quality
 from d4e_sfu.core.negotiation import LocalTransport, Negotiation, Outgoing, PendingTrack
 from d4e_sfu.core.participant import Participant, State
 from d4e_sfu.core.publication import CODECS, Publication, PublicationState
+from d4e_sfu.core.speakers import Speakers, silent
 from d4e_sfu.core.subscription import ALL_TEMPORAL_LAYERS, Subscription, Wanted
 
 if TYPE_CHECKING:
@@ -63,6 +65,8 @@ class Room:
         self.worker = worker
         self.participants: dict[str, Participant] = {}  # by identity, in order of joining
         self.empty_since: float | None = now
+        self.speakers = Speakers()
+        self._judged_at = now
         self._created_wall = wall
         self._told = (0, 0)  # participants and publishers, as in the last room_update
         self._told_at = now
@@ -171,6 +175,8 @@ class Room:
         if now - self._heard_at >= CROWD_SECONDS:
             self._heard_at = now
             self._tell_crowd()
+        self.tell_speakers(now=now)
+        self._judge(now=now)
         info = self.info()
         counts = (info.num_participants, info.num_publishers)
         if counts == self._told or now - self._told_at < COUNTS_SECONDS:
@@ -290,6 +296,7 @@ class Room:
         found = [each.subscriptions[publication.sid] for each in subscribers if publication.sid in each.subscriptions]
         before = [subscription.layer() for subscription in found]
         publication.info.muted = muted
+        self._silence(publication)
         self.worker.engine.submit(
             [
                 Command.SetLayer(each.id, each.layer(), ALL_TEMPORAL_LAYERS)
@@ -347,12 +354,14 @@ class Room:
                 self.require_sections(other, now=now)
 
     def _remove_publication(self, publication: Publication) -> None:
+        self._silence(publication)
         for participant in self.participants.values():
             participant.forbidden.discard(publication.sid)
             subscription = participant.subscriptions.pop(publication.sid, None)
             if subscription is not None:
                 self._stop_forwarding(subscription)
                 participant.retire(subscription)
+                self._tell_silent(participant, publication.publisher)
         del publication.publisher.publications[publication.sid]
         if publication.state is PublicationState.BOUND:
             self.worker.engine.submit([Command.RemovePublication(publication.id)])
@@ -383,6 +392,7 @@ class Room:
         carried = subscription.mid is not None
         self._stop_forwarding(subscription)
         participant.retire(subscription)
+        self._tell_silent(participant, subscription.publication.publisher)
         if carried and participant.sections.may_ask(now=now):
             # His browser takes the picture away when its section is answered `inactive`: ask for an offer as it is.
             self._ask_for_sections(participant, (0, 0), now=now)
@@ -435,6 +445,9 @@ class Room:
         if not publisher.permission.allows(participant, publication.sid):
             self._tell_permission(participant, publication, allowed=False)
             return False
+        speaking = self.speakers.among([publisher.sid])
+        if speaking and publisher.sid not in participant.hears():
+            participant.send(audience.speakers_changed(speaking))
         ssrc, rtx_ssrc = self._ids.ssrc(participant.ssrcs), self._ids.ssrc(participant.ssrcs)
         # With adaptive streams the client tells the size of each view soon; until then the smallest is enough.
         quality = models.VideoQuality.LOW if participant.client_can.adaptive_stream else models.VideoQuality.HIGH
@@ -452,6 +465,36 @@ class Room:
         if subscription.mid is not None:
             subscription.mid = None
             self.worker.engine.submit([Command.RemoveSubscription(subscription.id)])
+
+    # --- who is speaking, and how good his link is --------------------------------------------------------------------
+
+    def heard(self, participant: Participant, voice: Voice, *, now: float) -> None:
+        """The engine has heard speech in one of his publications. The sound of a film is not his voice."""
+        for publication in participant.publications.values():
+            if publication.id == voice.publication and publication.is_voice and not publication.info.muted:
+                self.speakers.hear(participant.sid, voice.level, voice.spoken_ms / 1000, now=now)
+
+    def tell_speakers(self, *, now: float) -> None:
+        """What has changed, to those whom it concerns."""
+        audience.tell_speakers(self.participants.values(), self.speakers.changes(now=now))
+
+    def _judge(self, *, now: float) -> None:
+        if now - self._judged_at < quality.INTERVAL:
+            return
+        self._judged_at = now
+        for participant in self.participants.values():
+            participant.quality.judge()
+        audience.tell_quality(self.participants.values(), now=now)
+
+    def _silence(self, publication: Publication) -> None:
+        """His voice is muted or gone: he does not speak, whatever was heard a moment ago."""
+        if publication.is_voice and (ended := self.speakers.silence(publication.publisher.sid)) is not None:
+            audience.tell_speakers(self.participants.values(), [ended])
+
+    def _tell_silent(self, participant: Participant, publisher: Participant) -> None:
+        """He receives nothing of this publisher any more, and would not hear that he has stopped."""
+        if self.speakers.among([publisher.sid]) and publisher.sid not in participant.hears():
+            participant.send(audience.speakers_changed([silent(publisher.sid)]))
 
     # --- descriptions ------------------------------------------------------------------------------------------------
 
@@ -538,6 +581,7 @@ class Room:
             subscription = by_id[unsupported]
             del participant.subscriptions[subscription.publication.sid]
             participant.retire(subscription)
+            self._tell_silent(participant, subscription.publication.publisher)
             participant.send(
                 rtc.SignalResponse(
                     subscription_response=rtc.SubscriptionResponse(

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from livekit.protocol import models, rtc
 
-from d4e_sfu._engine import Event
+from d4e_sfu._engine import Event, Voice
 from d4e_sfu.core import datapacket, policy, requests, tokens
+from d4e_sfu.core.boundary import TransportId
 from d4e_sfu.core.ids import Ids
 from d4e_sfu.core.moderation import Moderation
 from d4e_sfu.core.participant import PROTOCOL, Capabilities, Participant, State, clean_attributes, leave
@@ -24,8 +25,10 @@ from d4e_sfu.core.workers import Load, Suspects, Worker, least_loaded
 from d4e_sfu.errors import BadRequest, ClientError, Forbidden, Full, TooLarge
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from d4e_sfu.config import Config
-    from d4e_sfu.core.boundary import Announcer, Associations, Client, DataKind, Engine, TransportId
+    from d4e_sfu.core.boundary import Announcer, Associations, Client, DataKind, Engine
     from d4e_sfu.core.moderation import Request, Response
     from d4e_sfu.core.policy import Rights, RoomPolicy
     from d4e_sfu.core.tokens import Grants
@@ -260,11 +263,28 @@ class Sfu:
         """Every event of a worker but Dtls and Debug, which its driver hands to others."""
         match event:
             case Event.TransportGone(transport=transport):
-                self._media_lost(transport, Reason.CONNECTION_TIMEOUT, now=now)  # type: ignore[arg-type]
+                self._media_lost(TransportId(transport), Reason.CONNECTION_TIMEOUT, now=now)
+            case Event.Voices(voices=voices):
+                self._heard(voices, now=now)
+            case Event.Links(links=links):
+                for link in links:
+                    measured = self._transports.get(TransportId(link.transport))
+                    if measured is not None:
+                        measured.quality.measure(link)
             case Event.WorkerDied(transport=transport):
                 self._worker_died(engine, transport, now=now)
             case _:
                 pass  # EncodingActive, LayerChanged, PathChanged: the engine acts on them by itself
+
+    def _heard(self, voices: Sequence[Voice], *, now: float) -> None:
+        rooms: dict[str, Room] = {}
+        for voice in voices:
+            participant = self._transports.get(TransportId(voice.transport))
+            if participant is not None:
+                participant.room.heard(participant, voice, now=now)
+                rooms[participant.room.name] = participant.room
+        for room in rooms.values():
+            room.tell_speakers(now=now)
 
     def transport_connected(self, transport: TransportId, *, now: float) -> None:
         participant = self._transports.get(transport)

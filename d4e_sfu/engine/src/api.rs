@@ -177,6 +177,47 @@ pub enum Command {
     },
 }
 
+/// Speech that was heard in one publication since the last `Event::Voices`.
+#[cfg_attr(feature = "python", pyclass(frozen, eq, get_all, from_py_object))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Voice {
+    pub transport: TransportId,
+    pub publication: PublicationId,
+    /// Mean loudness of the speech, −dBov (RFC 6464): 0 is the loudest.
+    pub level: u8,
+    /// How long it was, ms.
+    pub spoken_ms: u16,
+}
+
+/// One direction of a client's link. Counts begin with the transport.
+#[cfg_attr(feature = "python", pyclass(frozen, eq, get_all, from_py_object))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Leg {
+    /// Packets that should have come.
+    pub expected: u64,
+    /// Those that did not, repaired or not.
+    pub lost: u64,
+    /// The worst of a voice since the last `Event::Links` (RFC 3550 §6.4.1).
+    pub jitter_ms: u32,
+}
+
+/// How one client's link does.
+#[cfg_attr(feature = "python", pyclass(frozen, eq, get_all, from_py_object))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Link {
+    pub transport: TransportId,
+    /// From the client, by what came here.
+    pub up: Leg,
+    /// To the client, by his receiver reports.
+    pub down: Leg,
+    /// Packets sent to him on the subscriptions that he has now: with these and no reports, nothing arrives.
+    pub sent: u64,
+    /// Since anything authentic last came from him.
+    pub silent_ms: u32,
+    /// As his receiver reports tell it; `None` before the first.
+    pub round_trip_ms: Option<u32>,
+}
+
 #[cfg_attr(feature = "python", pyclass(frozen, eq))]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
@@ -205,6 +246,14 @@ pub enum Event {
     LayerChanged {
         subscription: SubscriptionId,
         spatial: Option<u8>,
+    },
+    /// Who was heard to speak, and how loud; every 200 ms while someone speaks. The latest replaces what waits.
+    Voices {
+        voices: Vec<Voice>,
+    },
+    /// How the links of all transports do, every two seconds. The latest replaces what waits.
+    Links {
+        links: Vec<Link>,
     },
     Debug {
         token: u32,

@@ -17,6 +17,7 @@ pub mod wire;
 pub mod bucket;
 pub mod cache;
 pub mod clock;
+pub mod legs;
 pub mod nack;
 pub mod now;
 pub mod outlet;

@@ -3,10 +3,12 @@
 //! only as row keys that the router gave it. Second stop of a media packet, after the transport has opened it.
 
 pub mod encoding;
+pub mod voice;
 
 use std::time::Duration;
 
 use self::encoding::{Accepted, Encoding};
+use self::voice::Voice;
 use crate::api::{Codec, MAX_ENCODINGS, PublicationId, PublicationSpec};
 use crate::bucket::Bucket;
 use crate::cache::Carried;
@@ -48,8 +50,7 @@ pub struct Publication {
     pub dirty: bool,
     /// Which encodings there are, or what is wanted, has changed: its subscriptions aim anew.
     pub unsettled: bool,
-    /// Latest RFC 6464 byte of a voice: V bit and −dBov.
-    pub level: Option<u8>,
+    pub voice: Voice,
     rate: Bucket,
     /// From a packet's first request to its repair, the latest ones; the shortest is a round trip on which nothing was lost.
     round_trips: [Duration; ROUND_TRIPS],
@@ -78,7 +79,7 @@ impl Publication {
             fresh: Vec::with_capacity(128),
             dirty: false,
             unsettled: true,
-            level: None,
+            voice: Voice::default(),
             rate: rate(now, spec.codec, spec.max_bitrate),
             round_trips: [Duration::from_millis(100); ROUND_TRIPS],
             repairs: 0,
@@ -158,7 +159,8 @@ impl Publication {
             self.repairs = self.repairs.wrapping_add(1);
         }
         if let Some(level) = incoming.carried.audio_level {
-            self.level = Some(level);
+            self.voice
+                .hear(level, incoming.timestamp, clock_rate(self.codec));
         }
         self.fresh.push(Fresh { encoding, seq });
         let activated = row.activate(now, payload);

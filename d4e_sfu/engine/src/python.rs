@@ -8,7 +8,8 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 
 use crate::api::{
-    self, Codec, Command, Encoding, Event, Extension, Profile, PublicationSpec, SubscriptionSpec,
+    self, Codec, Command, Encoding, Event, Extension, Leg, Link, Profile, PublicationSpec,
+    SubscriptionSpec, Voice,
 };
 use crate::driver;
 use crate::now::Now;
@@ -85,6 +86,65 @@ impl SubscriptionSpec {
             cname,
             spatial,
             temporal,
+        }
+    }
+    fn __repr__(&self) -> String {
+        format!("{self:?}")
+    }
+}
+
+#[pymethods]
+impl Voice {
+    #[new]
+    #[pyo3(signature = (*, transport, publication, level, spoken_ms))]
+    fn py_new(transport: u32, publication: u32, level: u8, spoken_ms: u16) -> Self {
+        Self {
+            transport,
+            publication,
+            level,
+            spoken_ms,
+        }
+    }
+    fn __repr__(&self) -> String {
+        format!("{self:?}")
+    }
+}
+
+#[pymethods]
+impl Leg {
+    #[new]
+    #[pyo3(signature = (*, expected=0, lost=0, jitter_ms=0))]
+    fn py_new(expected: u64, lost: u64, jitter_ms: u32) -> Self {
+        Self {
+            expected,
+            lost,
+            jitter_ms,
+        }
+    }
+    fn __repr__(&self) -> String {
+        format!("{self:?}")
+    }
+}
+
+#[pymethods]
+impl Link {
+    #[new]
+    #[pyo3(signature = (*, transport, up, down, sent=0, silent_ms=0, round_trip_ms=None))]
+    fn py_new(
+        transport: u32,
+        up: Leg,
+        down: Leg,
+        sent: u64,
+        silent_ms: u32,
+        round_trip_ms: Option<u32>,
+    ) -> Self {
+        Self {
+            transport,
+            up,
+            down,
+            sent,
+            silent_ms,
+            round_trip_ms,
         }
     }
     fn __repr__(&self) -> String {
@@ -241,12 +301,7 @@ fn address(text: &str) -> PyResult<SocketAddr> {
 }
 
 fn to_dict<'py>(py: Python<'py>, snapshot: &Snapshot) -> PyResult<Bound<'py, PyDict>> {
-    let (dict, counters, drops, levels) = (
-        PyDict::new(py),
-        PyDict::new(py),
-        PyDict::new(py),
-        PyDict::new(py),
-    );
+    let (dict, counters, drops) = (PyDict::new(py), PyDict::new(py), PyDict::new(py));
     let mut failed = Ok(());
     snapshot.counters.each(|name, value| {
         if failed.is_ok() {
@@ -257,12 +312,8 @@ fn to_dict<'py>(py: Python<'py>, snapshot: &Snapshot) -> PyResult<Bound<'py, PyD
     for (reason, count) in snapshot.counters.drops.iter() {
         drops.set_item(reason.name(), count)?;
     }
-    for (publication, level) in &snapshot.levels {
-        levels.set_item(publication, level)?;
-    }
     dict.set_item("counters", counters)?;
     dict.set_item("drops", drops)?;
-    dict.set_item("levels", levels)?;
     dict.set_item("transports", snapshot.transports)?;
     dict.set_item("transports_connected", snapshot.transports_connected)?;
     dict.set_item("publications", snapshot.publications)?;
@@ -298,6 +349,9 @@ fn _engine(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Encoding>()?;
     module.add_class::<PublicationSpec>()?;
     module.add_class::<SubscriptionSpec>()?;
+    module.add_class::<Voice>()?;
+    module.add_class::<Leg>()?;
+    module.add_class::<Link>()?;
     module.add_class::<api::Command>()?;
     module.add_class::<api::Event>()?;
     module.add_class::<Worker>()?;

@@ -14,6 +14,7 @@ pub mod counters;
 mod debug;
 pub mod events;
 mod forward;
+mod measure;
 mod rtcp;
 mod table;
 mod tick;
@@ -63,6 +64,8 @@ pub struct Router {
     /// When the periodic work was last done, and whether there is media to do it for.
     ticked: Now,
     busy: bool,
+    voices_told: Now,
+    links_told: Now,
 }
 
 impl Router {
@@ -134,14 +137,6 @@ impl Router {
                 .filter(|(_, s)| s.current().is_some())
                 .count(),
             events_waiting: self.events.len(),
-            levels: self
-                .publications
-                .iter()
-                .filter(|(_, publication)| {
-                    publication.encodings.iter().any(|encoding| encoding.active)
-                })
-                .filter_map(|(_, publication)| Some((publication.id, publication.level?)))
-                .collect(),
         }
     }
 

@@ -19,6 +19,7 @@ use self::repair::Repairs;
 use crate::api::{SubscriptionId, SubscriptionSpec};
 use crate::cache::{Facts, Packet};
 use crate::clock::Clocks;
+use crate::legs::Reported;
 use crate::now::{Now, ticks};
 use crate::wire::drop::DropReason;
 use crate::wire::seq::{ExtSeq, Ssrc, Timestamp};
@@ -66,6 +67,8 @@ pub struct Subscription {
     pub report_owed: bool,
     /// Middle of the NTP time in our last sender report, and when it went: the round trip comes back by it.
     pub reported: Option<(u32, Now)>,
+    /// What the subscriber last reported of it.
+    pub receipt: Reported,
     /// When the start of a keyframe was last sent to him.
     pub keyframe_sent: Option<Now>,
     /// The layer last told to Python.
@@ -117,6 +120,7 @@ impl Subscription {
             octets: 0,
             report_owed: false,
             reported: None,
+            receipt: Reported::default(),
             keyframe_sent: None,
             told: None,
             wanted: spec.spatial,

@@ -12,6 +12,7 @@ use self::path::Path;
 use self::streams::Streams;
 use crate::api::{Extension, Profile, TransportId};
 use crate::bucket::Bucket;
+use crate::legs::Leg;
 use crate::now::Now;
 use crate::outlet::Outlet;
 use crate::twcc::Arrivals;
@@ -92,6 +93,11 @@ pub struct Transport {
     /// Bounds what is looked up for his NACKs.
     pub asks: Bucket,
     pub reported: Now,
+    /// From the client to us, as we receive it; and from us to him, as he reports it.
+    pub up: Leg,
+    pub down: Leg,
+    /// Of the voices that he sends, as it is now.
+    pub voice_jitter: Duration,
     keys: Option<Keys>,
     rtcp_senders: Vec<RtcpSender>,
     round_trip: Option<Duration>,
@@ -127,6 +133,9 @@ impl Transport {
             // A receiver that has lost everything of several streams asks for hundreds (libwebrtc: 1,000 at most).
             asks: Bucket::new(4_000, 2_000, now),
             reported: now,
+            up: Leg::default(),
+            down: Leg::default(),
+            voice_jitter: Duration::ZERO,
             keys: None,
             rtcp_senders: Vec::new(),
             round_trip: None,
@@ -165,6 +174,11 @@ impl Transport {
     #[must_use]
     pub fn round_trip(&self) -> Duration {
         self.round_trip.unwrap_or(DEFAULT_ROUND_TRIP)
+    }
+
+    #[must_use]
+    pub fn measured_round_trip(&self) -> Option<Duration> {
+        self.round_trip
     }
 
     /// A round trip measured from a receiver report.

@@ -164,15 +164,32 @@ impl Reception {
         self.report = Some(((ntp >> 16) as u32, now));
     }
 
-    /// `None` before the first packet.
-    pub fn block(&mut self, now: Now, ssrc: Ssrc) -> Option<rtcp::Block> {
-        let base = self.base?;
-        let expected = (self.highest + 1).saturating_sub(base);
-        let lost = expected as i64 - self.received as i64;
-        let expected_now = expected.saturating_sub(self.expected_before);
-        let received_now = self.received - self.received_before;
-        (self.expected_before, self.received_before) = (expected, self.received);
-        let lost_now = expected_now.saturating_sub(received_now);
+    /// Packets expected and lost since the last time.
+    pub fn interval(&mut self) -> (u64, u64) {
+        let total = self.expected();
+        let expected = total.saturating_sub(self.expected_before);
+        let received = self.received - self.received_before;
+        (self.expected_before, self.received_before) = (total, self.received);
+        (expected, expected.saturating_sub(received))
+    }
+
+    /// In ticks of the RTP clock.
+    #[must_use]
+    pub fn jitter(&self) -> u32 {
+        (self.jitter >> 4) as u32
+    }
+
+    fn expected(&self) -> u64 {
+        self.base
+            .map_or(0, |base| (self.highest + 1).saturating_sub(base))
+    }
+
+    /// `None` before the first packet. `interval`: since the block before.
+    #[must_use]
+    pub fn block(&self, now: Now, ssrc: Ssrc, interval: (u64, u64)) -> Option<rtcp::Block> {
+        self.base?;
+        let lost = self.expected() as i64 - self.received as i64;
+        let (expected_now, lost_now) = interval;
         Some(rtcp::Block {
             ssrc,
             fraction_lost: (lost_now * 256)
@@ -181,7 +198,7 @@ impl Reception {
                 .min(255) as u8,
             lost: lost.clamp(-0x80_0000, 0x7f_ffff) as i32,
             highest: self.highest as u32,
-            jitter: (self.jitter >> 4) as u32,
+            jitter: self.jitter(),
             last_sr: self.report.map_or(0, |(ntp, _)| ntp),
             delay: self
                 .report

@@ -104,6 +104,4 @@ pub struct Snapshot {
     pub subscriptions: usize,
     pub subscriptions_forwarding: usize,
     pub events_waiting: usize,
-    /// (publication, RFC 6464 byte) of voices that are active.
-    pub levels: Vec<(u32, u8)>,
 }

@@ -15,6 +15,8 @@ enum Key {
     Path(TransportId),
     Active(PublicationId, u8),
     Layer(SubscriptionId),
+    Voices,
+    Links,
     /// Happens once.
     Once(u64),
 }
@@ -39,6 +41,8 @@ impl Events {
                 ..
             } => Key::Active(*publication, *encoding),
             Event::LayerChanged { subscription, .. } => Key::Layer(*subscription),
+            Event::Voices { .. } => Key::Voices,
+            Event::Links { .. } => Key::Links,
             Event::Dtls { transport, .. } => {
                 let of_one = self.dtls.get(transport).copied().unwrap_or(0);
                 if of_one >= MAX_DTLS_EACH || self.dtls_total >= MAX_DTLS {

@@ -10,8 +10,10 @@ use super::counters::Kind;
 use super::forward::{Stamp, write};
 use crate::api::Event;
 use crate::clock::Report;
+use crate::legs::jitter;
 use crate::now::Now;
 use crate::outlet::Outlet;
+use crate::publication::Publication;
 use crate::subscription::repair::Refusal;
 use crate::subscription::reserved;
 use crate::transport::Transport;
@@ -100,22 +102,40 @@ impl Router {
         }
     }
 
-    /// A subscriber's view of what we send: here only the round trip (RFC 3550 §6.4.1, LSR and DLSR).
+    /// A subscriber's view of what we send: what was lost on the way, and the round trip (RFC 3550 §6.4.1, LSR and DLSR).
     fn receiver_report(&mut self, now: Now, row: u32, blocks: Blocks<'_>) {
-        for block in blocks.filter(|block| block.last_sr != 0) {
-            let Some(subscription) = self.subscription_of(row, block.ssrc) else {
+        for block in blocks {
+            let found = self.subscription_of(row, block.ssrc);
+            let Some(subscription) = found.and_then(|at| self.subscriptions.get_mut(at)) else {
                 continue;
             };
-            let reported = self
-                .subscriptions
-                .get(subscription)
-                .and_then(|subscription| subscription.reported);
-            if let Some((_, sent)) = reported.filter(|&(ntp, _)| ntp == block.last_sr) {
+            // What the publisher's link has done is not the fault of this one.
+            let voice = self
+                .publications
+                .get(subscription.publication)
+                .filter(|publication| publication.is_voice());
+            let of_publisher = voice
+                .and_then(|voice| self.transports.get(voice.transport))
+                .map_or(Duration::ZERO, |publisher| publisher.voice_jitter);
+            let rate = voice.map(Publication::clock_rate);
+            let Some(transport) = self.transports.get_mut(row) else {
+                continue;
+            };
+            let (expected, lost) =
+                subscription
+                    .receipt
+                    .since(block.highest, block.lost, subscription.packets);
+            transport.down.count(expected, lost);
+            if let Some(rate) = rate {
+                let own = jitter(block.jitter, rate).saturating_sub(of_publisher);
+                transport.down.jitter(own);
+            }
+            let asked = subscription
+                .reported
+                .filter(|&(ntp, _)| block.last_sr != 0 && ntp == block.last_sr);
+            if let Some((_, sent)) = asked {
                 let held = Duration::from_nanos(u64::from(block.delay) * 1_000_000_000 / 65_536);
-                if let (Some(sample), Some(transport)) = (
-                    now.since(sent).checked_sub(held),
-                    self.transports.get_mut(row),
-                ) {
+                if let Some(sample) = now.since(sent).checked_sub(held) {
                     transport.measured(sample);
                 }
             }

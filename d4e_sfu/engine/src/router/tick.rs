@@ -7,6 +7,7 @@ use super::Router;
 use super::blame;
 use super::counters::Kind;
 use crate::api::Event;
+use crate::legs::jitter;
 use crate::now::Now;
 use crate::outlet::Outlet;
 use crate::transport::{OUR_SSRC, Transport};
@@ -30,6 +31,7 @@ impl Router {
         self.busy = false;
         self.tick_transports(now, out);
         self.tick_publications(now);
+        self.measure(now);
     }
 
     fn tick_transports(&mut self, now: Now, out: &mut impl Outlet) {
@@ -145,12 +147,20 @@ fn receiver_report(now: Now, transport: &mut Transport, out: &mut impl Outlet) -
         delay: 0,
     }; MAX_BLOCKS];
     let mut count = 0;
+    let mut voice = Duration::ZERO;
     for stream in transport.streams.iter_mut().take(MAX_BLOCKS) {
-        if let Some(block) = stream.reception.block(now, stream.ssrc) {
+        let (expected, lost) = stream.reception.interval();
+        transport.up.count(expected, lost);
+        if stream.binding.is_voice() {
+            voice = voice.max(jitter(stream.reception.jitter(), stream.binding.clock_rate));
+        }
+        if let Some(block) = stream.reception.block(now, stream.ssrc, (expected, lost)) {
             blocks[count] = block;
             count += 1;
         }
     }
+    transport.up.jitter(voice);
+    transport.voice_jitter = voice;
     transport.sending()?.rtcp(out, |slot| {
         rtcp::write_receiver_report(slot, OUR_SSRC, &blocks[..count])
     })

@@ -149,6 +149,13 @@ impl Path {
         self.find(local, remote).map(|at| self.pairs[at].checked)
     }
 
+    /// When anything authentic last came.
+    #[must_use]
+    pub fn heard(&self) -> Now {
+        let media = self.pairs.iter().filter_map(|pair| pair.media).max();
+        media.map_or(self.checked, |media| media.max(self.checked))
+    }
+
     /// No authenticated check for too long.
     #[must_use]
     pub fn gone(&self, now: Now, signal_lost: bool) -> bool {

@@ -27,6 +27,14 @@ pub struct Binding {
     pub clock_rate: u32,
 }
 
+impl Binding {
+    /// RFC 3551 §5: the clock of every picture has 90 kHz, and that of no voice has.
+    #[must_use]
+    pub fn is_voice(&self) -> bool {
+        self.clock_rate != 90_000
+    }
+}
+
 pub struct Stream {
     pub ssrc: Ssrc,
     pub binding: Binding,

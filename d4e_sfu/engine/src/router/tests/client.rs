@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 
 use crate::api::{
-    Codec, Command, Encoding, Event, Extension, Profile, PublicationSpec, SubscriptionSpec,
+    Codec, Command, Encoding, Event, Extension, Link, Profile, PublicationSpec, SubscriptionSpec,
+    Voice,
 };
 use crate::now::Now;
 use crate::outlet::Kept;
@@ -76,8 +77,25 @@ impl World {
         self.router.advance(self.now, &mut self.kept);
     }
 
+    /// But for what is measured: that comes by the clock, whatever a test is about.
     pub fn events(&mut self) -> Vec<Event> {
-        std::iter::from_fn(|| self.router.events().pop()).collect()
+        let measured = |event: &Event| matches!(event, Event::Voices { .. } | Event::Links { .. });
+        std::iter::from_fn(|| self.router.events().pop())
+            .filter(|event| !measured(event))
+            .collect()
+    }
+
+    /// The latest voices and the latest links.
+    pub fn measured(&mut self) -> (Vec<Voice>, Vec<Link>) {
+        let (mut voices_told, mut links_told) = (Vec::new(), Vec::new());
+        while let Some(event) = self.router.events().pop() {
+            match event {
+                Event::Voices { voices } => voices_told = voices,
+                Event::Links { links } => links_told = links,
+                _ => {}
+            }
+        }
+        (voices_told, links_told)
     }
 
     pub fn drops(&self, reason: DropReason) -> u64 {

@@ -1,0 +1,84 @@
+//! What Python decides by and does not see: who was heard how loud, and how each client's link does. Told a few times a
+//! second, in events that replace each other, so that a busy Python finds the latest.
+
+use std::time::Duration;
+
+use super::Router;
+use crate::api::{Event, Leg, Link, Voice};
+use crate::legs;
+use crate::now::Now;
+
+/// Half of what clients are told at most: who begins to speak is seen soon after.
+const VOICES_INTERVAL: Duration = Duration::from_millis(200);
+/// Receivers report every second (video) to five (voice): oftener would say nothing new.
+const LINKS_INTERVAL: Duration = Duration::from_secs(2);
+
+impl Router {
+    pub(super) fn measure(&mut self, now: Now) {
+        if now.since(self.voices_told) >= VOICES_INTERVAL {
+            self.voices_told = now;
+            self.tell_voices(now);
+        }
+        if now.since(self.links_told) >= LINKS_INTERVAL {
+            self.links_told = now;
+            self.tell_links(now);
+        }
+    }
+
+    /// Those in whom speech was heard. Where nobody speaks nothing is told.
+    fn tell_voices(&mut self, now: Now) {
+        let mut voices = Vec::new();
+        for (_, publication) in self.publications.iter_mut() {
+            let rate = publication.clock_rate();
+            let Some((level, spoken_ms)) = publication.voice.take(now, rate) else {
+                continue;
+            };
+            if let Some(transport) = self.transports.get(publication.transport) {
+                voices.push(Voice {
+                    transport: transport.id,
+                    publication: publication.id,
+                    level,
+                    spoken_ms,
+                });
+            }
+        }
+        if !voices.is_empty() {
+            self.events.push(Event::Voices { voices });
+        }
+    }
+
+    fn tell_links(&mut self, now: Now) {
+        let subscriptions = &self.subscriptions;
+        let links: Vec<Link> = self
+            .transports
+            .iter_mut()
+            .filter(|(_, transport)| transport.ready().is_some())
+            .map(|(_, transport)| Link {
+                transport: transport.id,
+                silent_ms: now.since(transport.path.heard()).as_millis() as u32,
+                round_trip_ms: transport
+                    .measured_round_trip()
+                    .map(|sample| sample.as_millis() as u32),
+                up: leg(transport.up.take()),
+                down: leg(transport.down.take()),
+                sent: transport
+                    .subscriptions
+                    .iter()
+                    .filter_map(|&row| subscriptions.get(row))
+                    .map(|subscription| u64::from(subscription.packets))
+                    .sum(),
+            })
+            .collect();
+        if !links.is_empty() {
+            self.events.push(Event::Links { links });
+        }
+    }
+}
+
+fn leg(leg: legs::Leg) -> Leg {
+    Leg {
+        expected: leg.expected,
+        lost: leg.lost,
+        jitter_ms: leg.jitter.as_millis().min(u128::from(u32::MAX)) as u32,
+    }
+}
