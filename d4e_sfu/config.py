@@ -386,6 +386,15 @@ class Rates(_Settings):
     identity: Annotated[Rate, live("By one person in one room.")] = Rate(per_second=2, burst=60)
 
 
+class DataLimits(_Settings):
+    """What one participant may send on his data channels. Whoever sends reliably is slowed down, else packets drop."""
+
+    packet: Annotated[Size, live("Bytes of one packet; clients cut streams into 15 kB.", ge=1024, le=65_536)] = 65_536
+    packets_per_second: Annotated[StrictInt, live("Packets, of both kinds.", ge=1, le=10_000)] = 200
+    bytes_per_second: Annotated[Size, live("Bytes, of both kinds.", ge=1024, le=64 << 20)] = 1 << 20
+    burst: Annotated[Seconds, live("So much of both may be saved up.", ge=1, le=60)] = 2.0
+
+
 class Limits(_Settings):
     """Bounds for what comes from outside."""
 
@@ -399,6 +408,7 @@ class Limits(_Settings):
     rooms: Annotated[
         StrictInt, live("Rooms at the same time, the empty ones included: those go first.", ge=1, le=100_000)
     ] = 1000
+    data: Annotated[DataLimits, live("Data packets (chat, files) of one participant.")] = DataLimits()
 
 
 _STAFF = frozenset(Source)

@@ -27,3 +27,10 @@ class Allowance:
         """Seconds until so much may be used."""
         level = min(self._burst, self._level + max(0.0, now - self._then) * self._rate)
         return max(0.0, amount - level) / self._rate
+
+    def charge(self, *, now: float, amount: float = 1.0) -> float:
+        """Use so much, on credit if need be. Returns the seconds by which that made the debt longer."""
+        before = self.wait(now=now, amount=0.0)
+        self.take(now=now, amount=0.0)
+        self._level -= amount
+        return self.wait(now=now, amount=0.0) - before

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping, Sequence
-from typing import Literal, NewType, Protocol
+from typing import Literal, NamedTuple, NewType, Protocol
 
 from livekit.protocol import rtc
 
@@ -74,6 +74,15 @@ class Associations(Protocol):
         """Queue one message. False = the channel is not open, or the client reads too slowly: not queued."""
 
 
+class Taken(NamedTuple):
+    """What became of a message from a client, and so what it costs him."""
+
+    deliveries: int = 0
+    """To how many it went: he pays for each."""
+    pause: float = 0.0
+    """Seconds for which nothing more is to be taken from him: he has sent more than he may."""
+
+
 class AssociationEvents(Protocol):
     """What associations report; `core.sfu.Sfu` is one."""
 
@@ -86,8 +95,8 @@ class AssociationEvents(Protocol):
     def data_ready(self, transport: TransportId, kind: DataKind, *, now: float) -> None:
         """The client has opened this channel."""
 
-    def data_received(self, transport: TransportId, kind: DataKind, payload: bytes, *, now: float) -> int:
-        """One whole message from the client, at most 64 KiB. Returns to how many it went: the sender pays for each."""
+    def data_received(self, transport: TransportId, kind: DataKind, payload: bytes, *, now: float) -> Taken:
+        """One whole message from the client, at most 64 KiB."""
 
     def data_ended(self, transport: TransportId, reason: str, *, now: float) -> None:
         """The data channels ended, by the client or for a fault of his; media goes on. None will open again."""

@@ -6,18 +6,31 @@ themselves (SCTP, its limits) are in drivers/datachannel.py.
 
 from __future__ import annotations
 
+import collections
 from typing import TYPE_CHECKING, Final
 
 from google.protobuf.message import DecodeError
 from livekit.protocol import models
 
-from d4e_sfu.core.boundary import DataKind
+from d4e_sfu.core.allowance import Allowance
+from d4e_sfu.core.boundary import DataKind, Taken
 
 if TYPE_CHECKING:
+    from d4e_sfu.config import DataLimits
     from d4e_sfu.core.participant import Participant
 
-MAX_BYTES: Final = 64 * 1024  # of one packet; clients cut streams into chunks of 15 kB
+# Why a packet was not passed on: the closed set of a metric's label.
+REFUSALS: Final = ("not_permitted", "too_large", "too_fast", "malformed", "kind_not_relayed", "repeated")
+
 MAX_DESTINATIONS: Final = 1000
+
+# Reliable data for someone whose channels are not open yet is kept this long, and not more than this.
+HELD_SECONDS: Final = 5.0
+HELD_BYTES: Final = 256 * 1024
+
+# Whoever sends reliably is slowed down by his association, so he hardly owes more than a second. Who owes this much is
+# not slowed down by anything.
+MAX_DEBT: Final = 5.0  # s
 
 # Relayed as they are. Not in it: `metrics` (for a server that keeps them), `speaker` (ours to say), and what is newer
 # than this list: a kind may one day mean something that a participant must not say.
@@ -38,12 +51,58 @@ _RELAYED: Final = frozenset(
 _KINDS: Final = {DataKind.RELIABLE: models.DataPacket.Kind.RELIABLE, DataKind.LOSSY: models.DataPacket.Kind.LOSSY}
 
 
-def relay(sender: Participant, kind: DataKind, payload: bytes, *, now: float) -> str | int:
-    """Send one packet on to whom it is for. Returns to how many, or why it was refused, from a closed set."""
+class Mail:
+    """Of one participant: how much he may send, and what waits for him."""
+
+    __slots__ = ("_bytes", "_held", "_limits", "_packets", "held_bytes", "last_sequence", "ready")
+
+    def __init__(self, limits: DataLimits, *, now: float) -> None:
+        self.ready: set[DataKind] = set()  # his channels that are open
+        self.last_sequence = 0  # of what he has sent reliably
+        self.held_bytes = 0
+        self._limits = limits
+        self._held: collections.deque[tuple[float, bytes]] = collections.deque()
+        rates = limits.packets_per_second, limits.bytes_per_second
+        # A packet that is allowed at all is allowed when nothing was sent for a while.
+        self._packets, self._bytes = (
+            Allowance(rate=rate, burst=max(rate * limits.burst, least), now=now)
+            for rate, least in zip(rates, (1, limits.packet), strict=True)
+        )
+
+    def weigh(self, kind: DataKind, size: int, *, now: float) -> float | str:
+        """Count one packet that he sends. Returns for how long he must pause after it, or why it may not pass."""
+        if size > self._limits.packet:
+            return "too_large"
+        counts = ((self._packets, 1), (self._bytes, size))
+        if kind is DataKind.LOSSY:
+            passed = all(allowance.take(now=now, amount=amount) for allowance, amount in counts)
+            return 0.0 if passed else "too_fast"
+        if any(allowance.wait(now=now, amount=0.0) > MAX_DEBT for allowance, _ in counts):
+            return "too_fast"
+        return max(allowance.charge(now=now, amount=amount) for allowance, amount in counts)
+
+    def hold(self, payload: bytes, *, now: float) -> None:
+        """Keep a reliable packet until his channel opens; the oldest fall out."""
+        self._held.append((now, payload))
+        self.held_bytes += len(payload)
+        while self.held_bytes > HELD_BYTES or now - self._held[0][0] > HELD_SECONDS:
+            _, oldest = self._held.popleft()
+            self.held_bytes -= len(oldest)
+
+    def release(self, *, now: float) -> list[bytes]:
+        held = [payload for then, payload in self._held if now - then <= HELD_SECONDS]
+        self._held.clear()
+        self.held_bytes = 0
+        return held
+
+
+def relay(sender: Participant, kind: DataKind, payload: bytes, *, now: float) -> str | Taken:
+    """Send one packet on to whom it is for. Returns what that costs, or why it was refused: one of `REFUSALS`."""
     if not sender.rights.data:
         return "not_permitted"
-    if len(payload) > MAX_BYTES:
-        return "too_large"
+    pause = sender.mail.weigh(kind, len(payload), now=now)
+    if isinstance(pause, str):
+        return pause
     try:
         packet = models.DataPacket.FromString(payload)
     except DecodeError:
@@ -53,9 +112,9 @@ def relay(sender: Participant, kind: DataKind, payload: bytes, *, now: float) ->
     if value not in _RELAYED and not (value == "transcription" and agent):
         return "kind_not_relayed"
     if kind is DataKind.RELIABLE and packet.sequence:
-        if packet.sequence <= sender.last_sequence:
+        if packet.sequence <= sender.mail.last_sequence:
             return "repeated"  # sent again by a client that was not sure
-        sender.last_sequence = packet.sequence
+        sender.mail.last_sequence = packet.sequence
     identities = {*packet.destination_identities[:MAX_DESTINATIONS]}
     sids: set[str] = set()
     if value == "user":
@@ -71,22 +130,22 @@ def relay(sender: Participant, kind: DataKind, payload: bytes, *, now: float) ->
             continue
         deliver(participant, kind, stamped, now=now)
         deliveries += 1
-    return deliveries
+    return Taken(deliveries, pause)
 
 
 def deliver(participant: Participant, kind: DataKind, payload: bytes, *, now: float) -> None:
     """To one participant: at once, or when his channel opens if it must not be lost."""
-    if kind in participant.data_ready:
+    if kind in participant.mail.ready:
         assert participant.transport is not None
         participant.room.worker.associations.send(participant.transport, kind, payload)
     elif kind is DataKind.RELIABLE:
-        participant.hold(payload, now=now)
+        participant.mail.hold(payload, now=now)
 
 
 def channel_open(participant: Participant, kind: DataKind, *, now: float) -> None:
-    participant.data_ready.add(kind)
+    participant.mail.ready.add(kind)
     if kind is DataKind.RELIABLE:
-        for payload in participant.release_held(now=now):
+        for payload in participant.mail.release(now=now):
             deliver(participant, kind, payload, now=now)
 
 

@@ -15,15 +15,18 @@ from livekit.protocol import models, rtc
 
 from d4e_sfu.config import Source
 from d4e_sfu.core.allowance import Allowance
-from d4e_sfu.core.boundary import DataKind
+from d4e_sfu.core.datapacket import Mail
 from d4e_sfu.core.permission import Permission
 from d4e_sfu.core.quality import Quality
+from d4e_sfu.core.sections import SectionsRequirement
 
 if TYPE_CHECKING:
+    from d4e_sfu.config import DataLimits
     from d4e_sfu.core.boundary import Client, TransportId
     from d4e_sfu.core.negotiation import LocalTransport, Negotiation, RemoteTransport
     from d4e_sfu.core.policy import Rights
     from d4e_sfu.core.publication import Publication
+    from d4e_sfu.core.refresh import Refreshed
     from d4e_sfu.core.room import Room
     from d4e_sfu.core.subscription import Subscription
     from d4e_sfu.core.tokens import Grants
@@ -41,10 +44,6 @@ HAND_ATTRIBUTE: Final = "d4e.hand"
 # An offer costs us milliseconds. A client makes one for each change, and one for each `media_sections_requirement`.
 OFFERS_PER_SECOND: Final = 10
 OFFER_BURST: Final = 40
-
-# Reliable data for someone whose channels are not open yet is kept this long, and not more than this.
-HELD_SECONDS: Final = 5.0
-HELD_BYTES: Final = 256 * 1024
 
 # What a change of one participant costs is told to everyone, so it is his allowance: beyond it the others hear of
 # several changes at once, twice a second. Less at once than what may wait for a slow reader; some 200 ordinary changes.
@@ -128,18 +127,15 @@ class Participant:
         "client",
         "client_can",
         "closed_at",
-        "data_ready",
         "forbidden",
         "grants",
-        "held",
-        "held_bytes",
         "identity",
         "joined_at",
         "joined_wall",
         "kind",
-        "last_sequence",
         "local",
         "lost_at",
+        "mail",
         "metadata",
         "name",
         "negotiation",
@@ -148,6 +144,7 @@ class Participant:
         "permissions",
         "publications",
         "quality",
+        "refreshed",
         "remote",
         "retired_ssrcs",
         "rights",
@@ -176,6 +173,7 @@ class Participant:
         grants: Grants,
         rights: Rights,
         client_can: Capabilities,
+        data_limits: DataLimits,
         wall: float,
         now: float,
     ) -> None:
@@ -212,16 +210,14 @@ class Participant:
         self.untold_himself = False  # and so does he
         self.permissions = Allowance(rate=PERMISSIONS_PER_SECOND, burst=PERMISSION_BURST, now=now)
         self.unapplied = False  # his permission has changed, and holds from the next tick
-        self.sections = SectionsRequirement(now=now)
+        self.sections = SectionsRequirement()
         self.offers = Allowance(rate=OFFERS_PER_SECOND, burst=OFFER_BURST, now=now)
         self.quality = Quality()
+        self.refreshed: Refreshed | None = None
         self.told_quality: dict[
             str, tuple[models.ConnectionQuality, str]
         ] = {}  # by sid: what he was told of others, and himself
-        self.data_ready: set[DataKind] = set()
-        self.last_sequence = 0
-        self.held: collections.deque[tuple[float, bytes]] = collections.deque()
-        self.held_bytes = 0
+        self.mail = Mail(data_limits, now=now)
 
     def become(self, state: State) -> None:
         assert state in _TRANSITIONS[self.state], f"{self.state} → {state}"
@@ -260,20 +256,6 @@ class Participant:
         self.wishes = {sid: then for sid, then in self.wishes.items() if now - then < WISH_SECONDS}
         if len(self.wishes) < MAX_WISHES:
             self.wishes[sid] = now
-
-    def hold(self, payload: bytes, *, now: float) -> None:
-        """Keep a reliable message until the channel opens; the oldest fall out."""
-        self.held.append((now, payload))
-        self.held_bytes += len(payload)
-        while self.held_bytes > HELD_BYTES:
-            _, oldest = self.held.popleft()
-            self.held_bytes -= len(oldest)
-
-    def release_held(self, *, now: float) -> list[bytes]:
-        held = [payload for then, payload in self.held if now - then <= HELD_SECONDS]
-        self.held.clear()
-        self.held_bytes = 0
-        return held
 
     def hears(self) -> set[str]:
         """The sids of those of whom he receives something."""
@@ -334,56 +316,12 @@ class Participant:
             "protocol": self.client_can.protocol,
             "version": self.version,
             "transport": self.transport,
-            "data_ready": sorted(kind.value for kind in self.data_ready),
-            "held_bytes": self.held_bytes,
+            "data_ready": sorted(kind.value for kind in self.mail.ready),
+            "held_bytes": self.mail.held_bytes,
             "quality": self.quality.debug_state(),
             "publications": [publication.debug_state() for publication in self.publications.values()],
             "subscriptions": [subscription.debug_state() for subscription in self.subscriptions.values()],
         }
-
-
-class SectionsRequirement:
-    """When to ask a client for more sections (it alone makes offers), and when to stop asking.
-
-    At most one request is outstanding. It is repeated after `PATIENCE` without an offer that helped, `TRIES` times;
-    then only the next placement or a new want starts it again. Without this bound, a client that ignores us would be
-    asked for ever. And each request costs the client an offer, of which it may make `OFFERS_PER_SECOND`: we ask for
-    fewer, or others who come and go in a hurry would make it break that rule.
-    """
-
-    PATIENCE: Final = 2.0  # s; a client answers within two round trips and some tens of ms
-    TRIES: Final = 5
-    PER_SECOND: Final = OFFERS_PER_SECOND / 2
-    BURST: Final = OFFER_BURST / 2
-
-    __slots__ = ("_allowance", "asked_at", "deferred", "tries")
-
-    def __init__(self, *, now: float) -> None:
-        self._allowance = Allowance(rate=self.PER_SECOND, burst=self.BURST, now=now)
-        self.asked_at: float | None = None
-        self.deferred = False  # asked too often for now: at the next tick
-        self.tries = 0
-
-    def may_ask(self, *, now: float) -> bool:
-        return self.tries < self.TRIES and (self.asked_at is None or now - self.asked_at >= self.PATIENCE)
-
-    def ask(self, *, now: float) -> bool:
-        """The request goes out; or, if False, it waits."""
-        self.deferred = not self._allowance.take(now=now)
-        if self.deferred:
-            return False
-        self.asked_at = now
-        self.tries += 1
-        return True
-
-    def helped(self) -> None:
-        """An offer placed something, or nothing is missing."""
-        self.asked_at = None
-        self.tries = 0
-
-    def wanted_anew(self) -> None:
-        """Something else is wanted than when we gave up."""
-        self.tries = min(self.tries, self.TRIES - 1)
 
 
 def leave(reason: models.DisconnectReason, action: rtc.LeaveRequest.Action) -> rtc.SignalResponse:

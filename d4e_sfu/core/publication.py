@@ -109,7 +109,7 @@ class Publication:
 
     @property
     def is_voice(self) -> bool:
-        return not self.is_video and self.info.source != models.TrackSource.SCREEN_SHARE_AUDIO
+        return self.source is Source.MICROPHONE
 
     def bind(self, published: Published) -> None:
         """An offer carries it: the facts of its section."""

@@ -339,19 +339,21 @@ class Room:
         publisher.negotiation.withdraw(publication.sid)
         publisher.send(rtc.SignalResponse(track_unpublished=rtc.TrackUnpublishedResponse(track_sid=publication.sid)))
 
-    def _publish(self, publication: Publication, *, now: float) -> None:
-        """An offer has carried it: the engine takes its packets, the others hear of it and subscribe."""
+    def _publish(self, publication: Publication, *, now: float) -> list[Participant]:
+        """An offer has carried it: the engine takes its packets, the others hear of it and subscribe. Returns these."""
         publisher = publication.publisher
         assert publisher.transport is not None
         assert publication.spec is not None
         self.worker.engine.submit([Command.AddPublication(publication.id, publisher.transport, publication.spec)])
         publisher.changed()
         self.tell_others(publisher, at_once=True, now=now)  # before any answer carries it
+        subscribers = []
         for other in self._others(publisher):
             wished = publication.sid in other.wishes
             other.wishes.pop(publication.sid, None)
             if (other.client_can.auto_subscribe or wished) and self._subscribe(other, publication):
-                self.require_sections(other, now=now)
+                subscribers.append(other)
+        return subscribers
 
     def _remove_publication(self, publication: Publication) -> None:
         self._silence(publication)
@@ -567,10 +569,13 @@ class Room:
     def _apply(self, participant: Participant, answer: Answer, *, now: float) -> None:
         for sid in answer.unpublished:
             self.unpublish(participant.publications[sid], now=now)
+        subscribers: dict[str, Participant] = {}
         for published in answer.published:
             publication = participant.publications[published.track_sid]
             publication.bind(published)
-            self._publish(publication, now=now)
+            subscribers.update({each.sid: each for each in self._publish(publication, now=now)})
+        for each in subscribers.values():  # once for all that this offer has brought
+            self.require_sections(each, now=now)
         by_id = {subscription.id: subscription for subscription in participant.subscriptions.values()}
         for displaced in answer.displaced:
             self._stop_forwarding(by_id[displaced])

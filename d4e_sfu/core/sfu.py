@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Final
 from livekit.protocol import models, rtc
 
 from d4e_sfu._engine import Event, Voice
-from d4e_sfu.core import datapacket, policy, requests, tokens
-from d4e_sfu.core.boundary import TransportId
+from d4e_sfu.core import datapacket, policy, refresh, requests, tokens
+from d4e_sfu.core.boundary import Taken, TransportId
 from d4e_sfu.core.ids import Ids
 from d4e_sfu.core.moderation import Moderation
 from d4e_sfu.core.participant import PROTOCOL, Capabilities, Participant, State, clean_attributes, leave
@@ -134,6 +134,7 @@ class Sfu:
             grants=grants,
             rights=admission.rights,
             client_can=Capabilities.from_join_request(request),
+            data_limits=self._config.limits.data,
             wall=admission.wall,
             now=now,
         )
@@ -149,6 +150,7 @@ class Sfu:
         except Exception:
             self.client_failed(participant, now=now)  # or he would stay, half in the room, until a time-out
             raise
+        refresh.send_if_due(participant, self._config, now=now)
         return participant
 
     def _check_capacity(self, grants: Grants, room_policy: RoomPolicy) -> None:
@@ -305,15 +307,15 @@ class Sfu:
         if participant is not None:
             datapacket.channel_open(participant, kind, now=now)
 
-    def data_received(self, transport: TransportId, kind: DataKind, payload: bytes, *, now: float) -> int:
+    def data_received(self, transport: TransportId, kind: DataKind, payload: bytes, *, now: float) -> Taken:
         participant = self._transports.get(transport)
         if participant is None:
-            return 0
+            return Taken()
         participant.room.introduce(participant, now=now)
         outcome = datapacket.relay(participant, kind, payload, now=now)
         if isinstance(outcome, str):
             self._announcer.announce("data_refused", {"reason": outcome})
-            return 0
+            return Taken()
         return outcome
 
     def data_ended(self, transport: TransportId, reason: str, *, now: float) -> None:
@@ -355,6 +357,7 @@ class Sfu:
                     room.leave(participant, Reason.SIGNAL_CLOSE, now=now)
                 else:
                     room.require_sections(participant, now=now)
+                    refresh.send_if_due(participant, self._config, now=now)
             room.tick(now=now)
             if room.empty_since is not None and now - room.empty_since >= room.policy.idle_timeout:
                 del self.rooms[name]

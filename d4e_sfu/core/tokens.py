@@ -108,6 +108,7 @@ def mint(
     name: str = "",
     metadata: str = "",
     attributes: Mapping[str, str] | None = None,
+    kind: str = "standard",
     video: Mapping[str, bool | str | Sequence[str]] | None = None,
 ) -> str:
     """A token for one participant; `video` adds to `roomJoin` and `room`. `now` in Unix seconds, `ttl` in seconds."""
@@ -122,6 +123,8 @@ def mint(
     }
     optional = {"name": name, "metadata": metadata, "attributes": dict(attributes or {})}
     claims |= {claim: value for claim, value in optional.items() if value}
+    if kind != "standard":
+        claims["kind"] = kind
     if role is not None:
         claims["d4e"] = {"role": role}
     return jwt.encode(claims, key.secret, algorithm=_ALGORITHM)

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from d4e_sfu._engine import Command
-from d4e_sfu.core.boundary import AssociationEvents, DataKind, DtlsRole, TransportId
+from d4e_sfu.core.boundary import AssociationEvents, DataKind, DtlsRole, Taken, TransportId
 from d4e_sfu.drivers.counters import Counters
 from d4e_sfu.drivers.datachannel import GuardedSctp
 from d4e_sfu.drivers.dtls import EngineCertificate, EngineDtls, Limits, complete, verifiable
@@ -181,7 +181,9 @@ class Associations:
             dtls,
             limits=self._limits.data,
             on_open=lambda kind: self._call(self._events.data_ready, transport, kind),
-            on_message=lambda kind, payload: self._call(self._events.data_received, transport, kind, payload) or 0,
+            on_message=lambda kind, payload: (
+                self._call(self._events.data_received, transport, kind, payload) or Taken()
+            ),
             on_end=lambda reason: self._data_ended(association, reason),
             nudge=association.inbox.nudge,
             clock=self._loop.time,

@@ -21,7 +21,7 @@ from aiortc import rtcsctptransport as sctp
 from aiortc.rtcdatachannel import RTCDataChannel
 from aiortc.rtcsctptransport import InboundStream, RTCSctpCapabilities, RTCSctpTransport
 
-from d4e_sfu.core.boundary import DataKind
+from d4e_sfu.core.boundary import DataKind, Taken
 from d4e_sfu.drivers.inbox import TokenBucket
 from d4e_sfu.drivers.reassembly import Reassembly, Violation
 
@@ -87,7 +87,7 @@ class GuardedSctp(RTCSctpTransport):
         *,
         limits: DataLimits,
         on_open: Callable[[DataKind], None],
-        on_message: Callable[[DataKind, bytes], int],
+        on_message: Callable[[DataKind, bytes], Taken],
         on_end: Callable[[str], None],
         nudge: Callable[[], None],
         clock: Callable[[], float],
@@ -312,7 +312,9 @@ class GuardedSctp(RTCSctpTransport):
                 self.counters["received"] += 1
                 # On credit: what this packet led to is paid for by those after it, which are dropped until it is. SCTP
                 # takes that for a narrow path and slows down; a lossy sender loses.
-                self._bucket.charge(self._limits.delivery * self._on_message(kind, data))
+                taken = self._on_message(kind, data)
+                pause = taken.pause * self._limits.chunks_per_second
+                self._bucket.charge(self._limits.delivery * taken.deliveries + pause)
                 return
 
     async def _receive_dcep(self, stream_id: int, data: bytes) -> None:

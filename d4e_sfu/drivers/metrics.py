@@ -26,6 +26,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
+from d4e_sfu.core.datapacket import REFUSALS
 from d4e_sfu.drivers.counters import Counters, Histogram
 from d4e_sfu.errors import ClientError, Forbidden, Full, RoomNotFound, TooLarge, TooMany, Unauthorized
 
@@ -250,7 +251,7 @@ class _Series(Collector):
         yield _by("requests_refused", "Joins and calls refused, by rule.", "rule", refused, RATES)
         yield _by("leaves", "Participants who left, by reason.", "reason", kept.leaves)
         yield _by("client_errors", "Clients put out for what they sent, by rule.", "rule", kept.client_errors)
-        yield _by("data_refused", "Data messages not passed on, by reason.", "reason", kept.data_refused)
+        yield _by("data_refused", "Data messages not passed on, by reason.", "reason", kept.data_refused, REFUSALS)
         yield _by("moderations", "What moderators did, by the server API.", "action", kept.moderations, MODERATIONS)
 
     def _associations(self) -> Iterator[Metric]:

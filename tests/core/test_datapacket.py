@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from livekit.protocol import models
 
-from d4e_sfu.config import Config
+from d4e_sfu.config import Config, DataLimits, Limits
 from d4e_sfu.core.boundary import DataKind
-from d4e_sfu.core.participant import HELD_BYTES, HELD_SECONDS
+from d4e_sfu.core.datapacket import HELD_BYTES, HELD_SECONDS, MAX_DEBT, REFUSALS
 from tests.conftest import KEY, MintToken
 from tests.core.house import House, Person
 
@@ -32,7 +32,7 @@ def open_channels(*people: Person, now: float = 0.0) -> None:
 
 
 def send(person: Person, payload: bytes, kind: DataKind = RELIABLE, *, now: float = 0.0) -> int:
-    return person.house.sfu.data_received(person.participant.transport, kind, payload, now=now)  # type: ignore[arg-type]
+    return person.house.sfu.data_received(person.participant.transport, kind, payload, now=now).deliveries  # type: ignore[arg-type]
 
 
 def received(person: Person) -> list[models.DataPacket]:
@@ -143,10 +143,99 @@ def test_what_waits_too_long_or_is_too_much_is_dropped(house: House) -> None:
     send(an, packet(sequence=1), now=0.0)
     for sequence in range(2, 20):
         send(an, packet(sequence=sequence, user=models.UserPacket(payload=b"x" * 60_000)), now=HELD_SECONDS)
-    assert binh.participant.held_bytes <= HELD_BYTES
+    assert binh.participant.mail.held_bytes <= HELD_BYTES
     open_channels(binh, now=HELD_SECONDS + 1)
     got = [each.sequence for each in received(binh)]
     assert got == [16, 17, 18, 19]
+
+
+def test_what_waits_is_heard_in_order_before_what_comes_later(house: House) -> None:
+    an, binh = house.join("an"), house.join("binh")
+    open_channels(an)
+    binh.connect(now=1.0)
+    for sequence in range(1, 11):
+        send(an, packet(sequence=sequence), now=1.0 + sequence / 10)
+    open_channels(binh, now=2.5)
+    send(an, packet(sequence=11), now=2.5)
+    assert [got.sequence for got in received(binh)] == list(range(1, 12))
+    open_channels(binh, now=3.0)
+    assert received(binh) == [], "once"
+
+
+def test_what_waits_for_someone_without_channels_does_not_stay(house: House) -> None:
+    an, binh = house.join("an"), house.join("binh")
+    open_channels(an)
+    send(an, packet(user=models.UserPacket(payload=b"x" * 60_000)), now=1.0)
+    send(an, packet(), now=1.0 + HELD_SECONDS + 0.1)
+    assert 0 < binh.participant.mail.held_bytes < 1000
+
+
+# --- limits ----------------------------------------------------------------------------------------------------------
+
+
+def limited(mint: MintToken, **limits: Any) -> tuple[House, Person, Person]:
+    house = House(Config(keys=(KEY,), limits=Limits(data=DataLimits(**limits))), mint)
+    an, binh = house.join("an"), house.join("binh")
+    open_channels(an, binh)
+    return house, an, binh
+
+
+def refused(house: House) -> list[object]:
+    return [facts["reason"] for event, facts in house.announcer.heard if event == "data_refused"]
+
+
+def test_the_largest_packet_is_the_operators_to_say(mint: MintToken) -> None:
+    house, an, binh = limited(mint, packet=2048)
+    send(an, packet(user=models.UserPacket(payload=b"x" * 2100)))
+    assert (received(binh), refused(house)) == ([], ["too_large"])
+    send(an, packet(user=models.UserPacket(payload=b"x" * 1900)))
+    assert len(received(binh)) == 1
+
+
+@pytest.mark.parametrize("limits", [{"packets_per_second": 20}, {"bytes_per_second": 20 * 1024}])
+def test_lossy_packets_beyond_the_rate_are_dropped_and_counted(mint: MintToken, limits: dict[str, int]) -> None:
+    house, an, binh = limited(mint, packet=1024, burst="2s", **limits)
+    payload = packet(user=models.UserPacket(payload=b"x" * 1000))
+    size = 1024 if "bytes_per_second" in limits else len(payload)
+    for hundredth in range(1000):  # ten seconds, five times as many as he may
+        send(an, payload, LOSSY, now=hundredth / 100)
+    passed = len(received(binh))
+    assert passed == pytest.approx(20 * (10 + 2) * size / len(payload), abs=3)
+    assert refused(house) == ["too_fast"] * (1000 - passed)
+    assert set(refused(house)) <= set(REFUSALS)
+
+
+def test_whoever_sends_reliably_is_slowed_down_and_loses_nothing(mint: MintToken) -> None:
+    house, an, binh = limited(mint, packets_per_second=1000, bytes_per_second=64 * 1024)
+    payload = packet(user=models.UserPacket(payload=b"x" * 15_000))
+    now = 0.0
+    for _ in range(200):  # as fast as his association lets him
+        taken = house.sfu.data_received(an.participant.transport, RELIABLE, payload, now=now)  # type: ignore[arg-type]
+        assert taken.deliveries == 1
+        now += taken.pause
+    assert len(received(binh)) == 200
+    assert refused(house) == []
+    assert now == pytest.approx(200 * len(payload) / (64 * 1024) - 2.0, abs=0.5)
+
+
+def test_whoever_cannot_be_slowed_down_is_refused(mint: MintToken) -> None:
+    house, an, binh = limited(mint, packets_per_second=100, burst="1s")
+    for _ in range(10_000):
+        send(an, packet(), now=1.0)
+    assert len(received(binh)) <= 100 * (1 + MAX_DEBT) + 1
+    assert set(refused(house)) == {"too_fast"}
+    send(an, packet(), now=20.0)
+    assert len(received(binh)) == 1
+
+
+def test_one_senders_flood_costs_the_others_nothing(mint: MintToken) -> None:
+    house, an, binh = limited(mint, packets_per_second=10)
+    for _ in range(1000):
+        send(an, packet(), LOSSY)
+    received(binh)
+    assert send(binh, packet(), LOSSY) == 1
+    assert len(received(an)) == 1
+    assert house.sfu.rooms["ward"].participants.keys() == {"an", "binh"}
 
 
 def test_nothing_arrives_in_the_name_of_the_hidden(config: Config, mint: MintToken) -> None:

@@ -210,7 +210,7 @@ def test_a_client_may_make_its_first_offer_after_the_join_response(house: House,
     admission = house.sfu.admit(house.sfu.verify(mint("an"), wall=WALL), join_request(), wall=WALL)
     client = ClientDouble()
     participant = house.sfu.join(client, admission, now=0.0)
-    assert client.kinds() == ["join"]
+    assert client.kinds() == ["join", "refresh_token"]
     an = Person(house, participant, client, Description("an"))
     an.offer()
     assert len(house.engine.take(Command.AddTransport)) == 1

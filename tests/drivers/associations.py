@@ -21,7 +21,7 @@ from aiortc.rtcdtlstransport import (
 from aiortc.rtcsctptransport import RTCSctpTransport
 
 from d4e_sfu._engine import Command
-from d4e_sfu.core.boundary import DataKind, DtlsRole, TransportId
+from d4e_sfu.core.boundary import DataKind, DtlsRole, Taken, TransportId
 from d4e_sfu.drivers.associations import Associations
 from d4e_sfu.drivers.dtls import EngineCertificate, Limits
 
@@ -67,6 +67,7 @@ class Heard:
     ended: list[tuple[int, str]] = field(default_factory=list)
     on_message: Callable[[TransportId, DataKind, bytes], None] | None = None
     deliveries: int = 1
+    pause: float = 0.0
 
     def transport_connected(self, transport: TransportId, *, now: float) -> None:
         self.connected.append(transport)
@@ -77,11 +78,11 @@ class Heard:
     def data_ready(self, transport: TransportId, kind: DataKind, *, now: float) -> None:
         self.ready.append((transport, kind))
 
-    def data_received(self, transport: TransportId, kind: DataKind, payload: bytes, *, now: float) -> int:
+    def data_received(self, transport: TransportId, kind: DataKind, payload: bytes, *, now: float) -> Taken:
         self.received.append((transport, kind, payload))
         if self.on_message is not None:
             self.on_message(transport, kind, payload)
-        return self.deliveries
+        return Taken(self.deliveries, self.pause)
 
     def data_ended(self, transport: TransportId, reason: str, *, now: float) -> None:
         self.ended.append((transport, reason))
