@@ -168,7 +168,7 @@ class Weather:
         """`more`: by identity, what is wrong with his link."""
         for room in self.house.sfu.rooms.values():
             people = {participant.identity: participant.sid for participant in room.participants.values()}
-        links = [self.wires[sid].link(**more.get(identity, {})) for identity, sid in people.items()]  # type: ignore[arg-type, attr-defined]
+        links = [self.wires[sid].link(**more.get(identity, {})) for identity, sid in people.items()]  # type: ignore[arg-type]
         self.now += INTERVAL
         self.house.sfu.engine_event(self.house.engine, Event.Links(links), now=self.now)
         self.house.sfu.tick(now=self.now)
@@ -188,9 +188,11 @@ def test_he_himself_and_those_who_receive_him_are_told_with_the_leg_and_nobody_e
     weather.pass_by(an={"up": 0.3})
     assert words(an) == words(binh) == [(an.sid, Word.POOR)]
     assert legs(an) == legs(binh) == [(an.sid, "up")]
-    assert words(chi) == legs(chi) == []
+    assert words(chi) == []
+    assert legs(chi) == []
     weather.pass_by(an={"up": 0.3})
-    assert words(an) == words(binh) == legs(an) == legs(binh) == [], "nothing has changed"
+    assert words(an) == words(binh) == [], "nothing has changed"
+    assert legs(an) == legs(binh) == []
     weather.pass_by(an={"down": 0.3})
     assert words(an) == []
     assert legs(an) == [(an.sid, "down")]

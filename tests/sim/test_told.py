@@ -64,7 +64,7 @@ def test_a_poor_link_is_told_with_the_leg_that_is_to_blame(seed: int, leg: str) 
     lab.run(4 * INTERVAL)
     for person in (an, binh, chi):
         assert qualities(person, an) == [Word.EXCELLENT]
-    lab.link(an, **{leg: POOR})  # type: ignore[arg-type]
+    lab.link(an, **{leg: POOR})
     lab.run(3 * INTERVAL)
     for person in (an, binh, chi):
         assert qualities(person, an)[-1] == Word.POOR
@@ -75,7 +75,7 @@ def test_a_poor_link_is_told_with_the_leg_that_is_to_blame(seed: int, leg: str) 
     assert room is not None
     blamed = {each["identity"]: each["quality"]["leg"] for each in room["participants"]}
     assert blamed == {"an": leg, "binh": None, "chi": None}
-    lab.link(an, **{leg: GOOD})  # type: ignore[arg-type]
+    lab.link(an, **{leg: GOOD})
     lab.run(4 * INTERVAL)
     assert qualities(chi, an)[-1] == Word.EXCELLENT
 
