@@ -13,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_cla
 
 from d4e_sfu import config
 from d4e_sfu._engine import Router
+from d4e_sfu.core.datapacket import REFUSALS
 from d4e_sfu.drivers.counters import Counters
 from d4e_sfu.drivers.metrics import JOIN_RESULTS, MAX_REASONS, Metrics, Sources
 from d4e_sfu.errors import BadRequest, Forbidden, Full, RoomNotFound, TooLarge, TooMany, Unauthorized
@@ -126,7 +127,7 @@ def test_reasons_from_outside_end_as_other() -> None:
     assert series['leaves_total{reason="client_initiated"}'] == 1
     assert series['leaves_total{reason="other"}'] == 5
     assert series['data_refused_total{reason="other"}'] == 1000 - MAX_REASONS
-    assert sum(name.startswith("data_refused_total") for name in series) == MAX_REASONS + 1
+    assert sum(name.startswith("data_refused_total") for name in series) == MAX_REASONS + 1 + len(REFUSALS)
 
 
 def test_joins_are_counted_by_what_became_of_them() -> None:

@@ -43,10 +43,10 @@ pub fn jitter(ticks: u32, rate: u32) -> Duration {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Reported {
     before: Option<Report>,
-    /// Numbers that were passed and not sent: as far as is known, and as far as reports have been freed of them. What is on its
-    /// way at the time of a report makes the first go up and down, so only its peaks are used.
-    gaps: i64,
-    excused: i64,
+    /// What he misses of what was sent. Packets on their way at the time of a report make it go up and down, and the true value
+    /// only grows: so it is worth what its peaks add.
+    missed: i64,
+    peak: i64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -70,14 +70,16 @@ impl Reported {
         };
         let expected = highest.wrapping_sub(before.highest);
         if expected > LONGEST_STEP {
+            self.missed = self.peak;
             return (0, 0);
         }
-        self.gaps += i64::from(expected) - i64::from(sent.wrapping_sub(before.sent));
-        let excused = (self.gaps - self.excused).max(0);
-        self.excused += excused;
         let expected = i64::from(expected);
-        let lost = i64::from(lost) - i64::from(before.lost) - excused;
-        (expected as u64, lost.clamp(0, expected) as u64)
+        let lost = (i64::from(lost) - i64::from(before.lost)).clamp(-expected, expected);
+        let never_sent = expected - i64::from(sent.wrapping_sub(before.sent));
+        self.missed += lost - never_sent;
+        let more = (self.missed - self.peak).clamp(0, expected);
+        self.peak += more;
+        (expected as u64, more as u64)
     }
 }
 
