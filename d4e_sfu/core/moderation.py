@@ -16,7 +16,7 @@ from d4e_sfu.core import policy
 from d4e_sfu.core.participant import clean_attributes
 from d4e_sfu.core.requests import fits
 from d4e_sfu.core.tokens import LEEWAY, MAX_ATTRIBUTES
-from d4e_sfu.errors import NotFound, NotNow, TooLarge, Unauthorized
+from d4e_sfu.errors import Forbidden, NotFound, NotNow, TooLarge, Unauthorized
 
 if TYPE_CHECKING:
     from d4e_sfu.config import Config
@@ -28,20 +28,20 @@ if TYPE_CHECKING:
 Request = room.MuteRoomTrackRequest | room.UpdateParticipantRequest | room.RoomParticipantIdentity
 Response = room.MuteRoomTrackResponse | models.ParticipantInfo | room.RemoveParticipantResponse
 
-MAX_REMOVALS: Final = 10_000  # remembered at the same time; the oldest fall out
+MAX_DECISIONS: Final = 10_000  # remembered at the same time; the oldest fall out
 
 
 class Moderation:
-    """What moderators ask, of all rooms; and the memory of whom they removed."""
+    """What moderators ask, of all rooms; and the memory of what they decided."""
 
     def __init__(self, rooms: Mapping[str, Room], announcer: Announcer) -> None:
-        self.removals = Removals()
+        self.decisions = Decisions()
         self._rooms = rooms
         self._announcer = announcer
 
     def answer(self, grants: Grants, request: Request, *, config: Config, wall: float, now: float) -> Response:
         """Do what is asked, whole. Raises ClientError where that cannot be, and has then changed nothing."""
-        policy.check_moderator(config, grants, request.room)
+        policy.check_moderator(config, self.decisions.applied(grants, wall=wall), request.room)
         place = self._rooms.get(request.room)
         participant = None if place is None else place.participants.get(request.identity)
         if place is None or participant is None:
@@ -55,9 +55,11 @@ class Moderation:
             case room.UpdateParticipantRequest():
                 action = "update"
                 response = _update(participant, request, config=config, now=now)
+                if request.HasField("permission"):
+                    self.decisions.add(participant.grants, request.permission, wall=wall)
             case room.RoomParticipantIdentity():
                 action = "remove"
-                self.removals.add(participant.grants, wall=wall)
+                self.decisions.add(participant.grants, None, wall=wall)
                 place.leave(participant, models.DisconnectReason.PARTICIPANT_REMOVED, now=now)
                 response = room.RemoveParticipantResponse()
         by = f"key:{grants.key}" if moderator is None else moderator.sid
@@ -106,33 +108,41 @@ def _update(
     return participant.info()
 
 
-class _Removal(NamedTuple):
+class _Decision(NamedTuple):
+    permission: models.ParticipantPermission | None  # None: removed
     at: float
     until: float  # the end of the token that he held
 
 
-class Removals:
-    """Who was removed from which room, so that the token that he still holds does not open it again.
+class Decisions:
+    """Who was removed from which room, and what was given and taken: it holds for the token that he still has.
 
-    It lasts for the life of that token. A token that is signed after the removal is welcome: somebody has thought
-    again. Times are Unix seconds, as in tokens.
+    Without this a page that is loaded again would bring back what was taken away. It lasts for the life of that token.
+    One that is signed after the decision is as it says: somebody has thought again. Times are Unix seconds, as in
+    tokens.
     """
 
     def __init__(self) -> None:
-        self._removals: dict[tuple[str, str], _Removal] = {}  # by room and identity, the oldest first
+        self._decisions: dict[tuple[str, str], _Decision] = {}  # by room and identity, the oldest first
 
     def __len__(self) -> int:
-        return len(self._removals)
+        return len(self._decisions)
 
-    def add(self, grants: Grants, *, wall: float) -> None:
+    def add(self, grants: Grants, permission: models.ParticipantPermission | None, *, wall: float) -> None:
+        """`permission` None: he was removed."""
         key = grants.room, grants.identity
-        self._removals.pop(key, None)
-        if len(self._removals) >= MAX_REMOVALS:
-            self._removals = {key: each for key, each in self._removals.items() if each.until + LEEWAY > wall}
-        while len(self._removals) >= MAX_REMOVALS:
-            del self._removals[next(iter(self._removals))]
-        self._removals[key] = _Removal(wall, grants.expires)
+        self._decisions.pop(key, None)
+        if len(self._decisions) >= MAX_DECISIONS:
+            self._decisions = {key: each for key, each in self._decisions.items() if each.until + LEEWAY > wall}
+        while len(self._decisions) >= MAX_DECISIONS:
+            del self._decisions[next(iter(self._decisions))]
+        self._decisions[key] = _Decision(permission, wall, grants.expires)
 
-    def covers(self, grants: Grants, *, wall: float) -> bool:
-        removal = self._removals.get((grants.room, grants.identity))
-        return removal is not None and grants.not_before <= removal.at and wall < removal.until + LEEWAY
+    def applied(self, grants: Grants, *, wall: float) -> Grants:
+        """What is left of a token's grants. Raises `Forbidden` where he was removed."""
+        decision = self._decisions.get((grants.room, grants.identity))
+        if decision is None or grants.not_before > decision.at or wall >= decision.until + LEEWAY:
+            return grants
+        if decision.permission is None:
+            raise Forbidden("You were removed from this room.", rule="removed")
+        return policy.permitted(grants, decision.permission)

@@ -22,7 +22,7 @@ from d4e_sfu.core.participant import PROTOCOL, Capabilities, Participant, State,
 from d4e_sfu.core.publication import CODECS, MIME_TYPES
 from d4e_sfu.core.room import Room
 from d4e_sfu.core.workers import Load, Suspects, Worker, least_loaded
-from d4e_sfu.errors import BadRequest, ClientError, Forbidden, Full, TooLarge
+from d4e_sfu.errors import BadRequest, ClientError, Full, TooLarge
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -90,10 +90,9 @@ class Sfu:
         """Everything that can be refused before the upgrade. Changes nothing. Raises ClientError."""
         if self.draining:
             raise Full("The server is restarting. Please try again in a moment.", rule="draining")
+        grants = self._moderation.decisions.applied(grants, wall=wall)
         rights = policy.rights(self._config, grants)
         room_policy = policy.room_policy(self._config, grants.room)
-        if self._moderation.removals.covers(grants, wall=wall):
-            raise Forbidden("You were removed from this room.", rule="removed")
         self._check_capacity(grants, room_policy)
         if rights.update_own_metadata:
             if len(request.participant_attributes) > tokens.MAX_ATTRIBUTES:

@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any, cast
 
 import pytest
-from livekit.protocol import models, room
+from livekit.protocol import models, room, rtc
 
 from d4e_sfu._engine import Command
 from d4e_sfu.config import Config, RoomRule
@@ -311,23 +311,57 @@ def test_a_token_that_is_signed_after_the_removal_is_welcome(house: House) -> No
     assert house.sfu.admit(grants, join_request(), wall=WALL + 1)
 
 
-def test_removals_are_forgotten_with_their_tokens_and_never_too_many(
+def test_who_loads_his_page_again_has_no_more_than_a_moderator_has_left_him(house: House) -> None:
+    an = house.join("an")
+    permit(house, an, can_publish_sources=[Source.MICROPHONE], can_publish_data=False)
+    an.ask(leave=rtc.LeaveRequest())
+    again = house.join("an")
+    assert [source.value for source in again.participant.rights.publish] == ["microphone"]
+    assert not again.participant.rights.data
+    permit(house, again)
+    assert house.join("an").participant.rights.data, "and all that was given back"
+    later = house.sfu.verify(house.mint("an", "doctor", now=WALL + 1), wall=WALL + 1)
+    permit(house, again, can_publish=False)
+    assert house.sfu.admit(later, join_request(), wall=WALL + 1).rights.publish, "a later token is as it says"
+
+
+def test_a_moderator_who_was_removed_moderates_no_more(house: House) -> None:
+    an, mai = house.join("an"), house.join("mai", "moderator", video=ADMIN)
+    other = house.mint("other", "moderator", video=ADMIN)
+    house.sfu.moderate(house.sfu.verify(other, wall=WALL), remove(mai), wall=WALL, now=0.0)
+    with pytest.raises(Forbidden) as refused:
+        moderate(house, remove(an), by="mai")
+    assert refused.value.rule == "removed"
+    assert an.participant.state is State.JOINED
+
+
+def test_decisions_are_forgotten_with_their_tokens_and_never_too_many(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     grants = house.sfu.verify(house.mint("an", "doctor"), wall=WALL)
-    removals = moderation.Removals()
-    removals.add(grants, wall=WALL)
+    decisions = moderation.Decisions()
+    decisions.add(grants, None, wall=WALL)
+
+    def removed(wall: float, **changes: Any) -> bool:
+        changed = dataclasses.replace(grants, **changes)
+        try:
+            return decisions.applied(changed, wall=wall) != changed
+        except Forbidden:
+            return True
+
     end = grants.expires + 60  # the leeway for clocks that differ
-    assert removals.covers(grants, wall=end - 1)
-    assert not removals.covers(grants, wall=end)
-    assert not removals.covers(dataclasses.replace(grants, identity="binh"), wall=WALL)
-    monkeypatch.setattr(moderation, "MAX_REMOVALS", 10)
+    assert removed(end - 1)
+    assert not removed(end)
+    assert not removed(WALL, identity="binh")
+    assert not removed(WALL, room="other")
+    monkeypatch.setattr(moderation, "MAX_DECISIONS", 10)
     for n in range(100):
-        removals.add(dataclasses.replace(grants, identity=str(n)), wall=WALL)
-    assert len(removals) == 10
-    assert removals.covers(dataclasses.replace(grants, identity="99"), wall=WALL)
-    removals.add(grants, wall=end)
-    assert len(removals) == 1
+        decisions.add(dataclasses.replace(grants, identity=str(n)), None, wall=WALL)
+    assert len(decisions) == 10
+    assert removed(WALL, identity="99")
+    assert not removed(WALL, identity="0")
+    decisions.add(grants, None, wall=end)
+    assert len(decisions) == 1
 
 
 # --- who and whom ----------------------------------------------------------------------------------------------------
