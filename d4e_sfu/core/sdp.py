@@ -75,6 +75,7 @@ MAX_IN_ALL: Final = {  # lines of one attribute in all sections: what 512 sectio
     "candidate": 8_192,
     "extmap": 12_288,
     "ssrc": 8_192,
+    "ssrc-group": 4_096,
 }
 MAX_SIMULCAST: Final = 96  # characters; three rids of 16, and their alternatives
 MAX_SIMULCAST_RIDS: Final = 12

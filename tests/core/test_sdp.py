@@ -222,7 +222,7 @@ def test_malformed_text_is_an_sdp_error(text: str) -> None:
         (HEAD + AUDIO + f"a=simulcast:send {'q;' * 20}q\r\n", "rids"),
         *(
             (HEAD + (AUDIO + f"a={name}:1 x\r\n" * 25) * 512, f"lines of {name}")
-            for name in ("candidate", "extmap", "ssrc")
+            for name in ("candidate", "extmap", "ssrc", "ssrc-group")
         ),
     ],
 )
@@ -252,6 +252,8 @@ HOSTILE = {
     "feedback for all": HEAD + (f"m=audio 9 RTP/SAVPF {ALL_PAYLOADS}\r\n" + "a=rtcp-fb:* nack\r\n" * 90) * 500,
     "parameters": HEAD + (AUDIO + "".join(f"a=fmtp:{n} x\r\n" for n in range(90))) * 500,
     "sources": HEAD + "".join(AUDIO + "".join(f"a=ssrc:{n} cname:x\r\n" for n in range(43)) for _ in range(190)),
+    "groups of sources": HEAD + (AUDIO + "".join(f"a=ssrc-group:FID {n} {(n + 1) % 40}\r\n" for n in range(40))) * 500,
+    "groups of one another": HEAD + (AUDIO + "a=ssrc-group:SIM " + " ".join(map(str, range(150))) + "\r\n") * 500,
     "candidates": HEAD + (AUDIO + "a=candidate:1 1 udp 1 1.1.1.1 1 typ host\r\n" * 32) * 256,
     "simulcast": HEAD + (AUDIO + "a=simulcast:send " + ";".join(["q"] * 12) + "\r\n") * 500,
     "fingerprints": HEAD + (AUDIO + ("a=fingerprint:sha-256 " + ":".join(["AA"] * 64) + "\r\n") * 10) * 500,

@@ -58,6 +58,7 @@ def fragments(size: int, count: int) -> bytes:
 BAD: dict[str, tuple[bytes, int | None]] = {
     "compressed, though nobody agreed to that": (frame(END | 0x40 | BINARY, b"x" * 1000), PROTOCOL),
     "a reserved bit": (frame(END | 0x10 | BINARY, b"x"), PROTOCOL),
+    "another reserved bit": (frame(END | 0x20 | BINARY, b"x"), PROTOCOL),
     "an unknown opcode": (frame(END | 3, b"x"), PROTOCOL),
     "an unknown control opcode": (frame(END | 11, b"x"), PROTOCOL),
     "a control frame in pieces": (frame(PING, b"x"), PROTOCOL),

@@ -98,6 +98,74 @@ async def test_every_first_byte_and_length_from_anyone_disturbs_nobody(server: S
     assert not [line for line in server.lines if "worker died" in line]
 
 
+# --- media that is none, and other people's protocols -----------------------------------------------------------------
+
+FORGERIES = 20_000
+SCANNERS = 200
+FOREIGN = {
+    "HTTP": b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+    "TLS": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(500),
+    "SSH": b"SSH-2.0-x\r\n",
+    "SIP": b"OPTIONS sip:x SIP/2.0\r\n\r\n",
+    "DNS": b"\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x01x\x00\x00\xff\x00\x01",
+    "NTP monlist": b"\x17\x00\x03\x2a" + bytes(4),
+    "SSDP": b'M-SEARCH * HTTP/1.1\r\nMAN: "ssdp:discover"\r\n\r\n',
+    "memcached": b"\x00\x00\x00\x00\x00\x01\x00\x00stats\r\n",
+    "SNMP": b"\x30\x26\x02\x01\x01\x04\x06public",
+    "QUIC": b"\xc3\x00\x00\x00\x01\x08" + bytes(1_200),
+    "RADIUS": b"\x01\x01\x00\x14" + bytes(16),
+    "TURN channel": b"\x40\x00\x00\x04abcd",
+    "TURN allocation": b"\x00\x03\x00\x08\x21\x12\xa4\x42" + bytes(12) + b"\x00\x19\x00\x04\x11\x00\x00\x00",
+    "WireGuard": b"\x01\x00\x00\x00" + bytes(144),
+    "an empty datagram": b"",
+}
+
+
+def forgeries(count: int) -> Iterable[bytes]:
+    """Media and reports as someone would write them who has the address and no key."""
+    for n in range(count):
+        if n % 4:
+            yield (
+                pack("!BBHII", 0x90, 96 + n % 16, n & 0xFFFF, 90 * n, n // 64)
+                + b"\xbe\xde\x00\x01\x10p\x00\x00"
+                + bytes(60)
+            )
+        else:
+            yield pack("!BBHI", 0x81, 200 + n % 8, 6, n) + bytes(24) + pack("!L", 1 << 31 | n) + bytes(16)
+
+
+async def test_media_of_nobody_and_foreign_protocols_from_everywhere_disturb_nobody(server: Server) -> None:
+    lines = len(server.lines)
+    before = await server.metric("d4e_sfu_drops_total")
+    scanners = [Socket(server, ELSEWHERE) for _ in range(SCANNERS)]
+    async with (
+        bystanders(server),
+        Caller.join(server, "before", "before") as unkeyed,
+        Caller.join(server, "after", "after") as keyed,
+    ):
+        await unkeyed.check()
+        await keyed.connect()
+        poured = 0
+        for udp in (unkeyed.udp, keyed.udp):
+            poured += await pour(udp, forgeries(FORGERIES))
+        for udp in scanners:
+            poured += await pour(udp, FOREIGN.values())
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(0.5)
+        # The call that it came to has not ended: ten thousand a second are no reason to hang up (CVE-2021-41105).
+        await keyed.check()
+        assert keyed.dtls.state == "connected"
+        (transport,) = (await server.room("after"))["engine"]["transports"]
+        assert transport["keys"]
+        await unkeyed.connect()
+    assert [udp.bytes_received for udp in scanners] == [0] * SCANNERS
+    for udp in scanners:
+        udp.close()
+    assert await server.metric("d4e_sfu_drops_total") - before > 0.8 * poured
+    assert await server.metric("d4e_sfu_drops_total", reason="bad_authentication") > 0.5 * FORGERIES
+    assert len(server.lines) - lines < 40, "\n".join(server.lines[lines:])
+
+
 # --- hellos from nowhere ---------------------------------------------------------------------------------------------
 
 
