@@ -49,7 +49,9 @@ class LivekitClient:
     async def join(self, url: str, token: str) -> None:
         await self.room.connect(url, token)
 
-    async def publish(self, *, colour: tuple[int, int, int], hertz: float, simulcast: bool = True) -> None:
+    async def publish(
+        self, *, colour: tuple[int, int, int], hertz: float, simulcast: bool = True, codec: str = "vp8"
+    ) -> None:
         """Send a 720p picture of one colour and a voice of one pitch until `leave`."""
         audio = rtc.AudioSource(SAMPLE_RATE, 1)
         video = rtc.VideoSource(WIDTH, HEIGHT)
@@ -58,7 +60,7 @@ class LivekitClient:
         picture = rtc.TrackPublishOptions(
             source=rtc.TrackSource.SOURCE_CAMERA,
             simulcast=simulcast,
-            video_codec=rtc.VideoCodec.VP8,
+            video_codec=rtc.VideoCodec.Value(codec.upper()),
             video_encoding=rtc.VideoEncoding(max_bitrate=2_000_000, max_framerate=FRAMES_PER_SECOND),
         )
         await me.publish_track(rtc.LocalAudioTrack.create_audio_track("voice", audio), voice)
