@@ -95,8 +95,8 @@ test-python: $(VENV)/.dev engine page peer  ## the Python tests that are not lon
 	$(PY) -m pytest -m "not long" --junitxml=$(PROOFS)/pytest.xml --durations=15
 
 .PHONY: test-fuzz
-test-fuzz: $(VENV)/.dev engine c++  ## every fuzz target for four seconds, from the committed corpus
-	$(PY) -m tests.fuzz --seconds 4 --proof $(PROOFS)/pytest-fuzz.xml
+test-fuzz: $(VENV)/.dev engine c++  ## every fuzz target, a minute for all of them, from the committed corpus
+	$(PY) -m tests.fuzz --seconds 60 --proof $(PROOFS)/pytest-fuzz.xml
 
 .PHONY: engine
 engine: d4e_sfu/_engine.abi3.so  ## compile the engine into the tree, in release mode

@@ -1,10 +1,10 @@
-"""Coverage-guided fuzzing: `make fuzz`, for hours, or `make test-fuzz`, some seconds for each target.
+"""Coverage-guided fuzzing: `make fuzz`, for hours, or `make test-fuzz`, a minute for all targets together.
 
 Rust targets are built by the stable toolchain, with LLVM's coverage pass (`-Cpasses=sancov-module`) and libFuzzer,
 which the crate `libfuzzer-sys` compiles from its source with any C++ compiler; Python targets run under atheris, which
 is libFuzzer as well. So one loop drives all: the committed corpus is replayed, then mutated; one target at a time.
 
-    python -m tests.fuzz --seconds 4              every target, from the committed corpus alone
+    python -m tests.fuzz --seconds 60             all targets within so long, from the committed corpus alone
     python -m tests.fuzz --forever                every target in turn, keeping what is found under build/fuzz/
     python -m tests.fuzz router --forever         one target
     python -m tests.fuzz router --run FILE        one input again, with its trace
@@ -44,6 +44,9 @@ class Target:
     rust: bool
     max_len: int
     """Bytes of one input."""
+    reach: int = 0
+    """Edges that must be taken at least. A corpus that the code has left behind stops at the first check of its target,
+    and all is well for ever."""
 
     def command(self) -> list[str]:
         if self.rust:
@@ -95,16 +98,26 @@ class Run:
 
     @property
     def failed(self) -> bool:
-        return self.code != 0
+        return self.code != 0 or self.edges < self.target.reach
+
+    @property
+    def edges(self) -> int:
+        """How many edges of the code it has taken, by libFuzzer's last words."""
+        return int(self._last[1]) if self._last else 0
 
     def row(self) -> str:
-        """The target, how often it ran, what it covered; libFuzzer's own last words, in one line."""
-        last = re.findall(r"^#(\d+)\s+DONE\s+cov: (\d+) ft: (\d+) corp: (\d+)/(\S+)", self.log, re.MULTILINE)
-        if not last:
+        """The target, how often it ran, what it covered, in one line."""
+        if self.code != 0 or not self._last:
             return f"{self.target.name:<11} FAILED after {self.seconds:.0f} s"
-        runs, edges, features, units, size = last[-1]
+        runs, edges, features, units, size = self._last
         covered = f"{edges:>5} edges  {features:>6} features  {units} units {size}"
-        return f"{self.target.name:<11} {int(runs):>10,} runs  {covered}"
+        shallow = f"  FAILED: it should reach {self.target.reach} edges" if self.failed else ""
+        return f"{self.target.name:<11} {int(runs):>10,} runs  {covered}{shallow}"
+
+    @property
+    def _last(self) -> tuple[str, ...]:
+        words = re.findall(r"^#(\d+)\s+DONE\s+cov: (\d+) ft: (\d+) corp: (\d+)/(\S+)", self.log, re.MULTILINE)
+        return tuple(words[-1]) if words else ()
 
 
 def fuzz(target: Target, folders: Sequence[Path], *, seconds: int, seed: int = 0) -> Run:
@@ -138,13 +151,19 @@ def tell_failure(run: Run) -> None:
         print(f"again: {sys.executable} -m tests.fuzz {run.target.name} --run {found[-1]}")
 
 
+def shares(seconds: int, targets: Sequence[Target]) -> list[int]:
+    """Whole seconds for each, as libFuzzer wants them; none gets nought."""
+    least, rest = divmod(max(seconds, len(targets)), len(targets))
+    return [least + (n < rest) for n in range(len(targets))]
+
+
 def short(targets: Sequence[Target], *, seconds: int, proof: Path | None) -> bool:
-    """Some seconds each, from the committed corpus. True when all is well."""
+    """So many seconds for all of them, from the committed corpus. True when all is well."""
     runs = []
-    for target in targets:
+    for target, share in zip(targets, shares(seconds, targets), strict=True):
         with tempfile.TemporaryDirectory() as scratch:
             # The same seed, so that a red run is red again; new inputs are the long form's to find.
-            run = fuzz(target, [Path(scratch), target.corpus], seconds=seconds, seed=1)
+            run = fuzz(target, [Path(scratch), target.corpus], seconds=share, seed=1)
         print(run.row(), flush=True)
         if run.failed:
             tell_failure(run)
@@ -205,7 +224,7 @@ def main() -> None:
     )
     parser.add_argument("targets", nargs="*", metavar="TARGET", help=", ".join(each.name for each in TARGETS))
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--seconds", type=int, help="for each target, from the committed corpus")
+    what.add_argument("--seconds", type=int, help="for all targets together, from the committed corpus")
     what.add_argument("--forever", action="store_true", help="in turn, until interrupted")
     what.add_argument("--run", type=Path, metavar="FILE", help="one input again")
     what.add_argument("--minimise", action="store_true", help="write the committed corpus anew")
