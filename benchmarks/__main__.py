@@ -13,7 +13,7 @@ import sys
 ALL = (
     "forwarding", "latency", "workers", "worker_death",
     "idle", "offer", "joins", "memory", "churn",
-    "socket_cut", "first_frame",
+    "socket_cut", "first_frame", "attacks",
 )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 import collections
 import itertools
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -135,8 +135,9 @@ class Played:
         return {reason: count - self.before.get(reason, 0) for reason, count in drops.items()}
 
 
-def _credentials(session: sdp.Session) -> Any:
-    for each in (session, *session.sections):
+def _credentials(session: sdp.Session) -> Iterator[tuple[str, str]]:
+    scopes: list[sdp.Session | sdp.Section] = [session, *session.sections]
+    for each in scopes:
         if each.ice_ufrag and each.ice_pwd:
             yield each.ice_ufrag, each.ice_pwd
 
