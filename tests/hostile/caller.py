@@ -25,6 +25,7 @@ from tests.lab.server import Server
 
 CHECK_SECONDS = 0.25  # between two tries of a connectivity check; loopback loses nothing, a full buffer may
 CONNECT_SECONDS = 15.0
+CONSENT_SECONDS = 2.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +140,29 @@ class Caller:
                 assert message.check_message_integrity(self.credentials.remote_pwd.encode())
                 assert message.message_class is stun.Class.RESPONSE
                 return answer
+
+    @asynccontextmanager
+    async def staying(self) -> AsyncIterator[None]:
+        """Checks of consent (RFC 7675 §5.1) and answers to the signalling's pings all the while, as clients make them.
+        What a test does may take a minute on a busy machine, and he would be forgotten; messages are passed over.
+        """
+
+        async def consent() -> None:
+            while True:
+                await asyncio.sleep(CONSENT_SECONDS)
+                self.udp.send(self.credentials.check())
+
+        async def read() -> None:
+            while (await self.signalling.receive()).type is aiohttp.WSMsgType.BINARY:
+                pass
+
+        tasks = [asyncio.create_task(each) for each in (consent(), read())]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def connect(self) -> None:
         """Checks and the handshake; raises where there are no keys in the end."""

@@ -49,10 +49,15 @@ class Header:
         return cls(second & 127, sequence, timestamp, ssrc, packet[at:end])
 
 
+PROFILES = {
+    Profile.AeadAes128Gcm: Policy.SRTP_PROFILE_AEAD_AES_128_GCM,
+    Profile.AeadAes256Gcm: Policy.SRTP_PROFILE_AEAD_AES_256_GCM,
+    Profile.Aes128CmHmacSha1_80: Policy.SRTP_PROFILE_AES128_CM_SHA1_80,
+}
+
+
 def session(profile: Profile, key: bytes, way: int) -> Session:
-    gcm = profile == Profile.AeadAes128Gcm
-    name = Policy.SRTP_PROFILE_AEAD_AES_128_GCM if gcm else Policy.SRTP_PROFILE_AES128_CM_SHA1_80
-    return Session(Policy(key=key, ssrc_type=way, srtp_profile=name))
+    return Session(Policy(key=key, ssrc_type=way, srtp_profile=PROFILES[profile]))
 
 
 @dataclass
