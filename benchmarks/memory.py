@@ -36,6 +36,11 @@ class Person(Caller):
     def description(self) -> str:
         return DESCRIPTION.read_text()
 
+    async def listen(self) -> None:
+        """Pings are answered by whoever reads, and without an answer the server lets go."""
+        async for _ in self.signalling:
+            pass
+
     async def connect(self) -> None:
         await super().connect()
         self.sctp = RTCSctpTransport(self.dtls)
@@ -71,7 +76,8 @@ async def one_run() -> float:
             for stack in stacks:
                 everyone.push_async_exit(stack)
             await asyncio.sleep(QUIET)
-            assert await server.metric("d4e_sfu_engine_transports_connected") == PEOPLE
+            there = await server.metric("d4e_sfu_engine_transports_connected")
+            assert there == PEOPLE, f"{there:.0f} of {PEOPLE} are still there"
             size = (resident(server.pid) - before) / PEOPLE
             checking.cancel()
             return size
@@ -86,6 +92,7 @@ async def enter(
         person = await stack.enter_async_context(Person.join(server, room, f"person-{number}"))
         await person.connect()
         people.append(person)
+        stack.callback(asyncio.create_task(person.listen()).cancel)
     return stack
 
 
@@ -98,9 +105,9 @@ async def keep(people: list[Person]) -> None:
 
 
 def resident(process: int) -> float:
-    """KiB in memory that no other process has."""
+    """KiB of its memory that are in no file, and so nobody else's."""
     for line in Path(f"/proc/{process}/smaps_rollup").read_text().splitlines():
-        if line.startswith("Pss:"):
+        if line.startswith("Anonymous:"):
             return float(line.split()[1])
     raise AssertionError("the kernel does not say")
 

@@ -279,6 +279,7 @@ class Server:
                     "name": each.name,
                     "candidates": [f"{address}:{port}" for address, port in each.candidates],
                     "deaths": each.deaths,
+                    "busy": each.busy,
                     "associations": self.associations[each].debug_state(),
                     "snapshot": each.snapshot(),
                 }

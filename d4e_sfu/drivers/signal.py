@@ -111,7 +111,10 @@ class Signalling:
         connection = _Connection(socket, request, self._wall)
         self._connections.add(connection)
         try:
-            await connection.serve(self._sfu, admission)
+            participant = connection.join(self._sfu, admission)
+            # The offer in it weighs as much as all the rest that he costs, and he may stay all day.
+            del admission, wrapped
+            await connection.serve(self._sfu, participant)
         finally:
             self._connections.discard(connection)
         return socket
@@ -170,24 +173,33 @@ class _Connection:
 
     # --- the connection's life ---------------------------------------------------------------------------------------
 
-    async def serve(self, sfu: Sfu, admission: Admission) -> None:
-        writing = asyncio.create_task(self._write())
-        participant: Participant | None = None
+    def join(self, sfu: Sfu, admission: Admission) -> Participant | None:
+        """None: refused, and all that is left are last words."""
         try:
-            participant = sfu.join(self, admission, now=time.monotonic())
+            return sfu.join(self, admission, now=time.monotonic())
+        except Exception:
+            self._failed()
+            return None
+
+    async def serve(self, sfu: Sfu, participant: Participant | None) -> None:
+        writing = asyncio.create_task(self._write())
+        try:
             if participant is not None:
                 await self._read(sfu, participant)
         except Exception:
-            # Ours, not theirs: a trace for us, a bland sentence for the client, and he may come again.
-            log.exception("signalling failed")
             if participant is not None:
                 sfu.client_failed(participant, now=time.monotonic())
-            self.close(WSCloseCode.INTERNAL_ERROR, OUR_FAULT)
+            self._failed()
         finally:
             if participant is not None:  # if the core has closed us, it knows and this changes nothing
                 sfu.client_lost(participant, now=time.monotonic())
             self.close(WSCloseCode.OK, "")
             await writing
+
+    def _failed(self) -> None:
+        """Ours, not theirs: a trace for us, a bland sentence for the client, and he may come again."""
+        log.exception("signalling failed")
+        self.close(WSCloseCode.INTERNAL_ERROR, OUR_FAULT)
 
     async def _read(self, sfu: Sfu, participant: Participant) -> None:
         """Frames until the connection ends, on either side."""

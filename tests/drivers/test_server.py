@@ -128,9 +128,10 @@ async def test_a_dead_worker_is_noticed_and_its_people_may_come_back_at_once(
             assert server.engines[0].deaths == deaths
             began = time.monotonic()
             server.engines[0]._worker.panic_for_test()  # type: ignore[attr-defined]
-            leave = (await receive(socket)).leave
+            while (message := await receive(socket)).WhichOneof("message") != "leave":
+                pass  # he is told of other things as well
             took.append(time.monotonic() - began)
-            assert leave.action == rtc.LeaveRequest.Action.RECONNECT
+            assert message.leave.action == rtc.LeaveRequest.Action.RECONNECT
     assert min(took) < 0.1, "a busy machine may be late once, not always"
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gzip
 import re
 import secrets
 import socket
@@ -199,11 +200,13 @@ class Caller:
 
 
 def wrapped(offer: rtc.SessionDescription) -> str:
-    """A join request as the query carries it."""
+    """A join request as the query carries it, compressed as browsers do."""
     request = rtc.JoinRequest(
         client_info=models.ClientInfo(sdk=models.ClientInfo.SDK.PYTHON, protocol=16),
         connection_settings=rtc.ConnectionSettings(auto_subscribe=True),
         publisher_offer=offer,
     )
-    message = rtc.WrappedJoinRequest(join_request=request.SerializeToString())
+    message = rtc.WrappedJoinRequest(
+        compression=rtc.WrappedJoinRequest.GZIP, join_request=gzip.compress(request.SerializeToString())
+    )
     return base64.urlsafe_b64encode(message.SerializeToString()).decode()
