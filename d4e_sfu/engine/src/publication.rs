@@ -50,6 +50,8 @@ pub struct Publication {
     pub dirty: bool,
     /// Which encodings there are, or what is wanted, has changed: its subscriptions aim anew.
     pub unsettled: bool,
+    /// Encodings that somebody gets or waits for, by the last round of forwarding.
+    pub watched: [bool; MAX_ENCODINGS],
     pub voice: Voice,
     rate: Bucket,
     /// From a packet's first request to its repair, the latest ones; the shortest is a round trip on which nothing was lost.
@@ -79,6 +81,7 @@ impl Publication {
             fresh: Vec::with_capacity(128),
             dirty: false,
             unsettled: true,
+            watched: [false; MAX_ENCODINGS],
             voice: Voice::default(),
             rate: rate(now, spec.codec, spec.max_bitrate),
             round_trips: [Duration::from_millis(100); ROUND_TRIPS],

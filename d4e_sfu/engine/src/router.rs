@@ -59,6 +59,8 @@ pub struct Router {
     by_ufrag: HashMap<String, u32>,
     /// Publications with fresh packets or changed subscriptions.
     dirty: Vec<u32>,
+    /// Empty between two calls of `forward`; kept for its room.
+    turns: Vec<forward::Turn>,
     events: Events,
     counters: Counters,
     /// When the periodic work was last done, and whether there is media to do it for.

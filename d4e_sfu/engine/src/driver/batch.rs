@@ -258,6 +258,22 @@ mod tests {
     }
 
     #[test]
+    fn slots_lie_back_to_back_as_they_are_filled() {
+        let here = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let local = here.local_addr().unwrap();
+        let mut outbox = Outbox::new(HashMap::from([(local, here.as_raw_fd())]));
+        for len in [1_100, 1_100, 1_100, 120, 1_100] {
+            outbox.slot()[..len].fill(7);
+            outbox.commit(local, local, len);
+        }
+        let vectors = &outbox.messages.vectors[..outbox.count];
+        for pair in vectors.windows(2) {
+            let end = pair[0].iov_base.wrapping_byte_add(pair[0].iov_len);
+            assert_eq!(pair[1].iov_base, end, "one run is one piece of memory");
+        }
+    }
+
+    #[test]
     fn a_full_batch_does_not_wait() {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         let local = socket.local_addr().unwrap();

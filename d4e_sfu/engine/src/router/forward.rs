@@ -26,72 +26,116 @@ const NACKS_AT_ONCE: usize = 128;
 /// A frame that has not ended after this time has lost its end.
 const FRAME_END_PATIENCE: Duration = Duration::from_millis(200);
 
+/// One subscription that is offered its publication's news.
+pub(super) struct Turn {
+    transport: u32,
+    publication: u32,
+    subscription: u32,
+}
+
 impl Router {
-    /// Offers what has come since the last time to every subscription, then asks publishers for what is missing.
+    /// Offers what has come since the last time to every subscription, then asks publishers for what is missing. Subscriber
+    /// by subscriber, whatever the number of publications that have news: what leaves for one address leaves in one piece.
     pub(super) fn forward(&mut self, now: Now, out: &mut impl Outlet) {
-        while let Some(row) = self.dirty.pop() {
+        let mut dirty = std::mem::take(&mut self.dirty);
+        let mut turns = std::mem::take(&mut self.turns);
+        for &row in &dirty {
             let Some(publication) = self.publications.get_mut(row) else {
                 continue;
             };
             publication.dirty = false;
-            blame::set(self.transports.get(publication.transport).map(|t| t.id));
-            let unsettled = std::mem::take(&mut publication.unsettled);
-            let video = !publication.is_voice();
-            let mut watched = [false; MAX_ENCODINGS];
-            for at in 0..publication.subscriptions.len() {
-                let Some(subscription) = self.subscriptions.get_mut(publication.subscriptions[at])
-                else {
-                    continue;
-                };
-                if let (true, Some(wanted)) = (unsettled, subscription.wanted()) {
-                    subscription.aim(now, publication.best(wanted));
-                }
-                let transport = self.transports.get_mut(subscription.transport);
-                if let Some(sending) = transport.and_then(|transport| transport.sending()) {
-                    let counters = &mut self.counters;
-                    Delivery {
-                        now,
-                        out,
-                        publication: &*publication,
-                        subscription: &mut *subscription,
-                        sending,
-                        counters,
-                    }
-                    .run();
-                    if let (true, Some(awaited)) = (video, subscription.awaits())
-                        && coming(now, publication, subscription, awaited).is_none()
-                    {
-                        publication.encodings[usize::from(awaited)].keyframes.want();
-                    }
-                } else {
-                    for _ in &publication.fresh {
-                        self.counters.drops.count(DropReason::NotConnected);
-                    }
-                }
-                for layer in [subscription.target(), subscription.current()] {
-                    if let Some(seen) = layer.and_then(|at| watched.get_mut(usize::from(at))) {
-                        *seen = true;
-                    }
-                }
-                if subscription.told != subscription.current() {
-                    subscription.told = subscription.current();
-                    self.counters.layer_switches += 1;
-                    let (subscription, spatial) = (subscription.id, subscription.told);
-                    self.events.push(Event::LayerChanged {
-                        subscription,
-                        spatial,
-                    });
-                }
+            publication.watched = [false; MAX_ENCODINGS];
+            let subscriptions = &self.subscriptions;
+            turns.extend(
+                publication
+                    .subscriptions
+                    .iter()
+                    .filter_map(|&subscription| {
+                        Some(Turn {
+                            transport: subscriptions.get(subscription)?.transport,
+                            publication: row,
+                            subscription,
+                        })
+                    }),
+            );
+        }
+        if dirty.len() > 1 {
+            turns.sort_unstable_by_key(|turn| (turn.transport, turn.publication));
+        }
+        for turn in turns.drain(..) {
+            self.offer(now, &turn, out);
+        }
+        for row in dirty.drain(..) {
+            self.settle(now, row, out);
+        }
+        (self.dirty, self.turns) = (dirty, turns);
+    }
+
+    /// The news of one publication for one of its subscriptions.
+    fn offer(&mut self, now: Now, turn: &Turn, out: &mut impl Outlet) {
+        let (Some(publication), Some(subscription)) = (
+            self.publications.get_mut(turn.publication),
+            self.subscriptions.get_mut(turn.subscription),
+        ) else {
+            return;
+        };
+        blame::set(self.transports.get(publication.transport).map(|t| t.id));
+        if let (true, Some(wanted)) = (publication.unsettled, subscription.wanted()) {
+            subscription.aim(now, publication.best(wanted));
+        }
+        let transport = self.transports.get_mut(turn.transport);
+        if let Some(sending) = transport.and_then(|transport| transport.sending()) {
+            let counters = &mut self.counters;
+            Delivery {
+                now,
+                out,
+                publication: &*publication,
+                subscription: &mut *subscription,
+                sending,
+                counters,
             }
-            publication.fresh.clear();
-            for encoding in &mut publication.encodings {
-                encoding.report_fresh = false;
-            }
-            if let Some(transport) = self.transports.get_mut(publication.transport)
-                && let Some(sending) = transport.sending()
+            .run();
+            if let (false, Some(awaited)) = (publication.is_voice(), subscription.awaits())
+                && coming(now, publication, subscription, awaited).is_none()
             {
-                ask(now, publication, watched, sending, out, &mut self.counters);
+                publication.encodings[usize::from(awaited)].keyframes.want();
             }
+        } else {
+            for _ in &publication.fresh {
+                self.counters.drops.count(DropReason::NotConnected);
+            }
+        }
+        for layer in [subscription.target(), subscription.current()] {
+            if let Some(seen) = layer.and_then(|at| publication.watched.get_mut(usize::from(at))) {
+                *seen = true;
+            }
+        }
+        if subscription.told != subscription.current() {
+            subscription.told = subscription.current();
+            self.counters.layer_switches += 1;
+            let (subscription, spatial) = (subscription.id, subscription.told);
+            self.events.push(Event::LayerChanged {
+                subscription,
+                spatial,
+            });
+        }
+    }
+
+    /// Every subscription has had the news of this publication.
+    fn settle(&mut self, now: Now, row: u32, out: &mut impl Outlet) {
+        let Some(publication) = self.publications.get_mut(row) else {
+            return;
+        };
+        blame::set(self.transports.get(publication.transport).map(|t| t.id));
+        publication.unsettled = false;
+        publication.fresh.clear();
+        for encoding in &mut publication.encodings {
+            encoding.report_fresh = false;
+        }
+        if let Some(transport) = self.transports.get_mut(publication.transport)
+            && let Some(sending) = transport.sending()
+        {
+            ask(now, publication, sending, out, &mut self.counters);
         }
     }
 }
@@ -371,13 +415,11 @@ fn write_fields(
 fn ask(
     now: Now,
     publication: &mut Publication,
-    watched: [bool; MAX_ENCODINGS],
     mut sending: Sending<'_>,
     out: &mut impl Outlet,
     counters: &mut Counters,
 ) {
-    let count = publication.encodings.len();
-    for (at, watched) in watched.into_iter().enumerate().take(count) {
+    for at in 0..publication.encodings.len() {
         let Some(ssrc) = publication.encodings[at].ssrc else {
             continue;
         };
@@ -399,7 +441,7 @@ fn ask(
         }
         let voice = publication.is_voice();
         let encoding = &mut publication.encodings[at];
-        if encoding.gaps.take_given_up() && !voice && watched {
+        if encoding.gaps.take_given_up() && !voice && publication.watched[at] {
             encoding.keyframes.want();
         }
         if encoding.keyframes.due(now)

@@ -11,6 +11,7 @@ mod measure;
 mod media;
 mod repair;
 mod restarts;
+mod runs;
 mod seams;
 mod simulcast;
 mod switching;
