@@ -4,6 +4,7 @@
 //! any input: every function takes slices, does work bounded by their length, and answers with a value or a
 //! [`drop::DropReason`]. The router and the laboratory peer share this tier and nothing else.
 
+pub mod cm;
 pub mod codec;
 pub mod drop;
 pub mod packet;

@@ -7,9 +7,10 @@
 
 use aws_lc_rs::aead::{AES_128_GCM, AES_256_GCM, Aad, LessSafeKey, MAX_TAG_LEN, Nonce, UnboundKey};
 use aws_lc_rs::cipher::{AES_128, AES_256, DecryptingKey, DecryptionContext, UnboundCipherKey};
+use aws_lc_rs::constant_time;
 use aws_lc_rs::iv::FixedLength;
-use aws_lc_rs::{constant_time, hmac};
 
+use super::cm::{CounterMode, MAC_LEN, Mac};
 use super::drop::DropReason;
 use super::seq::{ExtSeq, SeqNo};
 
@@ -117,11 +118,14 @@ impl Sealer {
                 Some(end + GCM_TAG_LEN)
             }
             Cipher::Cm { key, salt, auth } => {
-                let slot = slot.get_mut(..end + SHA1_TAG_LEN)?;
-                slot[header_len + prefix_len..end].copy_from_slice(rest);
-                keystream(key, id.cm_iv(salt), &mut slot[header_len..end])?;
-                let tag = sign(auth, &slot[..end], roc);
-                slot[end..].copy_from_slice(&tag.as_ref()[..SHA1_TAG_LEN]);
+                let (packet, tag) = slot.get_mut(..end + SHA1_TAG_LEN)?.split_at_mut(end);
+                let (prefix, out) = packet[header_len..].split_at_mut(prefix_len);
+                let mut stream = key.stream(id.cm_iv(salt));
+                stream.apply(prefix);
+                stream.apply_between(rest, out)?;
+                // RFC 3711 §4.2: over the packet and the roll-over counter, which is not sent.
+                let signed = auth.sign(packet, &roc.to_be_bytes())?;
+                tag.copy_from_slice(&signed[..SHA1_TAG_LEN]);
                 Some(end + SHA1_TAG_LEN)
             }
         }
@@ -146,11 +150,11 @@ impl Sealer {
             }
             Cipher::Cm { key, salt, auth } => {
                 let end = len + INDEX_LEN;
-                let slot = slot.get_mut(..end + SHA1_TAG_LEN)?;
-                keystream(key, id.cm_iv(salt), &mut slot[RTCP_CLEAR_LEN..len])?;
-                slot[len..end].copy_from_slice(&trailer);
-                let tag = hmac::sign(auth, &slot[..end]);
-                slot[end..].copy_from_slice(&tag.as_ref()[..SHA1_TAG_LEN]);
+                let (packet, tag) = slot.get_mut(..end + SHA1_TAG_LEN)?.split_at_mut(end);
+                key.stream(id.cm_iv(salt))
+                    .apply(&mut packet[RTCP_CLEAR_LEN..len]);
+                packet[len..].copy_from_slice(&trailer);
+                tag.copy_from_slice(&auth.sign(packet, &[])?[..SHA1_TAG_LEN]);
                 Some(end + SHA1_TAG_LEN)
             }
         }
@@ -197,10 +201,9 @@ impl Opener {
                     .checked_sub(SHA1_TAG_LEN)
                     .filter(|&end| end >= header_len)
                     .ok_or(DropReason::BadRtp)?;
-                let tag = sign(auth, &packet[..end], index.roc());
-                verify(&tag, &packet[end..])?;
-                keystream(key, id.cm_iv(salt), &mut packet[header_len..end])
-                    .ok_or(DropReason::BadRtp)?;
+                let (packet, tag) = packet.split_at_mut(end);
+                verify(auth.sign(packet, &index.roc().to_be_bytes()), tag)?;
+                key.stream(id.cm_iv(salt)).apply(&mut packet[header_len..]);
                 Ok(end)
             }
         }
@@ -242,9 +245,9 @@ impl Opener {
             }
             Cipher::Cm { key, salt, auth } => {
                 let end = plain_len + INDEX_LEN;
-                verify(&hmac::sign(auth, &packet[..end]), &packet[end..])?;
-                keystream(key, id.cm_iv(salt), &mut packet[RTCP_CLEAR_LEN..plain_len])
-                    .ok_or(DropReason::BadRtcp)?;
+                verify(auth.sign(&packet[..end], &[]), &packet[end..])?;
+                key.stream(id.cm_iv(salt))
+                    .apply(&mut packet[RTCP_CLEAR_LEN..plain_len]);
             }
         }
         Ok((plain_len, index))
@@ -261,11 +264,10 @@ enum Cipher {
         key: LessSafeKey,
         salt: [u8; 12],
     },
-    /// `DecryptingKey` because its call takes the IV; in counter mode both directions are one operation.
     Cm {
-        key: DecryptingKey,
+        key: CounterMode,
         salt: [u8; 14],
-        auth: hmac::Key,
+        auth: Mac,
     },
 }
 
@@ -295,9 +297,13 @@ impl Cipher {
 
     fn cm(key: &[u8], salt: [u8; 14], auth: &[u8]) -> Result<Self, BadKey> {
         Ok(Self::Cm {
-            key: counter_mode(key)?,
+            key: key
+                .try_into()
+                .ok()
+                .and_then(CounterMode::new)
+                .ok_or(BadKey)?,
             salt,
-            auth: hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, auth),
+            auth: Mac::new(auth).ok_or(BadKey)?,
         })
     }
 }
@@ -345,7 +351,11 @@ fn prf(
     iv[..14].copy_from_slice(master_salt);
     iv[7] ^= label;
     out.fill(0);
-    keystream(master_key, iv, out).ok_or(BadKey)
+    // `DecryptingKey` because its call takes the IV; in counter mode both directions are one operation.
+    master_key
+        .decrypt(out, DecryptionContext::Iv128(FixedLength::from(iv)))
+        .map_err(|_| BadKey)?;
+    Ok(())
 }
 
 fn counter_mode(key: &[u8]) -> Result<DecryptingKey, BadKey> {
@@ -358,24 +368,9 @@ fn counter_mode(key: &[u8]) -> Result<DecryptingKey, BadKey> {
     DecryptingKey::ctr(key).map_err(|_| BadKey)
 }
 
-/// Exclusive-or of `data` with AES-CM's key stream from `iv` on.
-fn keystream(key: &DecryptingKey, iv: [u8; 16], data: &mut [u8]) -> Option<()> {
-    key.decrypt(data, DecryptionContext::Iv128(FixedLength::from(iv)))
-        .ok()?;
-    Some(())
-}
-
-/// RFC 3711 §4.2: over the packet and the roll-over counter, which is not sent.
-fn sign(auth: &hmac::Key, packet: &[u8], roc: u32) -> hmac::Tag {
-    let mut context = hmac::Context::with_key(auth);
-    context.update(packet);
-    context.update(&roc.to_be_bytes());
-    context.sign()
-}
-
-fn verify(tag: &hmac::Tag, given: &[u8]) -> Result<(), DropReason> {
-    constant_time::verify_slices_are_equal(&tag.as_ref()[..SHA1_TAG_LEN], given)
-        .map_err(|_| DropReason::BadAuthentication)
+fn verify(tag: Option<[u8; MAC_LEN]>, given: &[u8]) -> Result<(), DropReason> {
+    tag.and_then(|tag| constant_time::verify_slices_are_equal(&tag[..SHA1_TAG_LEN], given).ok())
+        .ok_or(DropReason::BadAuthentication)
 }
 
 /// RFC 7714 §9.2: the clear words, then E flag and index.
