@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections import Counter
 from typing import Any
 
+from benchmarks import plots
 from benchmarks.load import LOAD_CORE, PAYLOAD, loaded, pin, watchers
 from benchmarks.results import record
 from tests.lab.client import Camera, Lab, lab
@@ -25,18 +27,22 @@ SHAPE = {"fps": float(RATE), "keyframe_factor": 1.0, "spread": 0.0, "max_payload
 
 async def main() -> None:
     middle, tail = [], []
+    histograms: list[Counter[float]] = [Counter(), Counter()]
     for run in range(RUNS):
-        without = await direct()
-        through = await served()
+        without, through = await direct(), await served()
+        for histogram, measured in zip(histograms, (without, through), strict=True):
+            for edge, count in measured.pop("histogram"):
+                histogram[edge] += count
         middle.append((through["p50"] - without["p50"]) / 1e3)
         tail.append((through["p99"] - without["p99"]) / 1e3)
         print(f"run {run + 1}/{RUNS}: p50 {through['p50']:.0f} - {without['p50']:.0f} µs, ", end="")
         print(f"p99 {through['p99']:.0f} - {without['p99']:.0f} µs", flush=True)
     record("bench.json", "added_latency_p50", middle, "ms", "<= 0.5")
     record("bench.json", "added_latency_p99", tail, "ms", "<= 2")
+    plots.latency(*(sorted(histogram.items()) for histogram in histograms))
 
 
-async def served() -> dict[str, float]:
+async def served() -> dict[str, Any]:
     async with loaded() as (server, sinks), lab() as probes:
         pin(probes.process.pid, LOAD_CORE)
         between = (SUBSCRIBERS - PROBES) // (PROBES - 1)
@@ -52,7 +58,7 @@ async def served() -> dict[str, float]:
         return await _measure(probes, PROBES)
 
 
-async def direct() -> dict[str, float]:
+async def direct() -> dict[str, Any]:
     """The same publisher, and a probe that answers its checks itself."""
     async with lab() as sending, lab() as probes:
         pin(sending.process.pid, LOAD_CORE)
@@ -93,8 +99,8 @@ def _given(keys: list[str]) -> dict[str, Any]:
     return {"keys": {"profile": "gcm", "receive": keys[0], "send": keys[1]}}
 
 
-async def _measure(probes: Lab, count: int) -> dict[str, float]:
-    """Quantiles in microseconds over `SECONDS`, after a warm-up; every probe must have had every frame."""
+async def _measure(probes: Lab, count: int) -> dict[str, Any]:
+    """Quantiles and histogram in microseconds over `SECONDS`, after a warm-up; every probe has had every frame."""
     await asyncio.sleep(2.0)
     before = await probes.stats(reset=True)
     await asyncio.sleep(SECONDS)
@@ -104,8 +110,7 @@ async def _measure(probes: Lab, count: int) -> dict[str, float]:
         frames -= sum(each["frames"] for each in before["peers"][name]["receivers"])
         assert frames >= 0.95 * RATE * SECONDS, (name, frames)
     assert len(after["peers"]) == count
-    latency: dict[str, float] = after["latency"]
-    return latency
+    return dict(after["latency"], histogram=after["histogram"])
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """Where measured figures go: `benchmarks/results/*.json`, written by benchmarks and by nothing else.
 
-A file holds rows `{name, value, unit, target, met, runs, spread, machine, commit, at, why?}`. A row is replaced by
-name, so one benchmark can be repeated without the others; its machine and commit are its own. `make acceptance` and
-the README's tables read these files. What a benchmark measures in its `--short` form is shown and not written.
+A file holds rows `{name, value, unit, target?, met?, runs, spread, machine, commit, at, why?, …}`; what a benchmark has
+to say besides stands in fields of its own. A row is replaced by name, so one benchmark can be repeated without the
+others; its machine and commit are its own. `make acceptance` and the README's tables read these files. What a
+benchmark measures in its `--short` form is shown and not written.
 """
 
 from __future__ import annotations
@@ -24,36 +25,47 @@ FOLDER = Path(__file__).parent / "results"
 _COMPARE = {"<=": operator.le, ">=": operator.ge, "==": operator.eq}
 
 
-def record(file: str, name: str, runs: Sequence[float], unit: str, target: str, *, why: str = "") -> dict[str, Any]:
-    """Write one row: the median of `runs`, compared with `target` (`"<= 2.5"`); returns and prints it.
+def record(
+    file: str, name: str, runs: Sequence[float], unit: str, target: str = "", *, why: str = "", **more: Any
+) -> dict[str, Any]:
+    """Write one row: the median of `runs`, compared with `target` (`"<= 2.5"`) if there is one; returns and prints it.
 
-    `why` explains a target that is missed; it is kept in the row and shown by `make acceptance`.
+    `why` explains a target that is missed; it is kept in the row and shown by `make acceptance`. `more` are fields of
+    this row alone.
     """
     value = round(statistics.median(runs), 4)
-    sign, bound = target.split()
+    verdict: dict[str, Any] = {}
+    if target:
+        sign, bound = target.split()
+        verdict = {"target": target, "met": bool(_COMPARE[sign](value, float(bound)))}
     row: dict[str, Any] = {
         "name": name,
         "value": value,
         "unit": unit,
-        "target": target,
-        "met": bool(_COMPARE[sign](value, float(bound))),
+        **verdict,
         "runs": [round(run, 4) for run in runs],
         "spread": [round(min(runs), 4), round(max(runs), 4)],
         "machine": machine(),
         "commit": commit(),
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        **more,
     }
     if why:
         row["why"] = why
     if not SHORT:
-        path = FOLDER / file
-        rows = json.loads(path.read_text()) if path.exists() else []
-        rows = [other for other in rows if other["name"] != name] + [row]
+        others = [other for other in rows(file) if other["name"] != name]
         FOLDER.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(sorted(rows, key=lambda r: str(r["name"])), indent=1) + "\n")
-    verdict = "met" if row["met"] else "MISSED"
-    print(f"{name}: {value} {unit} [{row['spread'][0]}, {row['spread'][1]}] target {target}: {verdict}", flush=True)
+        (FOLDER / file).write_text(json.dumps(sorted([*others, row], key=lambda r: str(r["name"])), indent=1) + "\n")
+    said = f" target {target}: {'met' if row['met'] else 'MISSED'}" if target else ""
+    print(f"{name}: {value} {unit} [{row['spread'][0]}, {row['spread'][1]}]{said}", flush=True)
     return row
+
+
+def rows(file: str) -> list[dict[str, Any]]:
+    """What has been recorded in `file` so far."""
+    path = FOLDER / file
+    found: list[dict[str, Any]] = json.loads(path.read_text()) if path.exists() else []
+    return found
 
 
 def machine() -> str:

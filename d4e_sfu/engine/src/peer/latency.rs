@@ -60,12 +60,27 @@ impl Latency {
         for (at, count) in self.buckets.iter().enumerate() {
             seen += u64::from(*count);
             if seen >= rank {
-                let (power, sub) = (at >> SUB, (at & ((1 << SUB) - 1)) as u64);
-                let edge = ((1 << SUB) + sub + 1) << power;
-                return edge.min(self.max) as f64 / 1e3;
+                return edge(at).min(self.max) as f64 / 1e3;
             }
         }
         0.0
+    }
+
+    /// Where the counts lie, for a plot: upper edge in microseconds and count, eight for each power of two, empty ones left out.
+    #[must_use]
+    pub fn histogram(&self) -> Vec<(f64, u32)> {
+        const TOGETHER: usize = 1 << (SUB - 3);
+        self.buckets
+            .chunks(TOGETHER)
+            .enumerate()
+            .map(|(at, counts)| {
+                (
+                    edge((at + 1) * TOGETHER - 1) as f64 / 1e3,
+                    counts.iter().sum(),
+                )
+            })
+            .filter(|(_, count)| *count > 0)
+            .collect()
     }
 
     #[must_use]
@@ -78,6 +93,12 @@ impl Latency {
             max: self.max as f64 / 1e3,
         }
     }
+}
+
+/// The upper edge of a bucket, in nanoseconds.
+fn edge(at: usize) -> u64 {
+    let (power, sub) = (at >> SUB, (at & ((1 << SUB) - 1)) as u64);
+    ((1 << SUB) + sub + 1) << power
 }
 
 #[cfg(test)]
@@ -101,6 +122,18 @@ mod tests {
         }
         let mut twice = latency.clone();
         twice.merge(&latency);
+        let histogram = latency.histogram();
+        assert_eq!(
+            histogram.iter().map(|(_, count)| count).sum::<u32>(),
+            100_000
+        );
+        let below: u32 = histogram
+            .iter()
+            .take_while(|(edge, _)| *edge <= 66_000.0)
+            .map(|(_, count)| count)
+            .sum();
+        // The edges around are 62,915 and 67,109 µs.
+        assert_eq!(below, 62_914);
         assert_eq!(
             (twice.quantiles().p50, twice.quantiles().count),
             (q.p50, 200_000)

@@ -309,8 +309,13 @@ impl Lab {
             latency.merge(&endpoint.peer.latency(reset));
         }
         let (now, cpu) = (poll::monotonic() as f64 / 1e9, poll::cpu_seconds());
-        tell(
-            &json!({"event": "stats", "now": now, "cpu_seconds": cpu, "latency": latency.quantiles(), "peers": peers}),
-        )
+        tell(&json!({
+            "event": "stats",
+            "now": now,
+            "cpu_seconds": cpu,
+            "latency": latency.quantiles(),
+            "histogram": latency.histogram(),
+            "peers": peers,
+        }))
     }
 }
