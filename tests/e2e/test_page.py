@@ -362,7 +362,7 @@ async def test_the_keyboard_alone_is_enough(browser: Browser, server: Server) ->
     await until("the message stands", person.messages, so=lambda texts: texts == ["hello"])
     await keyboard.press("Escape")
     assert await asked(person, "document.activeElement.dataset.button") == "chat"
-    assert await person.page.is_hidden("aside.chat")
+    assert await person.page.is_hidden("#chat")
     await tab_to("leave")
     await keyboard.press("Space")
     await told(person, "left")
@@ -404,7 +404,7 @@ async def test_every_view_fits_and_is_accessible(browser: Browser, server: Serve
     await check("the call")
     await person.press("chat")
     await check("the chat")
-    await person.page.click("aside.chat header button")
+    await person.page.click("#chat header button")
     await person.press("leave")
     await told(person, "left")
     await check("the ending")

@@ -45,12 +45,12 @@ async def enter(
     *,
     role: str = "doctor",
     join: bool = True,
+    script: str = "",
     **context: Any,
 ) -> Person:
     """Someone at the page, in English. A moderator's token has the grant."""
-    tab = await Person.open(
-        browser, server, identity, script=SMALL_CAMERA, locale="en-GB", reduced_motion="reduce", **context
-    )
+    context = {"locale": "en-GB", "reduced_motion": "reduce", **context}
+    tab = await Person.open(browser, server, identity, script=SMALL_CAMERA + script, **context)
     person = Person(tab.page, tab.server, tab.identity, tab.console, tab.requests)
     person.page.set_default_timeout(SLOW * 1000)
     await person.page.goto(server.link(room, identity, role, room_admin=role == "moderator"))

@@ -100,7 +100,7 @@ class Tab:
 
     @classmethod
     async def open(cls, browser: Browser, server: Server, identity: str, *, script: str = "", **context: Any) -> Tab:
-        made: BrowserContext = await browser.new_context(viewport={"width": 1280, "height": 800}, **context)
+        made: BrowserContext = await browser.new_context(**{"viewport": {"width": 1280, "height": 800}, **context})
         await made.add_init_script(HOOK + script)
         tab = cls(await made.new_page(), server, identity)
 
@@ -207,12 +207,12 @@ class Person(Tab):
         return shown
 
     async def say(self, text: str) -> None:
-        await self.page.fill("aside.chat textarea", text)
-        await self.page.press("aside.chat textarea", "Enter")
+        await self.page.fill("#chat textarea", text)
+        await self.page.press("#chat textarea", "Enter")
 
     async def messages(self) -> list[str]:
         return await self.page.eval_on_selector_all(  # type: ignore[no-any-return]
-            "aside.chat li .text", "all => all.map((each) => each.textContent)"
+            "#chat li .text", "all => all.map((each) => each.textContent)"
         )
 
     async def screenshot(self, name: str) -> Path:

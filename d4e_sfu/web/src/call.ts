@@ -63,6 +63,8 @@ export class Call {
   private readonly speaking: Speaking;
   private readonly hand: Hand;
   private readonly sounds = document.getElementById("sounds");
+  private readonly narrow = window.matchMedia("(max-width: 760px)"); // as in the style sheet
+  private readonly topline: HTMLElement;
   private readonly stop = new AbortController();
 
   constructor(
@@ -103,14 +105,13 @@ export class Call {
     );
     this.speaking = new Speaking(room, (speakers) => this.stage.hear(speakers));
     const heading = make("h1", { say: "roomNamed", values: { room: room.name }, attributes: { tabindex: "-1" } });
+    this.topline = make("header", { class: "topline" }, heading, this.peopleButton.element, languageSwitch());
     this.element = make(
       "div",
       { class: "call" },
-      make("header", { class: "topline" }, heading, this.peopleButton.element, languageSwitch()),
+      this.topline,
       make("div", { class: "strips" }, this.banner.element, this.notice.element),
-      this.stage.element,
-      this.chat.element,
-      this.people.element,
+      make("main", { class: "room" }, this.stage.element, this.chat.element, this.people.element),
       this.controls.element,
       this.settings.element,
       this.confirmation.element,
@@ -119,6 +120,7 @@ export class Call {
     this.everyone();
     this.permissions();
     this.listenOnly(audioOnly());
+    this.narrow.addEventListener("change", () => this.cover(), { signal: this.stop.signal });
     keepAwake(this.stop.signal);
     followDevices((change) => this.plugged(change), this.stop.signal);
   }
@@ -272,14 +274,18 @@ export class Call {
     this.element.dataset["panel"] = panel ?? "none";
     this.controls.chatOpen(panel === "chat");
     this.peopleButton.open(panel === "people");
-    // On a phone a panel covers the call: what cannot be seen must not take the focus.
-    const covers = panel !== null && window.matchMedia("(max-width: 760px)").matches;
-    for (const part of [this.stage.element, this.controls.element]) part.inert = covers;
     this.chat.show(panel === "chat");
     this.people.show(panel === "people");
+    this.cover();
     if (panel !== null) return;
     if (before === "chat") this.controls.focus("chat");
     if (before === "people") this.peopleButton.element.focus();
+  }
+
+  /** On a phone a panel covers the call: what cannot be seen must not take the focus. */
+  private cover(): void {
+    const covers = this.narrow.matches && (this.chat.open || this.people.open);
+    for (const part of [this.topline, this.stage.element, this.controls.element]) part.inert = covers;
   }
 
   /** Pictures of the others are received or not; one's own camera stops, and may be started again. */

@@ -92,7 +92,8 @@ export class People {
 export class PeopleButton {
   readonly element: HTMLButtonElement;
   private readonly people = make("span");
-  private readonly hands = make("span", { class: "hands" });
+  private readonly hands = make("span");
+  private readonly up = make("span", { class: "hands" }, drawing("hand"), this.hands, make("span", { class: "unseen", say: "handsUp" }));
 
   constructor(press: () => void) {
     this.element = make(
@@ -100,16 +101,16 @@ export class PeopleButton {
       { class: "crowd", attributes: { type: "button", "data-button": "people", "aria-controls": "people", "aria-expanded": "false" } },
       drawing("people"),
       this.people,
-      this.hands,
+      make("span", { class: "unseen", say: "peopleHere" }),
+      this.up,
     );
     this.element.addEventListener("click", press);
   }
 
   show(count: number, hands: number): void {
-    this.people.textContent = String(count);
-    this.hands.hidden = hands === 0;
-    this.hands.replaceChildren(drawing("hand"), String(hands));
-    speak(this.element, () => say(hands === 0 ? "peopleButton" : "peopleButtonHands", { count, hands }), undefined, "aria-label");
+    this.people.textContent = `${count} `; // the space keeps what is read aloud apart
+    this.hands.textContent = `${hands} `;
+    this.up.hidden = hands === 0;
   }
 
   open(open: boolean): void {

@@ -31,7 +31,7 @@ export class Stage {
   private pictures = true;
 
   constructor(private readonly pinned: () => void) {
-    this.element = make("main", { class: "stage" }, this.large.element, this.people.element, this.alone);
+    this.element = make("div", { class: "stage" }, this.large.element, this.people.element, this.alone);
   }
 
   /** Makes the tiles of a participant agree with what he publishes. */

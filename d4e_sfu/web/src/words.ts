@@ -55,8 +55,8 @@ export const words = {
   // In the room
   people: { vi: "Người trong phòng", en: "People in the room" },
   peopleCount: { vi: "Người trong phòng ({count})", en: "People in the room ({count})" },
-  peopleButton: { vi: "Người trong phòng: {count}", en: "People in the room: {count}" },
-  peopleButtonHands: { vi: "Người trong phòng: {count}, giơ tay: {hands}", en: "People in the room: {count}, hands raised: {hands}" },
+  peopleHere: { vi: "người trong phòng, ", en: "in the room, " },
+  handsUp: { vi: "giơ tay", en: "raised hands" },
   shownLarge: { vi: "Hình lớn", en: "Shown large" },
   alone: { vi: "Bạn là người đầu tiên. Xin đợi người khác vào.", en: "You are the first one here. Please wait for the others." },
   you: { vi: "Bạn · {name}", en: "You · {name}" },
