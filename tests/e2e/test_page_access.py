@@ -244,7 +244,7 @@ async def test_no_rule_of_axe_is_broken_on_any_screen(
         socket.connect_to_server()
         sockets.append(socket)
 
-    lan = await enter(emptied_browser, one_server, f"axe {language}", "lan", role="moderator", join=False)
+    lan = await enter(emptied_browser, one_server, f"axe-{language}", "lan", role="moderator", join=False)
     page, axe = lan.page, Axe(lan)
     await page.route_web_socket(re.compile("/rtc"), pass_on)
     await page.evaluate(f"localStorage.setItem('d4e-language', '{language}')")
@@ -256,13 +256,13 @@ async def test_no_rule_of_axe_is_broken_on_any_screen(
     await tile_has(lan, "lan", camera="on")
     await axe.check("the call, alone")
 
-    nam = await Client.join(emptied_browser, one_server, f"axe {language}", "nam", role="patient")
+    nam = await Client.join(emptied_browser, one_server, f"axe-{language}", "nam", role="patient")
     await nam.publish(hertz=440)
     await nam.page.evaluate("lab.room.localParticipant.setAttributes({ 'd4e.hand': 'true' })")
     await tile_has(lan, "nam", hand="up")
     await axe.check("the call, with another one")
     for number in range(5):
-        await peers.join(one_server.url, one_server.token(f"axe {language}", f"viewer {number}", "observer"))
+        await peers.join(one_server.url, one_server.token(f"axe-{language}", f"viewer {number}", "observer"))
     await tile_has(lan, "viewer 4", camera="off")
     await shown_large(lan, "nam")  # his tone is a voice that does not end
     await axe.check("the call, with many")
@@ -289,7 +289,7 @@ async def test_no_rule_of_axe_is_broken_on_any_screen(
     await axe.check("the chat")
     await page.click("#chat header button")
     sid = next(
-        each["sid"] for each in (await one_server.room(f"axe {language}"))["participants"] if each["identity"] == "lan"
+        each["sid"] for each in (await one_server.room(f"axe-{language}"))["participants"] if each["identity"] == "lan"
     )
     weak = rtc.ConnectionQualityInfo(participant_sid=sid, quality=models.ConnectionQuality.POOR)
     sockets[-1].send(
