@@ -198,8 +198,12 @@ async def test_a_moderator_acts_and_whoever_is_concerned_is_told(emptied_browser
     await reads(nam, ".banner", "A moderator no longer lets you speak.")
     await nam.page.wait_for_selector(".controls [data-button=microphone]", state="hidden")
     await tile_has(lan, "nam", microphone="off")
+    # Two in one breath: a permission is replaced whole, and the second must not give the first back.
+    await lan.page.uncheck("[data-right=camera]")
     await lan.page.uncheck("[data-right=data]")
     await reads(nam, ".banner", "A moderator no longer lets you send messages.")
+    await nam.page.wait_for_selector(".controls [data-button=camera]", state="hidden")
+    assert await nam.page.query_selector("#chat form[hidden]") is not None
     await lan.page.check("[data-right=microphone]")
     await reads(nam, ".banner", "A moderator now lets you speak.")
     await nam.page.wait_for_selector(".controls [data-button=microphone]")

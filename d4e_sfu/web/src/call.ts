@@ -324,8 +324,8 @@ export class Call {
     return {
       pin: (participant) => this.stage.togglePin(participant, "camera"),
       isPinned: (participant) => this.stage.isPinned(participant, "camera"),
-      mute: (participant, sid) => this.moderate(participant, this.moderation.mute(participant, sid)),
-      lowerHand: (participant) => this.moderate(participant, this.moderation.lowerHand(participant)),
+      mute: (participant, sid) => void this.moderate(participant, this.moderation.mute(participant, sid)),
+      lowerHand: (participant) => void this.moderate(participant, this.moderation.lowerHand(participant)),
       allow: (participant, permission, right, given) =>
         this.moderate(participant, this.moderation.allow(participant, permission, right, given)),
       remove: (participant) => {
@@ -334,17 +334,21 @@ export class Call {
           () => say("removeQuestion", { name }),
           "removeMeans",
           "removeYes",
-          () => this.moderate(participant, this.moderation.remove(participant)),
+          () => void this.moderate(participant, this.moderation.remove(participant)),
         );
       },
     };
   }
 
-  private moderate(participant: Participant, asked: Promise<void>): void {
-    asked
-      .catch((error: unknown) => this.banner.fault(error instanceof Refused ? error.fault : "broken"))
-      // What was refused, or turned out otherwise, must not look done.
-      .finally(() => this.people.refresh(participant));
+  private async moderate<Answer>(participant: Participant, asked: Promise<Answer>): Promise<Answer | undefined> {
+    try {
+      return await asked;
+    } catch (error) {
+      this.banner.fault(error instanceof Refused ? error.fault : "broken");
+      return undefined;
+    } finally {
+      this.people.refresh(participant);
+    }
   }
 
   private async toggleHand(): Promise<void> {

@@ -5,7 +5,7 @@
 
 import type { Participant, Room } from "livekit-client";
 import { HAND } from "./hand";
-import { changed, told, type Permission, type Right } from "./rights";
+import { changed, may, permissionOf, type Permission, type Right } from "./rights";
 import type { Fault } from "./words";
 
 type Call = "MutePublishedTrack" | "UpdateParticipant" | "RemoveParticipant";
@@ -32,10 +32,11 @@ export class Moderation {
     await this.ask("MutePublishedTrack", participant, { trackSid, muted: true });
   }
 
-  /** What a role forbids, no moderator gives; the server then answers with the permission as it was. */
-  async allow(participant: Participant, permission: Permission, right: Right, given: boolean): Promise<void> {
-    const answer = await this.ask("UpdateParticipant", participant, { permission: changed(permission, right, given) });
-    if (given && !told(answer, right)) throw new Refused("roleForbids");
+  /** Gives back what he may do now. What a role forbids, no moderator gives: it is then as it was. */
+  async allow(participant: Participant, permission: Permission, right: Right, given: boolean): Promise<Permission> {
+    const now = permissionOf(await this.ask("UpdateParticipant", participant, { permission: changed(permission, right, given) }));
+    if (now === undefined || (given && !may(now, right))) throw new Refused("roleForbids");
+    return now;
   }
 
   async lowerHand(participant: Participant): Promise<void> {

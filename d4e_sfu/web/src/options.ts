@@ -9,7 +9,8 @@ import type { Word } from "./words";
 export interface ModeratorActs {
   mute(participant: Participant, trackSid: string): void;
   lowerHand(participant: Participant): void;
-  allow(participant: Participant, permission: Permission, right: Right, given: boolean): void;
+  /** Gives back what he may do then; undefined where that was refused. */
+  allow(participant: Participant, permission: Permission, right: Right, given: boolean): Promise<Permission | undefined>;
   remove(participant: Participant): void;
 }
 
@@ -24,6 +25,9 @@ export class Options {
   private readonly stops: (readonly [Track.Source, HTMLButtonElement])[];
   private readonly handDown: HTMLButtonElement;
   private readonly boxes = new Map<Right, HTMLInputElement>();
+  private readonly wanted = new Map<Right, boolean>(); // asked for and not answered yet
+  private asking: Promise<void> = Promise.resolve(); // one at a time: a permission is replaced whole
+  private answer: { permission: Permission; instead: unknown } | undefined;
 
   constructor(
     private readonly participant: Participant,
@@ -46,22 +50,35 @@ export class Options {
     const { participant } = this;
     for (const [source, each] of this.stops) each.hidden = !sends(participant, source);
     this.handDown.hidden = !raised(participant);
-    for (const [right, box] of this.boxes) box.checked = may(this.permission(), right);
+    for (const [right, box] of this.boxes) box.checked = this.wanted.get(right) ?? may(this.permission(), right);
   }
 
   private box(right: Right): HTMLElement {
     const box = make("input", { attributes: { type: "checkbox", "data-right": right } });
     this.boxes.set(right, box);
     box.addEventListener("change", () => {
-      const permission = this.permission();
-      if (permission !== undefined) this.acts.allow(this.participant, permission, right, box.checked);
+      this.wanted.set(right, box.checked);
+      this.asking = this.asking.then(() => this.change(right));
     });
     return make("label", { class: "check" }, box, make("span", { say: TO_DO[right] }));
   }
 
-  /** The library's type of the message, of which we name what concerns us. */
+  private async change(right: Right): Promise<void> {
+    const permission = this.permission();
+    const given = this.wanted.get(right);
+    if (permission === undefined || given === undefined) return;
+    const now = await this.acts.allow(this.participant, permission, right, given);
+    this.wanted.delete(right);
+    if (now !== undefined) this.answer = { permission: now, instead: this.participant.permissions };
+    this.refresh();
+  }
+
+  /** As the server told it last: to everyone, or in an answer that is younger. */
   private permission(): Permission | undefined {
-    return this.participant.permissions as unknown as Permission | undefined;
+    const { permissions } = this.participant;
+    if (this.answer !== undefined && this.answer.instead === permissions) return this.answer.permission;
+    // The library's type of the message, of which we name what concerns us.
+    return permissions as unknown as Permission | undefined;
   }
 
   private stop(source: Track.Source): void {

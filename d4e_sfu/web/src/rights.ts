@@ -15,6 +15,7 @@ export const TO_DO: Record<Right, Word> = { microphone: "toSpeak", camera: "toSh
 /** livekit.TrackSource by right; who may share a screen may share its sound. */
 const SOURCES: Record<Exclude<Right, "data">, readonly number[]> = { microphone: [2], camera: [1], screen: [3, 4] };
 const EVERY_SOURCE: readonly number[] = [1, 2, 3, 4];
+const SOURCE_WORDS: readonly string[] = ["UNKNOWN", "CAMERA", "MICROPHONE", "SCREEN_SHARE", "SCREEN_SHARE_AUDIO"];
 
 /** livekit.ParticipantPermission, the members that concern us. */
 export interface Permission {
@@ -51,12 +52,19 @@ export function difference(before: Permission | undefined, after: Permission): {
   return { given: turned(true), taken: turned(false) };
 }
 
-/** Whether a right is in the server's answer: a ParticipantInfo in JSON, where sources are words. */
-export function told(info: unknown, right: Right): boolean {
-  const { permission } = info as { permission?: { can_publish_data?: boolean; can_publish_sources?: string[] } };
-  if (right === "data") return permission?.can_publish_data === true;
-  const word = { microphone: "MICROPHONE", camera: "CAMERA", screen: "SCREEN_SHARE" }[right];
-  return permission?.can_publish_sources?.includes(word) === true;
+/** The permission in the server's answer: a ParticipantInfo in JSON, where names have underscores and sources are words. */
+export function permissionOf(info: unknown): Permission | undefined {
+  const told = (info as { permission?: Record<string, unknown> } | null)?.permission;
+  if (told === undefined) return undefined;
+  const words = Array.isArray(told["can_publish_sources"]) ? (told["can_publish_sources"] as unknown[]) : [];
+  return {
+    canSubscribe: told["can_subscribe"] === true,
+    canPublish: told["can_publish"] === true,
+    canPublishData: told["can_publish_data"] === true,
+    canPublishSources: words.map((word) => SOURCE_WORDS.indexOf(String(word))).filter((number) => number > 0),
+    hidden: told["hidden"] === true,
+    canUpdateMetadata: told["can_update_metadata"] === true,
+  };
 }
 
 /** An empty list means every source, unless publishing is forbidden altogether. */

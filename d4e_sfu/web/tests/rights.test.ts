@@ -2,7 +2,7 @@
 
 import { describe, expect, test } from "vitest";
 import { refusal } from "../src/moderation";
-import { changed, difference, may, RIGHTS, told, type Permission } from "../src/rights";
+import { changed, difference, may, permissionOf, RIGHTS, type Permission } from "../src/rights";
 
 const all: Permission = {
   canSubscribe: true,
@@ -49,10 +49,13 @@ describe("a permission", () => {
   });
 });
 
-test("the server's answer tells whether a right was really given", () => {
-  const answer = { permission: { can_publish_data: true, can_publish_sources: ["MICROPHONE", "CAMERA"] } };
-  expect(RIGHTS.map((right) => told(answer, right))).toEqual([true, true, false, true]);
-  expect(RIGHTS.some((right) => told({}, right))).toBe(false);
+test("a permission is read from the server's answer", () => {
+  const sources = ["MICROPHONE", "CAMERA", "SOMETHING_NEW"];
+  const answer = { permission: { can_subscribe: true, can_publish: true, can_publish_data: false, can_publish_sources: sources } };
+  const now = permissionOf(answer);
+  expect(now).toEqual({ ...all, canPublishData: false, canPublishSources: [2, 1] });
+  expect(RIGHTS.map((right) => may(now, right))).toEqual([true, true, false, false]);
+  expect([permissionOf({}), permissionOf(null)]).toEqual([undefined, undefined]);
 });
 
 test("a refusal of the server API has a sentence", () => {
