@@ -15,7 +15,7 @@ use aws_lc_rs::iv::FixedLength;
 use ctr::cipher::{InnerIvInit, StreamCipher, StreamCipherCoreWrapper};
 use ctr::{CtrCore, flavors};
 use d4e_engine::wire::cm::{CounterMode, Mac};
-use hmac::{Hmac, Mac};
+use hmac::{Hmac, Mac as _};
 use openssl::cipher::Cipher;
 use openssl::cipher_ctx::CipherCtx;
 use sha1::Sha1;
@@ -298,8 +298,7 @@ fn rustcrypto_cm() -> Seal {
         let end = HEADER + payload.len();
         let core = CtrCore::<_, flavors::Ctr128BE>::inner_iv_init(cipher, &iv(index).into());
         StreamCipherCoreWrapper::from_core(core)
-            .apply_keystream_b2b(payload, &mut slot[HEADER..end])
-            .expect("encrypt");
+            .apply_keystream_b2b(payload, &mut slot[HEADER..end]);
         let mut mac = mac.clone();
         mac.update(&slot[..end]);
         mac.update(&roc(index));
