@@ -159,9 +159,10 @@ def update_metadata(participant: Participant, request: rtc.UpdateParticipantMeta
     participant.metadata = request.metadata or participant.metadata
     participant.attributes = attributes
     participant.changed()
+    participant.room.tell_others(participant, himself=True, now=now)
+    # After the change itself: native clients repeat name and metadata, as they know them, in the next request.
     if participant.client_can.protocol >= 15:
         _respond(participant, Reason.OK, request_id=request.request_id, update_metadata=request)
-    participant.room.tell_others(participant, himself=True, now=now)
 
 
 def _only_the_hand(participant: Participant, request: rtc.UpdateParticipantMetadata) -> bool:

@@ -380,7 +380,9 @@ class Room:
     def subscribe(self, participant: Participant, sid: str, *, now: float) -> None:
         """He asks for a publication by its sid; one that does not exist yet stays a wish."""
         publication = self.find_publication(sid)
-        if publication is None:
+        if not participant.rights.subscribe:
+            participant.send(_not_subscribed(sid, models.SubscriptionError.SE_UNKNOWN))
+        elif publication is None:
             participant.wish(sid, now=now)
         elif self._subscribe(participant, publication):
             participant.sections.wanted_anew()
@@ -588,11 +590,7 @@ class Room:
             participant.retire(subscription)
             self._tell_silent(participant, subscription.publication.publisher)
             participant.send(
-                rtc.SignalResponse(
-                    subscription_response=rtc.SubscriptionResponse(
-                        track_sid=subscription.publication.sid, err=models.SubscriptionError.SE_CODEC_UNSUPPORTED
-                    )
-                )
+                _not_subscribed(subscription.publication.sid, models.SubscriptionError.SE_CODEC_UNSUPPORTED)
             )
 
     def _forward(self, subscription: Subscription, spec: SubscriptionSpec) -> None:
@@ -653,6 +651,10 @@ class Room:
 
 def _update(infos: Iterable[models.ParticipantInfo]) -> rtc.SignalResponse:
     return rtc.SignalResponse(update=rtc.ParticipantUpdate(participants=infos))
+
+
+def _not_subscribed(sid: str, error: models.SubscriptionError) -> rtc.SignalResponse:
+    return rtc.SignalResponse(subscription_response=rtc.SubscriptionResponse(track_sid=sid, err=error))
 
 
 def _pending(publication: Publication) -> PendingTrack:

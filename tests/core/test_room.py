@@ -258,6 +258,21 @@ def test_features_and_size_of_a_publication_are_passed_on(house: House) -> None:
     assert (told[picture].width, told[picture].height) == (640, 480)
 
 
+def test_a_change_of_what_one_does_not_publish_is_refused_by_name(house: House) -> None:
+    an, binh = house.join("an"), house.join("binh")
+    voice, picture = an.publish(microphone()), an.publish(camera())
+    tracks(binh, "an")
+    features = rtc.UpdateLocalAudioTrack(track_sid=voice, features=[models.AudioTrackFeature.TF_STEREO])
+    binh.ask(update_audio_track=features)
+    assert binh.client.last("request_response").reason == Refusal.NOT_FOUND
+    an.ask(update_video_track=rtc.UpdateLocalVideoTrack(track_sid=voice, width=640, height=480))
+    assert an.client.last("request_response").reason == Refusal.NOT_FOUND
+    an.ask(update_video_track=rtc.UpdateLocalVideoTrack(track_sid=picture, width=640, height=100_000))
+    answer = an.client.last("request_response")
+    assert (answer.reason, answer.update_video_track.track_sid) == (Refusal.INVALID_REQUEST, picture)
+    assert binh.client.take("update") == []
+
+
 def test_a_publisher_hears_once_that_somebody_listens(house: House) -> None:
     an, binh, chi = house.join("an"), house.join("binh"), house.join("chi")
     sid = an.publish(microphone())
@@ -392,7 +407,39 @@ def test_a_role_that_may_not_subscribe_receives_nothing(config: Config, mint: Mi
     deaf = house.join("deaf", "deaf")
     deaf.ask(subscription=rtc.UpdateSubscription(track_sids=[sid], subscribe=True))
     assert deaf.participant.subscriptions == {}
+    assert deaf.client.last("subscription_response").track_sid == sid
     assert house.engine.take(Command.AddSubscription) == []
+
+
+def test_one_publication_may_be_kept_from_one_person_and_be_asked_for_when_it_is_not(house: House) -> None:
+    an, binh = house.join("an"), house.join("binh")
+    chi = house.join("chi", request=join_request(auto_subscribe=False))
+    voice, picture = an.publish(microphone()), an.publish(camera())
+    chi.ask(subscription=rtc.UpdateSubscription(track_sids=[voice, picture], subscribe=True))
+    for person in (binh, chi):
+        satisfy(person)
+        person.client.responses.clear()
+
+    def permit(now: float, *permissions: rtc.TrackPermission) -> None:
+        an.ask(subscription_permission=rtc.SubscriptionPermission(track_permissions=permissions), now=now)
+
+    of_all = rtc.TrackPermission(participant_identity="binh", all_tracks=True)
+    permit(5.0, of_all, rtc.TrackPermission(participant_sid=chi.sid, track_sids=[voice]))
+    assert binh.client.take("subscription_permission_update") == []
+    told = chi.client.take("subscription_permission_update")
+    assert [(each.participant_sid, each.track_sid, each.allowed) for each in told] == [(an.sid, picture, False)]
+    assert chi.participant.subscriptions.keys() == {voice}
+    permit(6.0, of_all, rtc.TrackPermission(participant_sid=chi.sid, all_tracks=True))
+    told = chi.client.take("subscription_permission_update")
+    assert [(each.track_sid, each.allowed) for each in told] == [(picture, True)]
+    assert chi.participant.subscriptions.keys() == {voice}, "he asks for what he wants"
+    chi.ask(subscription=rtc.UpdateSubscription(track_sids=[picture], subscribe=True), now=7.0)
+    assert chi.participant.subscriptions.keys() == {voice, picture}
+    permit(8.0)
+    assert binh.participant.subscriptions == chi.participant.subscriptions == {}
+    late = an.publish(camera("second"), now=9.0)
+    told = binh.client.take("subscription_permission_update")
+    assert {each.track_sid for each in told if not each.allowed} == {voice, picture, late}
 
 
 def test_a_publisher_decides_who_receives_him(house: House) -> None:
@@ -423,7 +470,7 @@ def test_a_publisher_decides_who_receives_him(house: House) -> None:
 # --- what is said of oneself -----------------------------------------------------------------------------------------
 
 
-def test_metadata_is_answered_then_told_to_all_including_oneself(house: House) -> None:
+def test_metadata_is_told_to_all_including_oneself_then_answered(house: House) -> None:
     an = house.join("an", video={"canUpdateOwnMetadata": True})
     binh = house.join("binh")
     an.client.responses.clear()
@@ -432,7 +479,7 @@ def test_metadata_is_answered_then_told_to_all_including_oneself(house: House) -
             request_id=7, name="Dr An", metadata="m", attributes={"hand": "up", "d4e.role": "moderator"}
         )
     )
-    assert an.client.kinds() == ["request_response", "update"]
+    assert an.client.kinds() == ["update", "request_response"], "what he asks next is said from what he was told"
     answer = an.client.last("request_response")
     assert (answer.request_id, answer.reason, answer.update_metadata.metadata) == (7, Refusal.OK, "m")
     info = binh.client.last("update").participants[0]

@@ -114,6 +114,24 @@ async def test_whoever_speaks_to_many_pays_for_each() -> None:
     await finish(server, client)
 
 
+async def test_whoever_is_to_pause_is_slowed_down_and_loses_nothing_that_is_reliable() -> None:
+    server = Server()
+    server.heard.pause = 0.5  # seconds for each message; a second is saved up
+    client, reliable, lossy = await connected(server)
+    began = time.monotonic()
+    for _ in range(200):
+        lossy.send(b"flood")
+        await asyncio.sleep(0.002)
+    count = len(server.heard.received)
+    assert 2 <= count <= 4 + 2 * (time.monotonic() - began)
+    sent = [bytes([number]) for number in range(4)]
+    for message in sent:
+        reliable.send(message)
+    await until(lambda: [what for _, kind, what in server.heard.received if kind is RELIABLE] == sent, within=20)
+    assert not server.heard.ended
+    await finish(server, client)
+
+
 def _echo(server: Server, transport: TransportId, kind: DataKind, payload: bytes) -> None:
     assert server.associations.send(transport, kind, payload)
 
