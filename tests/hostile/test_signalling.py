@@ -161,13 +161,13 @@ async def test_a_hostile_join_request_is_a_4xx_and_costs_little(server: Server, 
 
 @asynccontextmanager
 async def joined(server: Server, sdp: str | None = None) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
-    """In the room, with the join response read, and the answer if the offer is a good one."""
+    """In the room, with the join response, the answer and the fresh token read."""
     params = {"access_token": server.token("ward", "an"), "join_request": wrapped(offer(sdp))}
     async with (
         aiohttp.ClientSession(server.url) as http,
         http.ws_connect(PATHS[0], params=params, max_msg_size=0) as socket,
     ):
-        for _ in range(2):
+        for _ in range(3):
             assert (await socket.receive()).type is WSMsgType.BINARY
         yield socket
 
