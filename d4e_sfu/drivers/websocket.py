@@ -31,14 +31,11 @@ _PARAMETER: Final = re.compile(r'\s*([a-z_]{1,40})\s*(?:=\s*"?([0-9]{1,2})"?\s*)
 
 
 class DeflatingWebSocket(web.WebSocketResponse):
-    """aiohttp's, with compression for clients that offer it. Text comes as bytes."""
+    """aiohttp's, with compression for clients that offer it."""
 
     def __init__(self, *, max_message: int, max_compressed: int, heartbeat: float, timeout: float) -> None:
         """`max_message`: bytes of a message, inflated; `max_compressed`: of one that is compressed, as it comes."""
-        super().__init__(
-            compress=False, autoping=False, heartbeat=heartbeat, max_msg_size=max_message, timeout=timeout,
-            decode_text=False,
-        )  # fmt: skip
+        super().__init__(compress=False, autoping=False, heartbeat=heartbeat, max_msg_size=max_message, timeout=timeout)
         self._max_compressed = max_compressed
         self.window_bits = 0
         """Of what we send; 0: nothing is compressed, in either direction."""
@@ -75,7 +72,7 @@ class _Inflating(WebSocketReader):  # type: ignore[misc, unused-ignore]
     """Takes compressed messages apart before aiohttp would, which then sees them as if they had come plain."""
 
     def __init__(self, queue: WebSocketDataQueue, max_message: int, max_compressed: int) -> None:
-        super().__init__(queue, max_message, True, False)
+        super().__init__(queue, max_message, True, True)
         self._limit = max_message
         self._limit_compressed = max_compressed
         self._pieces = bytearray()  # of a compressed message whose end has not come

@@ -155,7 +155,7 @@ class Echo:
             elif frame.type is WSMsgType.PING:
                 await socket.pong(frame.data)
             elif frame.type is WSMsgType.TEXT:
-                self.heard.append(frame.data)
+                self.heard.append(frame.data.encode())
         return socket
 
 
@@ -304,6 +304,7 @@ NOISE = os.urandom(COMPRESSED + 1)
         (frame(bytes(MESSAGE + 1), rsv1=False)[:14], 1009),  # to say so is enough
         (frame(b"\xff" * 50), 1007),
         (frame(b"\xff" * 50, opcode=1), 1007),
+        (frame(deflated(b"\xff"), opcode=1), 1007),
         (frame(b"a", fin=False) + frame(b"b"), 1002),
         (frame(b"a", fin=False) + frame(b"b", rsv1=False), 1002),
         (frame(b"a", opcode=0), 1002),
@@ -311,8 +312,8 @@ NOISE = os.urandom(COMPRESSED + 1)
     ],
     ids=[
         "a byte too many", "a bomb", "long as it comes", "long in two pieces", "long in many pieces", "long and plain",
-        "garbage", "garbage as text", "two at once", "a plain one within", "an end without a beginning",
-        "a piece that says it again",
+        "garbage", "garbage as text", "text that is none", "two at once", "a plain one within",
+        "an end without a beginning", "a piece that says it again",
     ],
 )  # fmt: skip
 async def test_what_is_too_large_or_wrong_closes_with_its_code(frames: bytes, code: int) -> None:
