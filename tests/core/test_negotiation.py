@@ -311,6 +311,13 @@ def test_a_section_that_stayed_the_same_is_answered_anew_where_the_mapping_of_th
         assert ids == ([] if mid_here is None else [mid_here])
 
 
+def test_a_section_that_stayed_the_same_follows_the_direction_of_the_whole_description() -> None:
+    talks, silent = negotiation(), session_of(replace(audio("0"), direction=None))
+    for direction, carried in ((Direction.RECVONLY, {"0": "TR_1"}), (Direction.INACTIVE, {})):
+        answer = talks.answer(sdp.write(replace(silent, direction=direction)), pending=[], outgoing=[voice(1)])
+        assert answer.mid_to_track_id == carried
+
+
 def test_of_a_repeated_offer_only_what_has_changed_is_read_and_chosen_again(monkeypatch: pytest.MonkeyPatch) -> None:
     talks = negotiation()
     sections = [audio(str(n)) if n % 2 else video(str(n)) for n in range(40)]
