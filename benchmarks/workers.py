@@ -40,7 +40,7 @@ async def cost(workers: int) -> float:
         before = await Counted.now(server)
         await asyncio.sleep(SECONDS)
         done = await Counted.now(server) - before
-    assert done.packets > 0.8 * workers * PACKETS * SUBSCRIBERS * SECONDS, "the load was not what it should be"
+    assert SHORT or done.packets > 0.8 * workers * PACKETS * SUBSCRIBERS * SECONDS, "the load was not what it should be"
     return done.each
 
 

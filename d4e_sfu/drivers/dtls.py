@@ -10,8 +10,9 @@ On the path of a join: `associations` → handshake here → fingerprint → key
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field
 from struct import pack, unpack_from
 from typing import Any, Final
@@ -374,10 +375,13 @@ class EngineDtls(RTCDtlsTransport):
             await asyncio.sleep(0)
 
     async def _read(self, datagram: bytes) -> None:
-        """Every record of a datagram; aiortc reads one and leaves the others until the next datagram."""
+        """Every record of a datagram; aiortc reads one and leaves the others until the next datagram.
+
+        Not once more than there are records: OpenSSL keeps a buffer of 16 KiB for a reader who came in vain.
+        """
         assert self._ssl is not None
         self._ssl.bio_write(datagram)
-        while True:
+        for _ in _reads(datagram):
             try:
                 data = self._ssl.recv(MAX_DATAGRAM)
             except SSL.WantReadError:
@@ -458,6 +462,16 @@ def packed(records: bytes, limit: int = _MTU) -> list[bytes]:
         position = end
     datagrams.append(records[start:])
     return datagrams
+
+
+def _reads(datagram: bytes) -> Iterable[int]:
+    """One for each record (RFC 6347 §4.1: the length is in the last two of 13 bytes); where it is not made of whole
+    records, without end: then OpenSSL has to say when."""
+    count, at = 0, 0
+    while at + 13 <= len(datagram):
+        at += 13 + int.from_bytes(datagram[at + 11 : at + 13])
+        count += 1
+    return range(count) if at == len(datagram) else itertools.count()
 
 
 def complete(coroutine: Coroutine[Any, Any, None]) -> None:

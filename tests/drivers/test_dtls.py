@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 import logging
 import random
 import subprocess
@@ -23,7 +24,7 @@ from OpenSSL import SSL
 from d4e_sfu._engine import Profile
 from d4e_sfu.core.boundary import DtlsRole, TransportId
 from d4e_sfu.drivers.certificates import dtls_certificate
-from d4e_sfu.drivers.dtls import _PROFILES, EngineCertificate, Limits, packed
+from d4e_sfu.drivers.dtls import _PROFILES, EngineCertificate, Limits, _reads, packed
 from d4e_sfu.drivers.inbox import Inbox, TokenBucket
 from tests.drivers.associations import Client, Fate, Server, lost, until
 
@@ -619,6 +620,15 @@ def test_records_are_packed_into_datagrams_and_never_cut() -> None:
     datagrams = packed(b"".join(records))
     assert [len(datagram) for datagram in datagrams] == [1200, 13, 1200, 1300, 13]
     assert b"".join(datagrams) == b"".join(records)
+
+
+def test_nobody_reads_in_vain_unless_a_datagram_is_not_made_of_whole_records() -> None:
+    record = bytes(11) + (20).to_bytes(2, "big") + bytes(20)
+    assert list(_reads(record)) == [0]
+    assert list(_reads(3 * record)) == [0, 1, 2]
+    for broken in (b"", record[:-1], record + b"x", record + record[:13], bytes(5), b"\xff" * 40):
+        many = list(itertools.islice(_reads(broken), 100))
+        assert len(many) == (100 if broken else 0), broken
 
 
 def test_a_token_bucket_saves_up_no_more_than_its_burst() -> None:
