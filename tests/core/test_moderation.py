@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import random
 from typing import Any, cast
 
 import pytest
@@ -279,6 +280,65 @@ def test_a_role_that_a_reload_took_away_is_not_given_back(house: House, config: 
     house.sfu.reconfigure(config.model_copy(update={"roles": roles}))
     with pytest.raises(NotNow):
         permit(house, an)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_whatever_is_given_and_taken_the_engine_holds_what_the_room_allows(
+    config: Config, mint: MintToken, seed: int
+) -> None:
+    """Three people publish, stop and offer while a moderator changes his mind; the engine's tables are kept beside."""
+    chance = random.Random(seed)
+    house = House(config, mint)
+    people = [house.join(identity) for identity in ("an", "binh", "chi")]
+    publications: set[int] = set()
+    subscriptions: set[int] = set()
+    for step in range(150):
+        now = 10.0 * step
+        person = chance.choice(people)
+        match chance.randrange(6):
+            case 0 | 1:
+                flags = {flag: chance.random() < 0.7 for flag in ALL_RIGHTS}
+                permit(house, person, **flags, can_publish_sources=chance.choice([[], [Source.CAMERA]]))
+            case 2:
+                request = chance.choice([camera, microphone])(f"track-{step}")
+                person.ask(add_track=request, now=now)
+                kind = "video" if request.layers else "audio"
+                if len(person.description.sections) < 60:
+                    person.description.publish(kind, request.cid, simulcast=kind == "video")
+            case 3:
+                published = range(7, len(person.description.sections))  # after those of the first offer
+                if published:
+                    person.description.unpublish(chance.choice(published))
+            case 4:
+                sids = list(person.participant.publications)
+                if sids:
+                    moderate(house, mute(person, chance.choice(sids)))
+            case 5:
+                for each in people:
+                    each.offer(now=now)
+        for command in house.engine.commands:
+            match command:
+                case Command.AddPublication(publication=id):
+                    publications.add(id)
+                case Command.RemovePublication(publication=id):
+                    publications.remove(id)
+                case Command.AddSubscription(subscription=id, publication=of):
+                    assert of in publications
+                    subscriptions.add(id)
+                case Command.RemoveSubscription(subscription=id):
+                    subscriptions.remove(id)
+                case Command.SetLayer(subscription=id):
+                    assert id in subscriptions
+        house.engine.commands.clear()
+        everyone = [each.participant for each in people]
+        bound = [each for one in everyone for each in one.publications.values() if each.spec is not None]
+        assert {each.id for each in bound} == publications
+        placed = [each for one in everyone for each in one.subscriptions.values() if each.mid is not None]
+        assert {each.id for each in placed} == subscriptions
+        for one in everyone:
+            assert {each.source for each in one.publications.values()} <= one.rights.publish
+            assert one.rights.subscribe or not one.subscriptions
+        assert all(each.client.closed is None for each in people)
 
 
 # --- removal ---------------------------------------------------------------------------------------------------------
