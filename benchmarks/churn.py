@@ -18,7 +18,7 @@ from pathlib import Path
 
 from benchmarks.memory import resident
 from benchmarks.results import SHORT, record
-from tests.lab.churn import AT_ONCE, FORGOTTEN, churn, held
+from tests.lab.churn import AT_ONCE, FORGOTTEN, churn, held, left_behind
 from tests.lab.client import lab
 from tests.lab.server import running
 
@@ -41,9 +41,7 @@ async def main() -> None:
                     samples.append((time.monotonic(), resident(server.pid)))
 
             await churn(server, peers, VISITS, politely=False, after_each=look)
-            await asyncio.sleep(FORGOTTEN)
-            after = await held(server)
-    left = {name: after[name] - before[name] for name in before if after[name] != before[name]}
+            left = await left_behind(server, before, within=2 * FORGOTTEN)
     print(f"left behind: {left or 'nothing'}", flush=True)
     settled = samples[int(WARM_UP * len(samples)) :]
     (began, least), (ended, most) = settled[0], settled[-1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from tests.lab.client import Lab, Voice
@@ -51,3 +51,14 @@ async def held(server: Server) -> dict[str, int]:
         "associations": sum(sum(each.values()) for each in associations),
         **{name: sum(worker["snapshot"][name] for worker in workers) for name in TABLES},
     }
+
+
+async def left_behind(server: Server, before: Mapping[str, int], *, within: float) -> dict[str, int]:
+    """What is different from before, after at most so many seconds: nothing, as soon as it is."""
+    deadline = asyncio.get_running_loop().time() + within
+    while True:
+        now = await held(server)
+        left = {name: now[name] - before[name] for name in before if now[name] != before[name]}
+        if not left or asyncio.get_running_loop().time() > deadline:
+            return left
+        await asyncio.sleep(0.2)
