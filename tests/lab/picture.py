@@ -70,12 +70,13 @@ async def main(path: Path) -> None:
             await doctor.say("Cảm ơn chị. Bà Mai ơi, bà thấy trong người thế nào?")
             await patient.say("Tôi đỡ nhiều rồi, bác sĩ ạ.")
             await until("all three messages", doctor.messages, so=lambda texts: len(texts) == 3)
+            await patient.press("hand")
             for other in (station, patient):
                 await until(
                     "the doctor sees everybody in full size",
                     lambda other=other: doctor.tile(other.identity),  # type: ignore[misc]
                     so=lambda tile: tile is not None and int(tile.get("decodedWidth", "0")) >= 640,
-                    seconds=30,
+                    seconds=90,
                 )
             await asyncio.sleep(2)
             await doctor.page.screenshot(path=path)
