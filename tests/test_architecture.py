@@ -231,6 +231,10 @@ def the_thread_knows_little_of_the_router(files: Files) -> Iterator[str]:
                     yield f"{path} names router::{word}"
 
 
+# AWS-LC's C interface, where its safe one copies every packet.
+CIPHER_DOOR = "wire/cm.rs"
+
+
 def the_engine_is_sans_io(files: Files) -> Iterator[str]:
     """Below the thread: no clock, socket, file, thread or output, no PyO3 but in `api`, nothing unsafe."""
     outside = r"Instant::now|SystemTime|UdpSocket|TcpStream|std::(?:fs|env|process|thread)|\be?println!|\bdbg!"
@@ -240,7 +244,7 @@ def the_engine_is_sans_io(files: Files) -> Iterator[str]:
         yield from (f"{path}: {found}" for found in re.findall(outside, text))
         if module != "api" and "pyo3" in text:
             yield f"{path}: pyo3"
-        if re.search(r"\bunsafe\b", text):
+        if re.search(r"\bunsafe\b", text) and not path.endswith(CIPHER_DOOR):
             yield f"{path}: unsafe"
 
 
