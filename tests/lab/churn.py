@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from tests.lab.client import Lab, Voice
@@ -18,16 +18,13 @@ TABLES = ("transports", "publications", "subscriptions")
 FORGOTTEN = 40.0
 
 
-async def churn(
-    server: Server, peers: Lab, visits: int, *, politely: bool, after_each: Callable[[int], None] = lambda _: None
-) -> None:
+async def churn(server: Server, peers: Lab, visits: int, *, politely: bool) -> None:
     """So many visits, `AT_ONCE` at a time."""
     numbers = iter(range(visits))
 
     async def visitors() -> None:
         for number in numbers:
             await _visit(server, peers, number, politely=politely)
-            after_each(number)
 
     await asyncio.gather(*(visitors() for _ in range(AT_ONCE)))
 
