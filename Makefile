@@ -127,6 +127,10 @@ lock: $(VENV)/.dev  ## pin newer versions: requirements/*.txt, Cargo.lock, packa
 notices: $(VENV)/.dev  ## write THIRD_PARTY.md: the licences of what is compiled into the engine
 	$(PY) .ci/notices.py > THIRD_PARTY.md.new && mv THIRD_PARTY.md.new THIRD_PARTY.md
 
+.PHONY: codecs
+codecs: $(VENV)/.dev engine chromium  ## ask real clients which codecs they decode of each other, for the README
+	$(PY) -m tests.lab.matrix
+
 .PHONY: figures
 figures: $(VENV)/.dev  ## put the measured figures into the README
 	$(PY) .ci/figures.py

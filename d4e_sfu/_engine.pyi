@@ -25,6 +25,8 @@ class Codec:
     Opus: ClassVar[Codec]
     Vp8: ClassVar[Codec]
     H264: ClassVar[Codec]
+    Vp9: ClassVar[Codec]
+    Av1: ClassVar[Codec]
     def __eq__(self, value: object, /) -> bool: ...
     def __hash__(self) -> int: ...
     def __int__(self) -> int: ...
@@ -42,6 +44,7 @@ class Extension:
     AbsCaptureTime: ClassVar[Extension]
     VideoOrientation: ClassVar[Extension]
     PlayoutDelay: ClassVar[Extension]
+    DependencyDescriptor: ClassVar[Extension]
     def __eq__(self, value: object, /) -> bool: ...
     def __hash__(self) -> int: ...
     def __int__(self) -> int: ...
@@ -92,7 +95,8 @@ class PublicationSpec:
 
 @final
 class SubscriptionSpec:
-    """How one subscriber receives one publication. `spatial` None = paused; `temporal` 255 = all."""
+    """How one subscriber receives one publication. `spatial`: the highest encoding, or where there is only one the
+    highest spatial layer inside it (SVC); None = paused. `temporal` 255 = all."""
 
     def __new__(
         cls,

@@ -183,6 +183,8 @@ class CodecName(StrEnum):
     OPUS = "opus"
     VP8 = "vp8"
     H264 = "h264"
+    VP9 = "vp9"
+    AV1 = "av1"
 
 
 class _Settings(BaseModel):
@@ -340,7 +342,8 @@ class MaxBitrate(_Settings):
         return int(getattr(self, source.value))
 
 
-ALL_CODECS: Final = (CodecName.OPUS, CodecName.VP8, CodecName.H264)
+# What every client decodes first: a publisher who asks for nothing gets VP8, one who asks gets what he asks for.
+ALL_CODECS: Final = (CodecName.OPUS, CodecName.VP8, CodecName.H264, CodecName.VP9, CodecName.AV1)
 
 
 class RoomRule(_Settings):

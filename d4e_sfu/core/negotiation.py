@@ -199,7 +199,8 @@ class Negotiation:
         mapping = dict(ids)
         # Also where nothing is sent yet: a browser that was refused rid once does not offer it to a later sender of
         # that section.
-        extensions = payloads.extensions(section, mapping) if rtp else ()
+        published = carries.choice.codec if isinstance(carries, Bound) else None
+        extensions = payloads.extensions(section, mapping, published=published) if rtp else ()
         answer = Section(
             kind=section.kind,
             port=port,

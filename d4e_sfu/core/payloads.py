@@ -19,12 +19,16 @@ _RTPMAPS: Final[Mapping[Codec, tuple[str, int, int]]] = {
     Codec.Opus: ("opus", 48_000, 2),  # RFC 7587 §7: always 2
     Codec.Vp8: ("vp8", 90_000, 1),
     Codec.H264: ("h264", 90_000, 1),
+    Codec.Vp9: ("vp9", 90_000, 1),
+    Codec.Av1: ("av1", 90_000, 1),
 }
 _CODECS: Final = {rtpmap: codec for codec, rtpmap in _RTPMAPS.items()}
 MIME_TYPES: Final[Mapping[Codec, str]] = {
     Codec.Opus: "audio/opus",
     Codec.Vp8: "video/vp8",
     Codec.H264: "video/h264",
+    Codec.Vp9: "video/vp9",
+    Codec.Av1: "video/av1",
 }
 
 # goog-remb stays out: estimation is by transport-wide feedback, and accepting both makes libwebrtc follow REMB.
@@ -40,6 +44,9 @@ _EXTENSIONS: Final[Mapping[str, Extension]] = {
     "urn:3gpp:video-orientation": Extension.VideoOrientation,
     # The engine bounds what a publisher may ask of his viewers by it.
     "http://www.webrtc.org/experiments/rtp-hdrext/playout-delay": Extension.PlayoutDelay,
+    "https://aomediacodec.github.io/av1-rtp-spec/#dependency-descriptor-rtp-header-extension": (
+        Extension.DependencyDescriptor
+    ),
 }
 # Left out on purpose: abs-send-time (only REMB needs it).
 
@@ -77,6 +84,8 @@ def publishable(section: Section, allowed: Collection[Codec], wanted: Codec | No
         candidates = [payload for known, payload in _known(section) if known == codec]
         if codec == Codec.H264:
             candidates = sorted(filter(_is_baseline, candidates), key=_publish_rank)
+        elif codec in _MAIN:
+            candidates = [payload for payload in candidates if _variant(codec, payload) == _MAIN[codec]]
         if candidates:
             return _choice(section, codec, candidates[0])
     return None
@@ -95,11 +104,18 @@ def subscribable(section: Section, codec: Codec, stream_format: str) -> Choice |
         decoders = _DECODERS.get(_profile(stream), ())
         fitting = [p for p in candidates if _profile(p) in decoders and _mode(stream) <= _mode(p) <= 1]
         candidates = sorted(fitting, key=lambda p: (decoders.index(_profile(p)), _mode(p) != _mode(stream)))
+    elif codec in _MAIN:
+        stream = Payload(0, format=stream_format)
+        candidates = [payload for payload in candidates if _variant(codec, payload) == _variant(codec, stream)]
     return _choice(section, codec, candidates[0]) if candidates else None
 
 
-def extensions(section: Section, ids: dict[Extension, int]) -> tuple[HeaderExtension, ...]:
+def extensions(
+    section: Section, ids: dict[Extension, int], *, published: Codec | None = None
+) -> tuple[HeaderExtension, ...]:
     """What to accept of `a=extmap`. `ids` is the mapping so far and grows: one mapping for a whole BUNDLE.
+
+    `published`: the codec in which the client sends on this section.
 
     RFC 9143 §15: within a bundle an id means one URI. Where an offer contradicts itself the first meaning holds, and
     the later one is not accepted.
@@ -109,6 +125,10 @@ def extensions(section: Section, ids: dict[Extension, int]) -> tuple[HeaderExten
         known = _EXTENSIONS.get(offered.uri)
         # RFC 8285 §4.2, §4.3: 15 is reserved in the one-byte form, and 255 is the largest id there is.
         if known is None or offered.direction not in _FLIPPED or not 1 <= offered.id <= 255 or offered.id == 15:
+            continue
+        # libwebrtc leaves picture ids and layers out of VP8's own descriptor where there is another. Subscribers who do
+        # not know the other need them.
+        if known == Extension.DependencyDescriptor and published == Codec.Vp8:
             continue
         if known not in ids and offered.id in ids.values():
             continue
@@ -140,6 +160,18 @@ def _choice(section: Section, codec: Codec, media: Payload) -> Choice:
     )
     feedback = tuple(dict.fromkeys(value for value in media.feedback if value in _FEEDBACK))
     return Choice(codec, replace(media, feedback=feedback), None if rtx is None else replace(rtx, feedback=()))
+
+
+# Names of the parameters that a decoder must agree to, and their values where nothing is said, which every decoder
+# takes: RFC 9628 §6 (profile 0), RTP Payload Format for AV1 §7.2 (Main profile, Main tier; level-idx tells what a
+# client would like to receive, and levels may differ).
+_VARIANT: Final = {Codec.Vp9: ("profile-id",), Codec.Av1: ("profile", "tier")}
+_MAIN: Final = {codec: ("0",) * len(names) for codec, names in _VARIANT.items()}
+
+
+def _variant(codec: Codec, payload: Payload) -> tuple[str, ...]:
+    parameters = payload.parameters()
+    return tuple(parameters.get(name, "0") for name in _VARIANT[codec])
 
 
 class _Profile(enum.Enum):

@@ -21,8 +21,22 @@ if TYPE_CHECKING:
     from d4e_sfu.core.negotiation import Published
     from d4e_sfu.core.participant import Participant
 
-CODECS: Final = {CodecName.OPUS: Codec.Opus, CodecName.VP8: Codec.Vp8, CodecName.H264: Codec.H264}
-MIME_TYPES: Final = {Codec.Opus: "audio/opus", Codec.Vp8: "video/VP8", Codec.H264: "video/H264"}
+CODECS: Final = {
+    CodecName.OPUS: Codec.Opus,
+    CodecName.VP8: Codec.Vp8,
+    CodecName.H264: Codec.H264,
+    CodecName.VP9: Codec.Vp9,
+    CodecName.AV1: Codec.Av1,
+}
+MIME_TYPES: Final = {
+    Codec.Opus: "audio/opus",
+    Codec.Vp8: "video/VP8",
+    Codec.H264: "video/H264",
+    Codec.Vp9: "video/VP9",
+    Codec.Av1: "video/AV1",
+}
+# Codecs in which one stream may hold several spatial layers.
+_SCALABLE: Final = (Codec.Vp9, Codec.Av1)
 
 # The last letters of a publication's sid tell its kind and source at a glance in a log.
 _SOURCE_LETTERS: Final = {
@@ -122,6 +136,12 @@ class Publication:
         self.info.simulcast = len(spec.encodings) > 1
         codec = self.info.codecs[0]
         codec.mime_type, codec.mid, codec.sdp_cid = self.info.mime_type, spec.mid, published.sdp_cid
+        if self.is_video:
+            scalable = len(spec.encodings) == 1 and spec.codec in _SCALABLE
+            mode = models.VideoLayer.Mode
+            codec.video_layer_mode = (
+                mode.MULTIPLE_SPATIAL_LAYERS_PER_STREAM if scalable else mode.ONE_SPATIAL_LAYER_PER_STREAM
+            )
 
     def resize(self, width: int, height: int) -> None:
         """The publisher's own picture has changed size."""
@@ -129,24 +149,31 @@ class Publication:
         self.heights = _heights(self.info)
 
     @property
-    def encodings(self) -> int:
-        return len(self.spec.encodings) if self.spec else 1
+    def sizes(self) -> int:
+        """How many spatial layers there may be to choose from: encodings, or layers of the only one.
+
+        What one stream of a scalable codec holds, the engine sees; who asks for more than there is gets the highest.
+        """
+        if self.spec is None:
+            return 1
+        encodings = len(self.spec.encodings)
+        return MAX_LAYERS if encodings == 1 and self.spec.codec in _SCALABLE else encodings
 
     def layer_for_quality(self, quality: models.VideoQuality) -> int:
-        """Index of the encoding for LOW, MEDIUM, HIGH; with fewer encodings, the highest there is."""
-        return min(max(int(quality), 0), self.encodings - 1)
+        """Spatial layer for LOW, MEDIUM, HIGH; with fewer of them, the highest there is."""
+        return min(max(int(quality), 0), self.sizes - 1)
 
     def layer_for_size(self, width: int, height: int) -> int:
-        """Index of the smallest encoding that fills a view of this size, by its shorter side.
+        """The smallest spatial layer that fills a view of this size, by its shorter side.
 
         Portrait and landscape are the same picture turned, and a view crops: so the short side decides.
         """
         wanted = min(width, height) * _TOLERANCE
-        available = self.heights[: self.encodings]
+        available = self.heights[: self.sizes]
         for index, size in enumerate(available):
             if size >= wanted:
                 return index
-        return self.encodings - 1
+        return self.sizes - 1
 
     def debug_state(self) -> dict[str, Any]:
         return {
@@ -156,7 +183,7 @@ class Publication:
             "state": self.state.value,
             "muted": self.info.muted,
             "mime_type": self.info.mime_type,
-            "encodings": self.encodings,
+            "encodings": len(self.spec.encodings) if self.spec else 1,
             "heights": list(self.heights),
             "max_bitrate": self.max_bitrate,
         }
@@ -194,7 +221,7 @@ def _track_info(sid: str, request: rtc.AddTrackRequest, mime_type: str) -> model
 
 
 def _heights(info: models.TrackInfo) -> Sequence[int]:
-    """Short side of each encoding, lowest first."""
+    """Short side of each spatial layer, lowest first."""
     known = sorted(min(layer.width, layer.height) for layer in info.layers if layer.width and layer.height)
     if known:
         return known + [known[-1]] * (MAX_LAYERS - len(known))

@@ -7,7 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-EXTENSIONS = {"audio_level": 1, "abs_send_time": 2, "transport_cc": 3, "mid": 4, "rid": 10, "repaired_rid": 11}
+EXTENSIONS = {
+    "audio_level": 1,
+    "abs_send_time": 2,
+    "transport_cc": 3,
+    "mid": 4,
+    "rid": 10,
+    "repaired_rid": 11,
+    "dependency_descriptor": 12,
+}
 URIS = {
     "audio_level": "urn:ietf:params:rtp-hdrext:ssrc-audio-level",
     "abs_send_time": "http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time",
@@ -15,9 +23,12 @@ URIS = {
     "mid": "urn:ietf:params:rtp-hdrext:sdes:mid",
     "rid": "urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id",
     "repaired_rid": "urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id",
+    "dependency_descriptor": (
+        "https://aomediacodec.github.io/av1-rtp-spec/#dependency-descriptor-rtp-header-extension"
+    ),
 }
-PAYLOAD_TYPES = {"opus": 111, "vp8": 96, "h264": 102}
-RTX = {"vp8": 97, "h264": 103}
+PAYLOAD_TYPES = {"opus": 111, "vp8": 96, "h264": 102, "vp9": 98, "av1": 45}
+RTX = {"vp8": 97, "h264": 103, "vp9": 99, "av1": 46}
 H264_PARAMETERS = "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f"
 
 
@@ -40,6 +51,8 @@ class Sending:
             "payload_type": PAYLOAD_TYPES[self.codec],
             "rtx_payload_type": RTX.get(self.codec),
             "encodings": self.encodings,
+            # As the server negotiates it: not for VP8, whose own descriptor says as much.
+            "dependency_descriptor": self.codec not in ("opus", "vp8"),
             **self.more,
         }
 
@@ -108,13 +121,13 @@ def _section(section: Media) -> list[str]:
     if section.kind == "application":
         lines = ["m=application 9 UDP/DTLS/SCTP webrtc-datachannel", "c=IN IP4 0.0.0.0"]
         return [*lines, "a=sctp-port:5000", "a=max-message-size:262144"]
-    codecs = ["opus"] if section.kind == "audio" else ["vp8", "h264"]
+    codecs = ["opus"] if section.kind == "audio" else ["vp8", "h264", "vp9", "av1"]
     if section.sending is not None:
         codecs = sorted(codecs, key=lambda codec: codec != section.sending.codec if section.sending else False)
     payload_types = [pt for codec in codecs for pt in (PAYLOAD_TYPES[codec], RTX.get(codec)) if pt is not None]
     lines = [f"m={section.kind} 9 UDP/TLS/RTP/SAVPF {' '.join(map(str, payload_types))}", "c=IN IP4 0.0.0.0"]
     names = ["mid", "transport_cc", "abs_send_time"]
-    names += ["audio_level"] if section.kind == "audio" else ["rid", "repaired_rid"]
+    names += ["audio_level"] if section.kind == "audio" else ["rid", "repaired_rid", "dependency_descriptor"]
     lines += [f"a=extmap:{EXTENSIONS[name]} {URIS[name]}" for name in names]
     direction = "inactive" if section.stopped else "sendonly" if section.sending else "recvonly"
     lines += [f"a={direction}", "a=rtcp-mux", "a=rtcp-rsize"]

@@ -47,6 +47,10 @@ class Received:
     dtx: int = 0
     switches: int = 0
     encoding: int | None = None
+    spatial: int | None = None
+    """Spatial layer of the last picture, inside its encoding."""
+    temporal: Sequence[int] = ()
+    """How many pictures there were of each temporal layer."""
     freezes: int = 0
     freeze_seconds: float = 0.0
     first_frame: float | None = None

@@ -28,6 +28,8 @@ pub enum Codec {
     Opus,
     Vp8,
     H264,
+    Vp9,
+    Av1,
 }
 
 /// RTP header extensions that the engine reads or writes, each by its URI (RFC 8285).
@@ -53,6 +55,8 @@ pub enum Extension {
     VideoOrientation,
     /// http://www.webrtc.org/experiments/rtp-hdrext/playout-delay
     PlayoutDelay,
+    /// https://aomediacodec.github.io/av1-rtp-spec/#dependency-descriptor-rtp-header-extension
+    DependencyDescriptor,
 }
 
 /// One encoding of a publication (RFC 8853): bound by rid, or by SSRC where the client signals `a=ssrc`.
@@ -92,7 +96,8 @@ pub struct SubscriptionSpec {
     pub rtx_ssrc: Option<u32>,
     /// RTCP SDES CNAME; one per publishing participant, so that voice and picture are synchronised.
     pub cname: String,
-    /// Highest spatial layer (index of the encoding) to forward, `None` = paused (also for audio).
+    /// Highest spatial layer to forward, `None` = paused (also for audio): the index of the encoding, or, where there is
+    /// only one encoding, the spatial layer inside it (SVC).
     pub spatial: Option<u8>,
     /// Highest temporal layer to forward; 255 = all.
     pub temporal: u8,
@@ -162,7 +167,8 @@ pub enum Command {
         transport: TransportId,
         spec: SubscriptionSpec,
     },
-    /// Wanted layer; the switch happens at the next keyframe of that encoding. `spatial` None = paused.
+    /// Wanted layer, as in `SubscriptionSpec`; the switch happens at the next keyframe, or before it where the structure of
+    /// the layers allows. `spatial` None = paused.
     SetLayer {
         subscription: SubscriptionId,
         spatial: Option<u8>,

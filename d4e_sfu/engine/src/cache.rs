@@ -5,7 +5,8 @@
 use std::time::Duration;
 
 use crate::now::Now;
-use crate::wire::codec::vp8;
+use crate::wire::codec::layer::Frame;
+use crate::wire::codec::{dependency, vp8, vp9};
 use crate::wire::seq::{ExtSeq, Timestamp};
 
 /// Older packets are not served: a picture or a repair that late helps nobody.
@@ -16,7 +17,9 @@ pub const MAX_AGE: Duration = Duration::from_secs(1);
 pub enum Facts {
     Audio,
     Vp8(vp8::Descriptor),
+    Vp9(vp9::Descriptor),
     H264,
+    Av1,
     /// No payload: probe padding, which ends here without leaving a gap downstream.
     Padding,
 }
@@ -41,15 +44,31 @@ pub struct Packet {
     pub keyframe_start: bool,
     pub arrival: Now,
     pub facts: Facts,
+    /// Who needs it.
+    pub frame: Frame,
+    /// The dependency descriptor that came with it, and which structure of this encoding it goes by, where that is known.
+    pub dependency: Option<(dependency::Descriptor, Option<u8>)>,
+    /// The structure that its descriptor goes by is not here yet: nobody is sent it, for nobody could decode it.
+    pub waits: bool,
     pub carried: Carried,
+}
+
+/// A packet in the cache, with its payload and the bytes of its dependency descriptor.
+#[derive(Clone, Copy, Debug)]
+pub struct Cached<'a> {
+    pub packet: &'a Packet,
+    pub payload: &'a [u8],
+    pub dependency: &'a [u8],
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Row {
     packet: Packet,
-    /// Where the payload starts in the endless log; the arena holds its last `arena.len()` bytes.
+    /// Where the payload starts in the endless log, and behind it the dependency descriptor; the arena holds its last
+    /// `arena.len()` bytes.
     position: u64,
     len: u16,
+    dependency: u8,
 }
 
 pub struct Cache {
@@ -71,10 +90,12 @@ impl Cache {
     }
 
     /// The oldest packets make room. A payload larger than the whole arena is not kept.
-    pub fn insert(&mut self, packet: Packet, payload: &[u8]) {
+    pub fn insert(&mut self, packet: Packet, payload: &[u8], dependency: &[u8]) {
         let size = self.arena.len() as u64;
-        let len = payload.len() as u64;
-        let Ok(short) = u16::try_from(len) else {
+        let len = (payload.len() + dependency.len()) as u64;
+        let (Ok(payload_len), Ok(dependency_len)) =
+            (u16::try_from(payload.len()), u8::try_from(dependency.len()))
+        else {
             return;
         };
         if len > size {
@@ -86,33 +107,54 @@ impl Cache {
             self.written += size - start;
             start = 0;
         }
-        self.arena[start as usize..][..payload.len()].copy_from_slice(payload);
+        let (head, tail) = self.arena[start as usize..][..len as usize].split_at_mut(payload.len());
+        head.copy_from_slice(payload);
+        tail.copy_from_slice(dependency);
         let row = self.row_of(packet.seq);
         self.rows[row] = Some(Row {
             packet,
             position: self.written,
-            len: short,
+            len: payload_len,
+            dependency: dependency_len,
         });
         self.written += len;
     }
 
-    /// The packet and its payload, if it is still whole.
+    /// The packet, if it is still whole.
     #[must_use]
-    pub fn get(&self, seq: ExtSeq) -> Option<(&Packet, &[u8])> {
+    pub fn get(&self, seq: ExtSeq) -> Option<Cached<'_>> {
         let row = self.rows[self.row_of(seq)].as_ref()?;
         let size = self.arena.len() as u64;
         if row.packet.seq != seq || row.position + size < self.written {
             return None;
         }
         let start = (row.position % size.max(1)) as usize;
-        Some((&row.packet, &self.arena[start..][..usize::from(row.len)]))
+        let (payload, rest) = self.arena[start..].split_at(usize::from(row.len));
+        Some(Cached {
+            packet: &row.packet,
+            payload,
+            dependency: &rest[..usize::from(row.dependency)],
+        })
+    }
+
+    /// The packet, to learn more about it, and the bytes of its dependency descriptor.
+    pub fn amend(&mut self, seq: ExtSeq) -> Option<(&mut Packet, &[u8])> {
+        let size = self.arena.len() as u64;
+        let at = self.row_of(seq);
+        let row = self.rows[at].as_mut()?;
+        if row.packet.seq != seq || row.position + size < self.written {
+            return None;
+        }
+        let start = (row.position % size.max(1)) as usize + usize::from(row.len);
+        let dependency = &self.arena[start..][..usize::from(row.dependency)];
+        Some((&mut row.packet, dependency))
     }
 
     /// `get`, but nothing that is over [`MAX_AGE`] old.
     #[must_use]
-    pub fn recent(&self, now: Now, seq: ExtSeq) -> Option<(&Packet, &[u8])> {
+    pub fn recent(&self, now: Now, seq: ExtSeq) -> Option<Cached<'_>> {
         self.get(seq)
-            .filter(|(packet, _)| now.since(packet.arrival) <= MAX_AGE)
+            .filter(|cached| now.since(cached.packet.arrival) <= MAX_AGE)
     }
 
     fn row_of(&self, seq: ExtSeq) -> usize {
@@ -133,6 +175,9 @@ mod tests {
             keyframe_start: false,
             arrival: Now(0),
             facts: Facts::Audio,
+            frame: Frame::default(),
+            dependency: None,
+            waits: false,
             carried: Carried::default(),
         }
     }
@@ -141,7 +186,7 @@ mod tests {
     fn what_was_overwritten_is_gone_and_the_rest_is_whole() {
         let mut cache = Cache::new(64, 1_000);
         for seq in 0..20 {
-            cache.insert(packet(seq), &[seq as u8; 90]);
+            cache.insert(packet(seq), &[seq as u8; 90], &[]);
         }
         // 11 packets of 90 bytes fit into 1,000 bytes; the rest of the arena is skipped at each turn.
         let alive: Vec<u64> = (0..20)
@@ -150,23 +195,24 @@ mod tests {
         assert!(alive.len() >= 10 && alive.len() <= 11, "{alive:?}");
         assert_eq!(alive.last(), Some(&19));
         for seq in alive {
-            assert_eq!(cache.get(ExtSeq(seq)).unwrap().1, &[seq as u8; 90]);
+            assert_eq!(cache.get(ExtSeq(seq)).unwrap().payload, &[seq as u8; 90]);
         }
     }
 
     #[test]
     fn a_row_taken_by_a_newer_packet_does_not_answer_for_the_old_one() {
         let mut cache = Cache::new(16, 10_000);
-        cache.insert(packet(1), b"old");
-        cache.insert(packet(17), b"new");
+        cache.insert(packet(1), b"old", b"");
+        cache.insert(packet(17), b"new", b"er");
         assert!(cache.get(ExtSeq(1)).is_none());
-        assert_eq!(cache.get(ExtSeq(17)).unwrap().1, b"new");
+        let newer = cache.get(ExtSeq(17)).unwrap();
+        assert_eq!((newer.payload, newer.dependency), (&b"new"[..], &b"er"[..]));
     }
 
     #[test]
     fn after_one_second_a_packet_is_no_longer_recent() {
         let mut cache = Cache::new(16, 10_000);
-        cache.insert(packet(1), b"x");
+        cache.insert(packet(1), b"x", b"");
         assert!(cache.recent(Now::from_millis(1_000), ExtSeq(1)).is_some());
         assert!(cache.recent(Now::from_millis(1_001), ExtSeq(1)).is_none());
     }
@@ -178,11 +224,13 @@ mod tests {
             let mut sent = Vec::new();
             for (seq, len) in lengths.iter().enumerate() {
                 let payload: Vec<u8> = (0..*len).map(|i| (i * 7 + seq) as u8).collect();
-                cache.insert(packet(seq as u64), &payload);
-                sent.push(payload);
-                for (old, expected) in sent.iter().enumerate() {
-                    if let Some((_, found)) = cache.get(ExtSeq(old as u64)) {
-                        prop_assert_eq!(found, &expected[..]);
+                let dependency = vec![seq as u8; len % 5];
+                cache.insert(packet(seq as u64), &payload, &dependency);
+                sent.push((payload, dependency));
+                for (old, (payload, dependency)) in sent.iter().enumerate() {
+                    if let Some(found) = cache.get(ExtSeq(old as u64)) {
+                        prop_assert_eq!(found.payload, &payload[..]);
+                        prop_assert_eq!(found.dependency, &dependency[..]);
                     }
                 }
             }

@@ -2,6 +2,7 @@
 //! publisher (packets again, a keyframe). It fills the caches that subscriptions are served from; it knows subscriptions
 //! only as row keys that the router gave it. Second stop of a media packet, after the transport has opened it.
 
+pub mod dependencies;
 pub mod encoding;
 pub mod voice;
 
@@ -14,6 +15,7 @@ use crate::bucket::Bucket;
 use crate::cache::Carried;
 use crate::clock::Clocks;
 use crate::now::Now;
+use crate::wire::codec::layer::Layer;
 use crate::wire::drop::DropReason;
 use crate::wire::seq::{ExtSeq, SeqNo, Timestamp};
 
@@ -94,7 +96,7 @@ impl Publication {
         self.codec == Codec::Opus
     }
 
-    /// Hz of the RTP timestamp (RFC 7587 §4.1, RFC 7741 §4.1, RFC 6184 §8.2.1).
+    /// Hz of the RTP timestamp (RFC 7587 §4.1, RFC 7741 §4.1, RFC 6184 §8.2.1, RFC 9628 §4.1).
     #[must_use]
     pub fn clock_rate(&self) -> u32 {
         clock_rate(self.codec)
@@ -154,6 +156,8 @@ impl Publication {
             seq,
             repaired,
             malformed,
+            waits,
+            amended,
         } = row.receive(now, seq, incoming, payload)?;
         // Without RTX it may as well be the packet itself, late.
         if let Some(after) = repaired.filter(|_| incoming.rtx || self.rtx_payload_type.is_none()) {
@@ -165,7 +169,16 @@ impl Publication {
             self.voice
                 .hear(level, incoming.timestamp, clock_rate(self.codec));
         }
-        self.fresh.push(Fresh { encoding, seq });
+        if !waits {
+            self.fresh.push(Fresh { encoding, seq });
+        }
+        // An outgoing number is given once: only what has not been offered before.
+        let mut amended = amended;
+        while amended != 0 {
+            let seq = ExtSeq(seq.0 + 1 + u64::from(amended.trailing_zeros()));
+            amended &= amended - 1;
+            self.fresh.push(Fresh { encoding, seq });
+        }
         let activated = row.activate(now, payload);
         for other in self.encodings.iter_mut().filter(|other| !other.active) {
             other.outlived.get_or_insert(now);
@@ -208,15 +221,20 @@ impl Publication {
             .map_or(0, |row| row.gaps.due(now, patience, out))
     }
 
-    /// The encoding that a subscriber who wants at most `wanted` should get: the highest that has not stopped; when all
-    /// have, the highest that had a stream at all; else the wanted one.
+    /// The encoding that a subscriber who wants at most `wanted` should get, and the spatial layer in it. Of several
+    /// encodings the highest that has not stopped; when all have, the highest that had a stream at all; else the wanted one.
+    /// Where there is only one, what is wanted is a spatial layer of it.
     #[must_use]
-    pub fn best(&self, wanted: u8) -> u8 {
+    pub fn best(&self, wanted: u8) -> (u8, u8) {
+        if self.encodings.len() == 1 {
+            return (0, wanted);
+        }
         let allowed = &self.encodings[..self.encodings.len().min(usize::from(wanted) + 1)];
         let last = |test: fn(&Encoding) -> bool| allowed.iter().rposition(test);
-        last(|encoding| encoding.ssrc.is_some() && !encoding.stopped)
+        let best = last(|encoding| encoding.ssrc.is_some() && !encoding.stopped)
             .or_else(|| last(|encoding| encoding.ssrc.is_some()))
-            .unwrap_or(allowed.len().saturating_sub(1)) as u8
+            .unwrap_or(allowed.len().saturating_sub(1));
+        (best as u8, Layer::TOP.spatial)
     }
 }
 
@@ -228,6 +246,8 @@ pub struct Incoming<'a> {
     pub timestamp: Timestamp,
     pub marker: bool,
     pub carried: Carried,
+    /// The bytes of its dependency descriptor, if it has one.
+    pub dependency: &'a [u8],
     pub payload: &'a [u8],
     pub wire_len: usize,
 }
@@ -244,8 +264,9 @@ pub struct Expired {
 pub struct Received {
     /// The encoding was silent before.
     pub activated: bool,
-    /// Its payload breaks its codec's rules: it takes part as if it were padding, and is counted.
-    pub malformed: bool,
+    /// Its payload breaks its codec's rules, or its descriptor those of its format: it takes part as if it were padding,
+    /// and is counted.
+    pub malformed: Option<DropReason>,
     /// It had been asked for.
     pub repaired: bool,
 }

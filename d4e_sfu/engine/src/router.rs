@@ -196,6 +196,11 @@ impl Router {
                 timestamp: header.timestamp,
                 marker: header.marker,
                 carried: carried(&transport.extensions, &header, opened),
+                dependency: transport
+                    .extensions
+                    .get(Extension::DependencyDescriptor)
+                    .and_then(|id| header.extension(opened, id))
+                    .unwrap_or_default(),
                 payload: &opened[payload],
                 wire_len: datagram.len(),
             },
@@ -212,11 +217,7 @@ impl Router {
             self.counters.packets_repaired += 1;
         }
         self.wake(binding.publication);
-        if received.malformed {
-            Err(DropReason::BadPayload)
-        } else {
-            Ok(())
-        }
+        received.malformed.map_or(Ok(()), Err)
     }
 
     /// Not before the address is proven, not without end, not more than Python can take.

@@ -8,6 +8,10 @@
 //! | t | none | waiting for a keyframe of t |
 //! | t | t | forwarding t |
 //! | t | c ≠ t | forwarding c, until a keyframe of t is here as a whole and a frame of c has ended |
+//!
+//! Inside an encoding there may be layers. `goal` is the highest that is wanted, `layer` the one that is forwarded, and
+//! `whole` are all those that the subscriber's decoder could follow from here: it has, or needs nothing of, what they need.
+//! At the start of a picture `layer` becomes the one in `whole` that is nearest to `goal`.
 
 pub mod numbering;
 pub mod repair;
@@ -21,11 +25,10 @@ use crate::cache::{Facts, Packet};
 use crate::clock::Clocks;
 use crate::legs::Reported;
 use crate::now::{Now, ticks};
+use crate::wire::codec::layer::{Layer, Layers};
 use crate::wire::drop::DropReason;
 use crate::wire::seq::{ExtSeq, Ssrc, Timestamp};
 
-/// Every temporal layer.
-pub const ALL_LAYERS: u8 = 255;
 /// Two ways of measuring the same instant may differ by this much; beyond it the sender reports are not believed.
 const CLOCK_TOLERANCE: Duration = Duration::from_millis(500);
 
@@ -34,8 +37,16 @@ const CLOCK_TOLERANCE: Duration = Duration::from_millis(500);
 pub struct Rewrite {
     pub seq: ExtSeq,
     pub timestamp: Timestamp,
+    pub marker: bool,
     pub picture_id: Option<u16>,
     pub tl0: Option<u8>,
+    /// Of the dependency descriptor: what is taken off its frame number and template id.
+    pub frame_shift: u16,
+    pub template_shift: u8,
+    /// What is above this layer is left out.
+    pub layer: Layer,
+    /// The first packet of which that is so.
+    pub first: bool,
     /// Its number is kept, its payload is not for this subscriber: an empty packet fills the place.
     pub filler: bool,
 }
@@ -79,11 +90,21 @@ pub struct Subscription {
     aimed: Now,
     current: Option<u8>,
     wanted_temporal: u8,
-    temporal: u8,
+    goal: Layer,
+    layer: Layer,
+    whole: Layers,
+    /// Limits that have needed what was left out for others: of what is missing they may need something too.
+    beyond: Layers,
+    /// Highest spatial layer of the encoding, by its latest frame.
+    top: u8,
+    /// The picture that the newest packet of the encoding belongs to.
+    picture: Option<Timestamp>,
     numbering: Numbering,
     /// Picture left out last, so that each counts once.
     left_out: Option<u16>,
     last: Option<Last>,
+    /// Where the template ids of the latest structure sent end.
+    template_end: Option<u8>,
 }
 
 /// The newest packet sent, as the subscriber saw it.
@@ -95,6 +116,8 @@ struct Last {
     arrival: Now,
     picture_id: Option<u16>,
     tl0: Option<u8>,
+    /// Of the dependency descriptor.
+    frame: Option<u16>,
 }
 
 impl Subscription {
@@ -128,11 +151,17 @@ impl Subscription {
             aimed: Now(0),
             current: None,
             wanted_temporal: spec.temporal,
-            temporal: spec.temporal,
+            goal: Layer::TOP,
+            layer: Layer::TOP,
+            whole: Layers::NONE,
+            beyond: Layers::NONE,
+            top: 0,
+            picture: None,
             // Chance is not needed: SRTP hides nothing by it, and tests can say what comes.
             numbering: Numbering::new(spec.ssrc as u16),
             left_out: None,
             last: None,
+            template_end: None,
         }
     }
 
@@ -149,6 +178,23 @@ impl Subscription {
         self.target
     }
 
+    /// The layer that is forwarded, counted as in `SubscriptionSpec.spatial`.
+    #[must_use]
+    pub fn spatial(&self) -> Option<u8> {
+        self.current
+            .map(|encoding| encoding + self.layer.spatial.min(self.top))
+    }
+
+    /// He sees the right encoding, and only a keyframe can bring him to the right spatial layer of it.
+    #[must_use]
+    pub fn awaits_layer(&self) -> bool {
+        let size = |layer: Layer| layer.spatial.min(self.top);
+        self.current.is_some()
+            && self.current == self.target
+            && size(self.layer) != size(self.goal)
+            && size(self.nearest()) != size(self.goal)
+    }
+
     /// The encoding whose keyframe this subscription waits for.
     #[must_use]
     pub fn awaits(&self) -> Option<u8> {
@@ -163,8 +209,10 @@ impl Subscription {
         }
     }
 
-    /// The best encoding that the publication has now for what is wanted. The one in use goes on until its keyframe comes.
-    pub fn aim(&mut self, now: Now, best: u8) {
+    /// The best encoding that the publication has now for what is wanted, and the spatial layer in it. The one in use goes
+    /// on until its keyframe comes.
+    pub fn aim(&mut self, now: Now, (best, spatial): (u8, u8)) {
+        self.goal = Layer::at_most(spatial, self.wanted_temporal);
         if self.wanted.is_some() && self.target != Some(best) {
             (self.target, self.aimed) = (Some(best), now);
         }
@@ -184,7 +232,10 @@ impl Subscription {
             self.current = None; // Its sender has started anew: nothing of the old stream helps to decode the new one.
         }
         match self.numbering.place(encoding, packet.seq) {
-            Place::Reserved(run) if packet.seq >= epoch => Verdict::Forward(reserved(&run, packet)),
+            Place::Reserved(run) if packet.seq >= epoch => {
+                self.structure(&run, packet);
+                Verdict::Forward(reserved(&run, packet))
+            }
             Place::Ahead if self.current == Some(encoding) => self.ahead(packet),
             _ if opens && self.current.is_none() => Verdict::Start,
             _ if self.current == Some(encoding) => Verdict::Drop(DropReason::Late),
@@ -219,35 +270,32 @@ impl Subscription {
                     let out = continued(&run, &last, encoding, packet, clocks);
                     packet.timestamp.0.wrapping_sub(out.0)
                 };
-                let Facts::Vp8(descriptor) = packet.facts else {
-                    return self.begin(
-                        encoding,
-                        packet,
-                        Shifts {
-                            timestamp,
-                            picture: 0,
-                            tl0: 0,
-                        },
-                    );
+                let (picture, tl0) = numbers(&packet.facts);
+                let after = |number: Option<u16>, last: Option<u16>| {
+                    let number = number.unwrap_or(0);
+                    number.wrapping_sub(last.map_or(number, |last| last.wrapping_add(1)))
                 };
-                let picture = descriptor.picture_id.unwrap_or(0);
-                let tl0 = descriptor.tl0_pic_idx.unwrap_or(0);
+                let described = packet.dependency.map(|(descriptor, _)| descriptor);
                 Shifts {
                     timestamp,
-                    picture: picture
-                        .wrapping_sub(last.picture_id.map_or(picture, |id| id.wrapping_add(1))),
-                    tl0: tl0.wrapping_sub(last.tl0.map_or(tl0, |index| index.wrapping_add(1))),
+                    picture: after(picture, last.picture_id),
+                    tl0: after(tl0.map(u16::from), last.tl0.map(u16::from)) as u8,
+                    frame: after(described.map(|descriptor| descriptor.number), last.frame),
+                    // Templates of another sender of structures: their ids begin where the last ones end.
+                    template: described
+                        .and_then(|descriptor| descriptor.structure)
+                        .zip(self.template_end)
+                        .map_or(0, |(ids, end)| ids.start.wrapping_sub(end) & 63),
                 }
             }
             _ => Shifts::default(),
         };
-        self.begin(encoding, packet, shifts);
-    }
-
-    fn begin(&mut self, encoding: u8, packet: &Packet, shifts: Shifts) {
-        self.temporal = self.wanted_temporal;
+        // A keyframe opens every layer.
+        (self.layer, self.whole) = (self.goal, Layers::ALL);
+        self.top = packet.frame.top;
+        self.picture = None;
         self.numbering
-            .start(encoding, packet.seq, self.temporal, shifts);
+            .start(encoding, packet.seq, self.layer, shifts);
         self.current = Some(encoding);
         self.left_out = None;
         self.report_owed = true;
@@ -255,67 +303,103 @@ impl Subscription {
 
     /// The next packet in order, or one after a gap.
     fn ahead(&mut self, packet: &Packet) -> Verdict {
-        let (mut picture_id, mut tl0) = (None, None);
-        match packet.facts {
-            Facts::Padding => {
-                self.numbering.leave_out(packet.seq, false);
-                return Verdict::Drop(DropReason::Padding);
-            }
-            Facts::Vp8(descriptor) => {
-                let tid = descriptor.tid.unwrap_or(0);
-                if descriptor.start_of_frame() {
-                    self.choose_temporal(
-                        packet.seq,
-                        tid,
-                        descriptor.layer_sync || descriptor.keyframe,
-                    );
-                }
-                if tid > self.temporal {
-                    let first =
-                        descriptor.picture_id.is_some() && self.left_out != descriptor.picture_id;
-                    self.left_out = descriptor.picture_id;
-                    self.numbering.leave_out(packet.seq, first);
-                    return Verdict::Drop(DropReason::OtherLayer);
-                }
-                (picture_id, tl0) = (descriptor.picture_id, descriptor.tl0_pic_idx);
-            }
-            Facts::Audio | Facts::H264 => {}
+        if packet.facts == Facts::Padding {
+            self.numbering.leave_out(packet.seq, false);
+            return Verdict::Drop(DropReason::Padding);
+        }
+        if packet.seq > self.numbering.newest().next() {
+            self.whole = self
+                .whole
+                .without(self.beyond)
+                .with(Layers::only(self.layer));
+        }
+        let frame = &packet.frame;
+        let opening = self.picture.replace(packet.timestamp) != Some(packet.timestamp);
+        if frame.start {
+            self.choose(packet, opening);
+        }
+        if !frame.needed.contains(self.layer) {
+            self.whole = self.whole.without(frame.needed);
+            self.beyond = self.beyond.with(frame.needed);
+            // VP8 counts pictures without a gap; in VP9 the distance between picture ids has a meaning.
+            let picture_id = match packet.facts {
+                Facts::Vp8(descriptor) => descriptor.picture_id,
+                _ => None,
+            };
+            let first = picture_id.is_some() && self.left_out != picture_id;
+            self.left_out = picture_id;
+            self.numbering.leave_out(packet.seq, first);
+            return Verdict::Drop(DropReason::OtherLayer);
+        }
+        if frame.start {
+            self.whole = self.whole.with(frame.switches);
         }
         self.numbering.take(packet.seq);
-        let Some(run) = self.numbering.open() else {
+        let Some(&run) = self.numbering.open() else {
             return Verdict::Drop(DropReason::AwaitingKeyframe);
         };
-        let rewrite = Rewrite {
-            seq: run.out(packet.seq),
-            timestamp: run.timestamp(packet.timestamp),
-            picture_id: picture_id.map(|id| run.picture_id(id)),
-            tl0: tl0.map(|index| run.tl0(index)),
-            filler: false,
-        };
+        self.structure(&run, packet);
+        let rewrite = reserved(&run, packet);
         self.last = Some(Last {
-            marker: packet.marker,
+            marker: rewrite.marker,
             timestamp: rewrite.timestamp,
             arrival: packet.arrival,
             picture_id: rewrite.picture_id,
             tl0: rewrite.tl0,
+            frame: packet
+                .dependency
+                .map(|(descriptor, _)| descriptor.number.wrapping_sub(run.frame_shift)),
         });
         Verdict::Forward(rewrite)
     }
 
-    /// Down at the start of any frame; up where the frame refers to nothing that was left out (RFC 7741 §4.2: Y).
-    fn choose_temporal(&mut self, seq: ExtSeq, tid: u8, switching_point: bool) {
-        let up = self.wanted_temporal > self.temporal
-            && tid > self.temporal
-            && tid <= self.wanted_temporal;
-        let temporal = if self.wanted_temporal < self.temporal {
-            self.wanted_temporal
-        } else if up && switching_point {
-            tid
-        } else {
+    /// Which layer is forwarded from this frame on. It changes where a picture opens, so that the last packet of each has
+    /// its marker; and at a frame that refers to nothing at all.
+    fn choose(&mut self, packet: &Packet, opening: bool) {
+        let frame = &packet.frame;
+        if frame.top != self.top {
+            self.whole = self.whole.retopped(self.top, frame.top);
+            if frame.top > self.top && self.layer.spatial <= self.top {
+                let new = Layers::from_spatial(self.top + 1);
+                self.whole = self.whole.without(new);
+            }
+            self.top = frame.top;
+        }
+        self.whole = self.whole.with(frame.opens);
+        if self.layer == self.goal || !(opening || frame.opens.contains(self.goal)) {
             return;
-        };
-        self.temporal = temporal;
-        self.numbering.limit(seq, temporal);
+        }
+        let nearest = self.nearest();
+        if nearest != self.layer {
+            self.layer = nearest;
+            self.numbering.limit(packet.seq, nearest);
+        }
+    }
+
+    /// The layer nearest to the goal that he could follow from here: a smaller picture rather than a larger one than he
+    /// wants, a larger one rather than none.
+    fn nearest(&self) -> Layer {
+        let below = (0..=self.goal.spatial).rev();
+        let above = self.goal.spatial + 1..=self.layer.spatial;
+        for spatial in below.chain(above) {
+            for temporal in (0..=self.goal.temporal).rev() {
+                let layer = Layer { spatial, temporal };
+                if self.whole.contains(layer) {
+                    return layer;
+                }
+            }
+        }
+        self.layer
+    }
+
+    /// Where the ids of the templates sent end, for whoever comes next.
+    fn structure(&mut self, run: &Run, packet: &Packet) {
+        if let Some(ids) = packet
+            .dependency
+            .and_then(|(descriptor, _)| descriptor.structure)
+        {
+            self.template_end = Some(ids.end.wrapping_sub(run.template_shift) & 63);
+        }
     }
 
     /// The clock of the sender reports for what is forwarded now: our timestamp for the publisher's.
@@ -335,24 +419,31 @@ impl Subscription {
     }
 }
 
-/// A packet whose place was kept for it: as its run says, or empty when its run leaves such packets out.
+/// A packet that has its place in a run: as the run says, or empty when the run leaves such packets out.
 #[must_use]
 pub fn reserved(run: &Run, packet: &Packet) -> Rewrite {
-    let (picture_id, tl0, filler) = match packet.facts {
-        Facts::Vp8(descriptor) => (
-            descriptor.picture_id.map(|id| run.picture_id(id)),
-            descriptor.tl0_pic_idx.map(|index| run.tl0(index)),
-            descriptor.tid.unwrap_or(0) > run.temporal,
-        ),
-        Facts::Padding => (None, None, true),
-        Facts::Audio | Facts::H264 => (None, None, false),
-    };
+    let (picture_id, tl0) = numbers(&packet.facts);
     Rewrite {
         seq: run.out(packet.seq),
         timestamp: run.timestamp(packet.timestamp),
-        picture_id,
-        tl0,
-        filler,
+        // The last packet of the highest layer that he gets ends the picture for him.
+        marker: packet.marker || packet.frame.ends.contains(run.layer),
+        picture_id: picture_id.map(|id| run.picture_id(id)),
+        tl0: tl0.map(|index| run.tl0(index)),
+        frame_shift: run.frame_shift,
+        template_shift: run.template_shift,
+        layer: run.layer,
+        first: packet.seq == run.first,
+        filler: !packet.frame.needed.contains(run.layer),
+    }
+}
+
+/// Picture id and TL0PICIDX of a payload that has them.
+fn numbers(facts: &Facts) -> (Option<u16>, Option<u8>) {
+    match facts {
+        Facts::Vp8(descriptor) => (descriptor.picture_id, descriptor.tl0_pic_idx),
+        Facts::Vp9(descriptor) => (descriptor.picture_id, descriptor.tl0_pic_idx),
+        Facts::Audio | Facts::H264 | Facts::Av1 | Facts::Padding => (None, None),
     }
 }
 

@@ -34,14 +34,14 @@ const DEFAULT_ROUND_TRIP: Duration = Duration::from_millis(100);
 /// Ids of the header extensions on this transport (RFC 8285); 0 = not mapped.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ExtensionIds {
-    ids: [u8; 9],
+    ids: [u8; 10],
     allow_mixed: bool,
 }
 
 impl ExtensionIds {
     #[must_use]
     pub fn new(mapping: &[(Extension, u8)], allow_mixed: bool) -> Self {
-        let mut ids = [0; 9];
+        let mut ids = [0; 10];
         for &(extension, id) in mapping {
             ids[extension as usize] = id;
         }

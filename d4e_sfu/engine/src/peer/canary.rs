@@ -16,6 +16,12 @@ pub struct Stamp {
     pub frame: u32,
     /// The frame that this one needs; its own number on a keyframe (and on voice).
     pub reference: u32,
+    /// The frame of the spatial layer below that it needs as well; else the same as `reference`.
+    pub below: u32,
+    pub spatial: u8,
+    pub temporal: u8,
+    /// Which template of the structure it goes by.
+    pub template: u8,
     /// When it was captured, in the codec's clock since the publication began; all encodings share it.
     pub clock: u32,
     /// The publisher's `now` in nanoseconds.
@@ -24,7 +30,7 @@ pub struct Stamp {
 
 const MAGIC: u32 = 0x6434_6563; // "d4ec"
 /// Shortest body.
-pub const MIN_LEN: usize = 4 + 4 + 4 + 1 + 4 + 4 + 4 + 4 + 8 + 4;
+pub const MIN_LEN: usize = 4 + 4 + 4 + 1 + 4 + 4 + 4 + 4 + 8 + 4 + 3 + 4;
 
 impl Stamp {
     /// Appends a body of exactly `len` bytes (at least `MIN_LEN`).
@@ -40,6 +46,8 @@ impl Stamp {
         out.extend(self.reference.to_be_bytes());
         out.extend(self.clock.to_be_bytes());
         out.extend(self.sent.to_be_bytes());
+        out.extend(self.below.to_be_bytes());
+        out.extend([self.spatial, self.temporal, self.template]);
         let mut filler = Chance::new(u64::from(self.ssrc.0) << 32 | u64::from(self.frame));
         let end = start + len - 4;
         while out.len() + 8 <= end {
@@ -70,6 +78,10 @@ impl Stamp {
             reference: word(21),
             clock: word(25),
             sent: u64::from(word(29)) << 32 | u64::from(word(33)),
+            below: word(37),
+            spatial: body[41],
+            temporal: body[42],
+            template: body[43],
         })
     }
 
@@ -91,6 +103,10 @@ mod tests {
             ssrc: Ssrc(9),
             frame: 100,
             reference: 99,
+            below: 98,
+            spatial: 2,
+            temporal: 1,
+            template: 7,
             clock: 12_345,
             sent: u64::MAX / 3,
         };

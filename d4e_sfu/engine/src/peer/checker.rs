@@ -9,6 +9,7 @@ use crate::wire::seq::{Ssrc, Timestamp};
 use super::canary::Stamp;
 use super::latency::{Latency, Quantiles};
 use super::payload::Layer;
+use super::scalability::Read;
 use super::spec::Codec;
 use super::{Nanos, SECOND};
 
@@ -27,6 +28,8 @@ pub struct Seams {
     pub timestamp: u64,
     pub picture_id: u64,
     pub tl0_pic_idx: u64,
+    /// A frame number or a template of the dependency descriptor that means another frame.
+    pub dependency: u64,
     /// A frame ended without its marker, or went on behind it.
     pub marker: u64,
 }
@@ -34,7 +37,12 @@ pub struct Seams {
 impl Seams {
     #[must_use]
     pub fn total(&self) -> u64 {
-        self.sequence + self.timestamp + self.picture_id + self.tl0_pic_idx + self.marker
+        self.sequence
+            + self.timestamp
+            + self.picture_id
+            + self.tl0_pic_idx
+            + self.dependency
+            + self.marker
     }
 }
 
@@ -52,9 +60,12 @@ pub struct FrameStats {
     pub dtx: u64,
     /// Voice frames that never came although no packet was missing.
     pub skipped: u64,
-    /// The encoding changed (also back).
+    /// The encoding or the spatial layer changed (also back).
     pub switches: u64,
     pub encoding: Option<u8>,
+    /// Spatial layer of the last picture, and how many pictures there were of each temporal one.
+    pub spatial: Option<u8>,
+    pub temporal: [u64; 3],
     /// RFC-less, as in WebRTC statistics: a gap above max(3 × mean, mean + 150 ms).
     pub freezes: u64,
     pub freeze_seconds: f64,
@@ -68,12 +79,67 @@ pub struct FrameStats {
 
 pub struct Checker {
     codec: Codec,
-    decoded: VecDeque<(Ssrc, u32)>,
+    decoded: VecDeque<Decoded>,
+    /// All frames of the picture so far could be decoded.
+    whole: bool,
     last: Option<Last>,
     /// Mean time between decodable frames, nanoseconds.
     mean_gap: f64,
     pub latency: Latency,
     pub stats: FrameStats,
+}
+
+/// A frame that has arrived whole, and in order.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrival {
+    pub timestamp: Timestamp,
+    pub layer: Layer,
+    pub keyframe: bool,
+    pub stamp: Option<Stamp>,
+    /// Its dependency descriptor.
+    pub described: Option<Read>,
+    /// First and last frame of its picture.
+    pub opens: bool,
+    pub closes: bool,
+}
+
+impl Arrival {
+    /// By its picture id, or by its dependency descriptor, it is another frame than it is, or refers to others than it does.
+    fn misreferred(&self, stamp: Stamp, references: [Option<&Decoded>; 2]) -> (bool, bool) {
+        let [earlier, below] = references;
+        let by_picture = match (self.layer.difference, self.layer.picture_id) {
+            (Some(difference), Some(id)) => earlier.is_some_and(|earlier| {
+                earlier.picture_id != Some(id.wrapping_sub(u16::from(difference)) & 0x7fff)
+            }),
+            _ => false,
+        };
+        let by_number = self.described.is_some_and(|read| {
+            let referred = |difference: Option<u16>| {
+                difference.is_none_or(|difference| {
+                    let number = Some(read.number.wrapping_sub(difference));
+                    [earlier, below]
+                        .iter()
+                        .flatten()
+                        .any(|decoded| decoded.number == number)
+                })
+            };
+            read.template != stamp.template || !read.differences.into_iter().all(referred)
+        });
+        (by_picture, by_number)
+    }
+}
+
+struct Decoded {
+    ssrc: Ssrc,
+    frame: u32,
+    picture_id: Option<u16>,
+    number: Option<u16>,
+}
+
+impl Decoded {
+    fn is(&self, ssrc: Ssrc, frame: u32) -> bool {
+        (self.ssrc, self.frame) == (ssrc, frame)
+    }
 }
 
 struct Last {
@@ -90,6 +156,7 @@ impl Checker {
         Self {
             codec,
             decoded: VecDeque::new(),
+            whole: true,
             last: None,
             mean_gap: 0.0,
             latency: Latency::default(),
@@ -116,51 +183,79 @@ impl Checker {
     }
 
     /// A whole frame arrived in order. True when it can be decoded.
-    pub fn frame(
-        &mut self,
-        now: Nanos,
-        timestamp: Timestamp,
-        layer: Layer,
-        keyframe: bool,
-        stamp: Option<Stamp>,
-    ) -> bool {
-        let Some(stamp) =
-            stamp.filter(|stamp| self.codec == Codec::Opus || stamp.is_key() == keyframe)
+    pub fn frame(&mut self, now: Nanos, arrival: Arrival) -> bool {
+        let Some(stamp) = arrival
+            .stamp
+            .filter(|stamp| self.codec == Codec::Opus || stamp.is_key() == arrival.keyframe)
         else {
             self.stats.corrupt += 1;
             return false;
         };
-        self.continuity(timestamp, layer, stamp);
-        let decodable = stamp.is_key() || self.decoded.contains(&(stamp.ssrc, stamp.reference));
+        self.continuity(&arrival, stamp);
+        let known = |frame: u32| {
+            self.decoded
+                .iter()
+                .find(|decoded| decoded.is(stamp.ssrc, frame))
+        };
+        let references = [stamp.reference, stamp.below].map(known);
+        let decodable = stamp.is_key() || references.iter().all(Option::is_some);
+        if decodable && !stamp.is_key() {
+            let wrong = arrival.misreferred(stamp, references);
+            self.stats.seams.picture_id += u64::from(wrong.0);
+            self.stats.seams.dependency += u64::from(wrong.1);
+        }
+        if stamp.is_key() && self.codec != Codec::Opus && decodable {
+            // What came before a keyframe is not referred to again.
+            self.decoded.clear();
+        }
+        if decodable {
+            if self.decoded.len() == REMEMBERED {
+                self.decoded.pop_front();
+            }
+            self.decoded.push_back(Decoded {
+                ssrc: stamp.ssrc,
+                frame: stamp.frame,
+                picture_id: arrival.layer.picture_id,
+                number: arrival.described.map(|read| read.number),
+            });
+            self.stats.keyframes += u64::from(stamp.is_key() && self.codec != Codec::Opus);
+        }
+        if !arrival.opens {
+            self.whole &= decodable;
+        } else {
+            self.whole = decodable;
+        }
+        if !arrival.closes {
+            return decodable;
+        }
+        self.picture(now, &arrival, stamp);
+        decodable
+    }
+
+    /// The last frame of a picture is here: it is shown, if all of it could be decoded.
+    fn picture(&mut self, now: Nanos, arrival: &Arrival, stamp: Stamp) {
         let before = self.last.replace(Last {
-            timestamp,
-            layer,
+            timestamp: arrival.timestamp,
+            layer: arrival.layer,
             stamp: Some(stamp),
             at: now,
             hole: false,
         });
-        if !decodable {
+        if !self.whole {
             self.stats.undecodable += 1;
             // A freeze lasts until a picture is shown.
             if let (Some(last), Some(before)) = (&mut self.last, before) {
                 last.at = before.at;
             }
-            return false;
+            return;
         }
-        if stamp.is_key() && self.codec != Codec::Opus {
-            // What came before a keyframe is not referred to again.
-            self.decoded.clear();
-        }
-        if self.decoded.len() == REMEMBERED {
-            self.decoded.pop_front();
-        }
-        self.decoded.push_back((stamp.ssrc, stamp.frame));
-        if self.stats.frames > 0 && self.stats.encoding != Some(stamp.encoding) {
+        let shown = (Some(stamp.encoding), Some(stamp.spatial));
+        if self.stats.frames > 0 && (self.stats.encoding, self.stats.spatial) != shown {
             self.stats.switches += 1;
         }
-        self.stats.encoding = Some(stamp.encoding);
+        (self.stats.encoding, self.stats.spatial) = shown;
+        self.stats.temporal[usize::from(stamp.temporal.min(2))] += 1;
         self.stats.frames += 1;
-        self.stats.keyframes += u64::from(stamp.is_key() && self.codec != Codec::Opus);
         *self.stats.sources.entry(stamp.publication).or_default() += 1;
         let seconds = now as f64 / SECOND as f64;
         self.stats.first_frame.get_or_insert(seconds);
@@ -169,13 +264,17 @@ impl Checker {
         if let Some(before) = before {
             self.gap((now - before.at) as f64);
         }
-        true
     }
 
-    fn continuity(&mut self, timestamp: Timestamp, layer: Layer, stamp: Stamp) {
-        let Some(last) = self.last.as_ref().filter(|last| !last.hole) else {
+    fn continuity(&mut self, arrival: &Arrival, stamp: Stamp) {
+        let Some(last) = self
+            .last
+            .as_ref()
+            .filter(|last| !last.hole && arrival.opens)
+        else {
             return;
         };
+        let (timestamp, layer) = (arrival.timestamp, arrival.layer);
         let seams = &mut self.stats.seams;
         let advance = timestamp.since(last.timestamp);
         let mut bad_time = advance <= 0;
@@ -192,7 +291,14 @@ impl Checker {
         }
         seams.timestamp += u64::from(bad_time);
         if let (Some(id), Some(before)) = (layer.picture_id, last.layer.picture_id) {
-            seams.picture_id += u64::from(id != before.wrapping_add(1) & 0x7fff);
+            let step = id.wrapping_sub(before) & 0x7fff;
+            // In VP9 the distance has a meaning, so that pictures left out leave theirs: see `misreferred`.
+            let expected = if self.codec == Codec::Vp9 {
+                1..=8
+            } else {
+                1..=1
+            };
+            seams.picture_id += u64::from(!expected.contains(&step));
         }
         if let (Some(index), Some(before)) = (layer.tl0_pic_idx, last.layer.tl0_pic_idx) {
             let expected = before.wrapping_add(u8::from(layer.tid.unwrap_or(0) == 0));
@@ -241,6 +347,10 @@ mod tests {
             ssrc: Ssrc(u32::from(encoding)),
             frame: n,
             reference: if key { n } else { n - 1 },
+            below: if key { n } else { n - 1 },
+            spatial: 0,
+            temporal: 0,
+            template: 0,
             clock: n * TICK,
             sent: u64::from(n) * SECOND / 30,
         };
@@ -254,7 +364,16 @@ mod tests {
             let mut frame = honest(n, u8::from(n > 5), n == 1 || n == 6);
             change(n, &mut frame);
             let (timestamp, layer, key, stamp) = frame;
-            checker.frame(stamp.sent + SECOND / 50, timestamp, layer, key, Some(stamp));
+            let arrival = Arrival {
+                timestamp,
+                layer,
+                keyframe: key,
+                stamp: Some(stamp),
+                described: None,
+                opens: true,
+                closes: true,
+            };
+            checker.frame(stamp.sent + SECOND / 50, arrival);
         }
         checker.stats
     }
@@ -301,7 +420,7 @@ mod tests {
     fn a_switch_without_its_keyframe_cannot_be_decoded() {
         let stats = run(|n, frame| {
             if n == 6 {
-                (frame.2, frame.3.reference) = (false, 5);
+                (frame.2, frame.3.reference, frame.3.below) = (false, 5, 5);
             }
         });
         assert_eq!((stats.frames, stats.undecodable), (5, 5));

@@ -17,6 +17,7 @@ mod publication;
 #[cfg(feature = "python")]
 pub(crate) mod python;
 mod receiver;
+mod scalability;
 pub mod spec;
 mod storm;
 
@@ -38,7 +39,7 @@ use feedback::Feedback;
 use ice::Agent;
 use outlet::Outlet;
 use publication::{EncodingStats, Publication};
-use receiver::{Receiver, ReceiverStats};
+use receiver::{Arrived, Receiver, ReceiverStats};
 use spec::{ExtensionIds, KeySpec, PeerSpec, ProfileSpec, PublishSpec, ReceiveSpec, StormSpec};
 use storm::Storm;
 
@@ -376,10 +377,20 @@ impl Peer {
             return;
         };
         let receiver = &mut self.receivers[receiver];
+        let arrived = Arrived {
+            timestamp: header.timestamp,
+            marker: header.marker,
+            payload,
+            dependency: self
+                .ids
+                .dependency_descriptor
+                .and_then(|id| header.extension(packet, id))
+                .unwrap_or_default(),
+        };
         if repaired {
-            receiver.rtx(now, header.timestamp, header.marker, payload);
+            receiver.rtx(now, arrived);
         } else {
-            receiver.media(now, header.seq, header.timestamp, header.marker, payload);
+            receiver.media(now, header.seq, arrived);
         }
         receiver.advance(now, self.own, &mut self.outlet);
     }

@@ -26,6 +26,8 @@ pub struct Marks<'a> {
     pub repaired_rid: Option<&'a str>,
     /// −dBov and voice activity (RFC 6464).
     pub audio_level: Option<(u8, bool)>,
+    /// A dependency descriptor.
+    pub dependency: Option<&'a [u8]>,
 }
 
 pub struct Outlet {
@@ -120,14 +122,15 @@ impl Outlet {
             (self.ids.audio_level, marks.audio_level.map(|_| &level[..])),
             (self.ids.transport_cc, Some(&transport_seq[..])),
             (self.ids.abs_send_time, Some(&send_time[1..])),
+            (self.ids.dependency_descriptor, marks.dependency),
         ];
-        let mut elements: [(u8, &[u8]); 6] = [(0, &[]); 6];
+        let mut elements: [(u8, &[u8]); 7] = [(0, &[]); 7];
         let mut count = 0;
         for (id, value) in possible.into_iter().filter_map(|(id, value)| id.zip(value)) {
             elements[count] = (id, value);
             count += 1;
         }
-        let mut slot = vec![0; 120 + payload.len() + 32];
+        let mut slot = vec![0; 400 + payload.len() + 32];
         let sealed = write_header(&mut slot, &fields, &elements[..count])
             .and_then(|header_len| sealer.seal_rtp(&mut slot, header_len, 0, payload, index.roc()));
         let Some(len) = sealed else { return };

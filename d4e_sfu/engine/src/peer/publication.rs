@@ -13,6 +13,7 @@ use super::canary::Stamp;
 use super::chance::Chance;
 use super::outlet::{Marks, Outlet};
 use super::payload::{Frame, Layer, packetize};
+use super::scalability::{Described, Made, Referable, References};
 use super::spec::{Codec, EncodingSpec, PublishSpec};
 use super::{Nanos, SECOND, ntp, seconds};
 
@@ -50,8 +51,11 @@ struct Encoding {
     next_rtx_index: ExtSeq,
     timestamp_base: u32,
     frame: u32,
-    /// The last frame that others may refer to.
-    referable: u32,
+    referable: Referable,
+    /// Pictures since the last keyframe.
+    since_keyframe: u64,
+    /// Where the template ids of its structures begin: another place after each keyframe.
+    templates: u8,
     picture_id: u16,
     tl0_pic_idx: u8,
     keyframe_wanted: bool,
@@ -71,7 +75,14 @@ struct Sent {
     index: ExtSeq,
     timestamp: Timestamp,
     marker: bool,
+    packet: Packet,
+}
+
+/// What goes into one RTP packet.
+struct Packet {
     payload: Vec<u8>,
+    /// Its dependency descriptor.
+    dependency: Option<Vec<u8>>,
 }
 
 #[derive(Clone, Debug, Default, Serialize)]
@@ -108,7 +119,9 @@ impl Publication {
             next_rtx_index: ExtSeq(chance.word() & 0x7fff),
             timestamp_base: or_start(encoding.start.timestamp, chance.word() as u32),
             frame: 0,
-            referable: 0,
+            referable: Referable::default(),
+            since_keyframe: 0,
+            templates: encoding.ssrc as u8 & 63,
             picture_id: or_start(encoding.start.picture_id, chance.word() as u16 & 0x7fff),
             tl0_pic_idx: or_start(encoding.start.tl0_pic_idx, chance.word() as u8),
             keyframe_wanted: true,
@@ -220,12 +233,19 @@ impl Publication {
                     body: Vec::new(),
                 };
                 encoding
-                    .stamp(spec, n, now, clock, true)
+                    .stamp(spec, n, now, clock)
                     .write(&mut frame.body, len.saturating_sub(1));
                 packetize(Codec::Opus, &frame, (0, 0), spec.max_payload)
             } else {
                 vec![vec![0xf8]]
             };
+            let packets = payloads
+                .into_iter()
+                .map(|payload| Packet {
+                    payload,
+                    dependency: None,
+                })
+                .collect();
             if talking {
                 encoding.frame += 1;
                 encoding.stats.frames += 1;
@@ -241,7 +261,7 @@ impl Publication {
                 now,
                 spec,
                 timestamp,
-                payloads,
+                packets,
                 Some(level),
                 |_, _| starts,
                 outlet,
@@ -251,7 +271,7 @@ impl Publication {
 
     fn picture(&mut self, now: Nanos, outlet: &mut Outlet, chance: &mut Chance) {
         let clock = self.clock();
-        let (spec, tick) = (&self.spec, self.ticks);
+        let spec = &self.spec;
         let periodic = seconds(spec.keyframe_interval);
         for (n, encoding) in self
             .encodings
@@ -264,8 +284,6 @@ impl Publication {
                 (encoding.keyframe_wanted && since >= KEYFRAME_GAP)
                     || (periodic > 0 && since >= periodic)
             });
-            let droppable =
-                spec.temporal_layers > 1 && spec.codec == Codec::Vp8 && tick % 2 == 1 && !keyframe;
             let budget = f64::from(encoding.spec.bitrate) / 8.0 / spec.fps;
             let varied = budget * chance.between(1.0 - spec.spread, 1.0 + spec.spread);
             let size = if keyframe {
@@ -276,53 +294,16 @@ impl Publication {
                 encoding.debt -= paid;
                 varied - paid
             };
-            encoding.picture_id = encoding.picture_id.wrapping_add(1) & 0x7fff;
-            if !droppable {
-                encoding.tl0_pic_idx = encoding.tl0_pic_idx.wrapping_add(1);
-            }
-            let layer = match spec.codec {
-                Codec::Vp8 => Layer {
-                    picture_id: Some(encoding.picture_id),
-                    tl0_pic_idx: (spec.temporal_layers > 1).then_some(encoding.tl0_pic_idx),
-                    tid: (spec.temporal_layers > 1).then_some(u8::from(droppable)),
-                    layer_sync: droppable,
-                },
-                _ => Layer::default(),
-            };
-            let mut frame = Frame {
-                keyframe,
-                layer,
-                body: Vec::new(),
-            };
-            encoding
-                .stamp(spec, n, now, clock, keyframe)
-                .write(&mut frame.body, size as usize);
-            if !droppable {
-                encoding.referable = encoding.frame;
-            }
-            encoding.frame += 1;
-            encoding.stats.frames += 1;
             if keyframe {
+                (encoding.since_keyframe, encoding.referable) = (0, Referable::default());
                 encoding.keyframe_wanted = false;
                 encoding.last_keyframe = Some(now);
                 encoding.stats.keyframes += 1;
             }
-            let payloads = packetize(
-                spec.codec,
-                &frame,
-                (encoding.spec.width, encoding.spec.height),
-                spec.max_payload,
-            );
+            let packets = encoding.encode(spec, n, now, clock, keyframe, size);
             let timestamp = Timestamp(encoding.timestamp_base).add(clock);
-            encoding.send(
-                now,
-                spec,
-                timestamp,
-                payloads,
-                None,
-                |at, last| at == last,
-                outlet,
-            );
+            let last = |at, last| at == last;
+            encoding.send(now, spec, timestamp, packets, None, last, outlet);
         }
     }
 
@@ -417,7 +398,7 @@ impl Publication {
                 encoding.stats.rtx_missing += 1;
                 continue;
             };
-            let payload = [&seq.0.to_be_bytes()[..], &sent.payload].concat();
+            let payload = [&seq.0.to_be_bytes()[..], &sent.packet.payload].concat();
             let fields = Fields {
                 marker: sent.marker,
                 padding: false,
@@ -430,6 +411,7 @@ impl Publication {
             let marks = Marks {
                 mid: identify.then_some(mid.as_str()),
                 repaired_rid: encoding.spec.rid.as_deref().filter(|_| identify),
+                dependency: sent.packet.dependency.as_deref(),
                 ..Marks::default()
             };
             outlet.rtp(now, fields, encoding.next_rtx_index, marks, &payload);
@@ -445,13 +427,126 @@ fn or_start<T, N: From<T>>(asked: Option<T>, drawn: N) -> N {
 }
 
 impl Encoding {
-    fn stamp(&self, spec: &PublishSpec, n: usize, now: Nanos, clock: u32, keyframe: bool) -> Stamp {
+    /// One picture: a frame for each spatial layer, packed.
+    fn encode(
+        &mut self,
+        spec: &PublishSpec,
+        n: usize,
+        now: Nanos,
+        clock: u32,
+        keyframe: bool,
+        size: f64,
+    ) -> Vec<Packet> {
+        let mode = spec.scalability();
+        let temporal = mode.temporal_layer(self.since_keyframe);
+        self.since_keyframe += 1;
+        self.picture_id = self.picture_id.wrapping_add(1) & 0x7fff;
+        self.tl0_pic_idx = self.tl0_pic_idx.wrapping_add(u8::from(temporal == 0));
+        if keyframe {
+            self.templates = (self.templates + mode.spatial * mode.temporal) & 63;
+        }
+        let mut packets = Vec::new();
+        let mut below = None;
+        for spatial in 0..mode.spatial {
+            let made = Made {
+                frame: self.frame,
+                picture_id: self.picture_id,
+            };
+            let references = References {
+                earlier: self.referable.reference(spatial, temporal),
+                below: below.filter(|_| keyframe || !mode.k_svc),
+            };
+            let top = spatial + 1 == mode.spatial;
+            let layered = mode.temporal > 1;
+            let difference = references
+                .earlier
+                .map(|earlier| (self.picture_id.wrapping_sub(earlier.picture_id) & 0x7fff) as u8);
+            let layer = match spec.codec {
+                Codec::Vp8 => Layer {
+                    picture_id: Some(self.picture_id),
+                    tl0_pic_idx: layered.then_some(self.tl0_pic_idx),
+                    tid: layered.then_some(temporal),
+                    // Refers to the lowest layer alone.
+                    layer_sync: temporal > 0
+                        && references.earlier == self.referable.reference(spatial, 0),
+                    not_reference: layered && temporal + 1 == mode.temporal,
+                    ..Layer::default()
+                },
+                Codec::Vp9 => Layer {
+                    picture_id: Some(self.picture_id),
+                    tid: Some(temporal),
+                    // In this order of pictures every one in the lowest layer is a switching point, and T1 for T2.
+                    layer_sync: temporal + 1 < mode.temporal,
+                    spatial,
+                    spatial_layers: mode.spatial,
+                    inter_layer: references.below.is_some(),
+                    not_reference: top || (mode.k_svc && !keyframe),
+                    difference,
+                    ..Layer::default()
+                },
+                Codec::Av1 => Layer {
+                    tid: Some(temporal),
+                    spatial,
+                    ..Layer::default()
+                },
+                Codec::Opus | Codec::H264 => Layer::default(),
+            };
+            let mut frame = Frame {
+                keyframe: keyframe && spatial == 0,
+                layer,
+                body: Vec::new(),
+            };
+            let needs = |made: Option<Made>| made.map(|made| made.frame);
+            let reference = needs(references.earlier).or(needs(references.below));
+            Stamp {
+                reference: reference.unwrap_or(self.frame),
+                below: needs(references.below).or(reference).unwrap_or(self.frame),
+                spatial,
+                temporal,
+                template: mode.template(spatial, temporal),
+                ..self.stamp(spec, n, now, clock)
+            }
+            .write(&mut frame.body, (size * mode.share(spatial)) as usize);
+            let dimensions = (self.spec.width, self.spec.height);
+            let payloads = packetize(spec.codec, &frame, dimensions, spec.max_payload);
+            let last = payloads.len() - 1;
+            let distance =
+                |made: Option<Made>| made.map(|made| self.frame.wrapping_sub(made.frame) as u16);
+            for (at, payload) in payloads.into_iter().enumerate() {
+                let described = Described {
+                    start: at == 0,
+                    end: at == last,
+                    layer: (spatial, temporal),
+                    number: self.frame as u16,
+                    keyframe,
+                    differences: [distance(references.earlier), distance(references.below)],
+                };
+                packets.push(Packet {
+                    payload,
+                    dependency: spec
+                        .dependency_descriptor
+                        .then(|| mode.describe(&described, self.templates)),
+                });
+            }
+            self.referable.made(spatial, temporal, made);
+            below = Some(made);
+            self.frame += 1;
+        }
+        self.stats.frames += 1;
+        packets
+    }
+
+    fn stamp(&self, spec: &PublishSpec, n: usize, now: Nanos, clock: u32) -> Stamp {
         Stamp {
             publication: spec.publication,
             encoding: n as u8,
             ssrc: Ssrc(self.spec.ssrc),
             frame: self.frame,
-            reference: if keyframe { self.frame } else { self.referable },
+            reference: self.frame,
+            below: self.frame,
+            spatial: 0,
+            temporal: 0,
+            template: 0,
             clock,
             sent: now,
         }
@@ -463,13 +558,13 @@ impl Encoding {
         now: Nanos,
         spec: &PublishSpec,
         timestamp: Timestamp,
-        payloads: Vec<Vec<u8>>,
+        packets: Vec<Packet>,
         audio_level: Option<(u8, bool)>,
         marker: impl Fn(usize, usize) -> bool,
         outlet: &mut Outlet,
     ) {
-        let last = payloads.len().saturating_sub(1);
-        for (at, payload) in payloads.into_iter().enumerate() {
+        let last = packets.len().saturating_sub(1);
+        for (at, packet) in packets.into_iter().enumerate() {
             let marker = marker(at, last);
             let fields = Fields {
                 marker,
@@ -484,11 +579,12 @@ impl Encoding {
                 mid: identify.then_some(spec.mid.as_str()),
                 rid: self.spec.rid.as_deref().filter(|_| identify),
                 audio_level,
+                dependency: packet.dependency.as_deref(),
                 ..Marks::default()
             };
-            outlet.rtp(now, fields, self.next_index, marks, &payload);
+            outlet.rtp(now, fields, self.next_index, marks, &packet.payload);
             self.stats.packets += 1;
-            self.stats.octets += payload.len() as u64;
+            self.stats.octets += packet.payload.len() as u64;
             if self.spec.rtx_ssrc.is_some() {
                 if self.history.len() == HISTORY {
                     self.history.pop_front();
@@ -497,7 +593,7 @@ impl Encoding {
                     index: self.next_index,
                     timestamp,
                     marker,
-                    payload,
+                    packet,
                 });
             }
             self.next_index = self.next_index.next();

@@ -8,10 +8,11 @@ use crate::wire::rtcp::{self, Block, SenderInfo};
 use crate::wire::seq::{SeqNo, Ssrc, Timestamp, Unwrapper};
 
 use super::canary::Stamp;
-use super::checker::{Checker, FrameStats};
+use super::checker::{Arrival, Checker, FrameStats};
 use super::latency::Quantiles;
 use super::outlet::Outlet;
-use super::payload::assemble;
+use super::payload::{assemble, starts_frame};
+use super::scalability::{Known, Read};
 use super::spec::{Codec, ReceiveSpec};
 use super::{Nanos, SECOND, seconds};
 
@@ -40,6 +41,7 @@ pub struct Receiver {
     /// No frame was handed on yet: a packet from before the first to come may still move the beginning back.
     beginning: bool,
     checker: Checker,
+    dependencies: Known,
     waiting: bool,
     waiting_since: Nanos,
     last_pli: Option<Nanos>,
@@ -52,6 +54,16 @@ struct Held {
     timestamp: Timestamp,
     marker: bool,
     payload: Vec<u8>,
+    dependency: Vec<u8>,
+}
+
+/// A packet as it came, from its own stream or by RTX.
+pub struct Arrived<'a> {
+    pub timestamp: Timestamp,
+    pub marker: bool,
+    pub payload: &'a [u8],
+    /// The bytes of its dependency descriptor, if it had one.
+    pub dependency: &'a [u8],
 }
 
 struct Missing {
@@ -116,6 +128,7 @@ impl Receiver {
             broken: false,
             beginning: true,
             checker: Checker::new(spec.codec),
+            dependencies: Known::default(),
             waiting: spec.codec.is_video(),
             waiting_since: now,
             last_pli: None,
@@ -145,47 +158,26 @@ impl Receiver {
     }
 
     /// A packet of our stream, opened.
-    pub fn media(
-        &mut self,
-        now: Nanos,
-        seq: SeqNo,
-        timestamp: Timestamp,
-        marker: bool,
-        payload: &[u8],
-    ) {
+    pub fn media(&mut self, now: Nanos, seq: SeqNo, arrived: Arrived<'_>) {
         self.counts.packets += 1;
-        self.counts.bytes += payload.len() as u64;
+        self.counts.bytes += arrived.payload.len() as u64;
         self.reception
-            .arrived(now, timestamp, self.spec.codec.clock_rate());
-        self.packet(now, seq, timestamp, marker, payload, false);
+            .arrived(now, arrived.timestamp, self.spec.codec.clock_rate());
+        self.packet(now, seq, arrived, false);
     }
 
     /// A packet of our RTX stream (RFC 4588 §4): the original number, then the original payload.
-    pub fn rtx(&mut self, now: Nanos, timestamp: Timestamp, marker: bool, payload: &[u8]) {
-        let Some((original, payload)) = payload.split_first_chunk::<2>() else {
+    pub fn rtx(&mut self, now: Nanos, arrived: Arrived<'_>) {
+        let Some((original, payload)) = arrived.payload.split_first_chunk::<2>() else {
             self.counts.padding += 1;
             return;
         };
         self.counts.rtx += 1;
-        self.packet(
-            now,
-            SeqNo(u16::from_be_bytes(*original)),
-            timestamp,
-            marker,
-            payload,
-            true,
-        );
+        let seq = SeqNo(u16::from_be_bytes(*original));
+        self.packet(now, seq, Arrived { payload, ..arrived }, true);
     }
 
-    fn packet(
-        &mut self,
-        now: Nanos,
-        seq: SeqNo,
-        timestamp: Timestamp,
-        marker: bool,
-        payload: &[u8],
-        repaired: bool,
-    ) {
+    fn packet(&mut self, now: Nanos, seq: SeqNo, arrived: Arrived<'_>, repaired: bool) {
         if repaired && self.next.is_none() {
             // Only the media stream says where numbering begins.
             self.counts.rtx_duplicates += 1;
@@ -232,9 +224,10 @@ impl Receiver {
             at,
             Held {
                 at,
-                timestamp,
-                marker,
-                payload: payload.to_vec(),
+                timestamp: arrived.timestamp,
+                marker: arrived.marker,
+                payload: arrived.payload.to_vec(),
+                dependency: arrived.dependency.to_vec(),
             },
         );
         self.consume(now);
@@ -342,35 +335,53 @@ impl Receiver {
         }
     }
 
+    /// The packets of one picture, in order: one frame, or one for each spatial layer.
     fn frame(&mut self, now: Nanos, packets: Vec<Held>) {
         let beginning = std::mem::replace(&mut self.beginning, false);
-        let Some(timestamp) = packets.first().map(|packet| packet.timestamp) else {
+        let codec = self.spec.codec;
+        let Some((timestamp, first)) = packets
+            .first()
+            .map(|packet| (packet.timestamp, packet.payload.clone()))
+        else {
             return;
         };
-        let payloads: Vec<_> = packets.into_iter().map(|packet| packet.payload).collect();
-        let decodable = match assemble(self.spec.codec, &payloads) {
-            Some(frame) => {
-                let stamp = Stamp::read(&frame.body);
-                self.checker
-                    .frame(now, timestamp, frame.layer, frame.keyframe, stamp)
+        let mut parts: Vec<(Vec<Vec<u8>>, Option<Read>)> = Vec::new();
+        for packet in packets {
+            let described = self.dependencies.read(&packet.dependency);
+            if parts.is_empty() || starts_frame(codec, &packet.payload) {
+                parts.push((Vec::new(), described));
             }
-            None if beginning
-                && payloads
-                    .first()
-                    .is_none_or(|first| !assemble_starts(self.spec.codec, first)) =>
-            {
-                // We came in the middle of it: nobody's fault.
-                self.checker.stats.broken += 1;
-                false
+            if let Some((payloads, _)) = parts.last_mut() {
+                payloads.push(packet.payload);
             }
-            None => {
-                self.checker.stats.corrupt += 1;
-                false
-            }
-        };
+        }
+        let last = parts.len() - 1;
+        let mut decodable = true;
+        for (at, (payloads, described)) in parts.into_iter().enumerate() {
+            let Some(frame) = assemble(codec, &payloads) else {
+                if beginning && !assemble_starts(codec, &first) {
+                    // We came in the middle of it: nobody's fault.
+                    self.checker.stats.broken += 1;
+                } else {
+                    self.checker.stats.corrupt += 1;
+                }
+                decodable = false;
+                break;
+            };
+            let arrived = Arrival {
+                timestamp,
+                layer: frame.layer,
+                keyframe: frame.keyframe,
+                stamp: Stamp::read(&frame.body),
+                described,
+                opens: at == 0,
+                closes: at == last,
+            };
+            decodable &= self.checker.frame(now, arrived);
+        }
         if decodable {
             self.waiting = false;
-        } else if self.spec.codec.is_video() && !self.waiting {
+        } else if codec.is_video() && !self.waiting {
             self.waiting = true;
             self.waiting_since = now;
         }
@@ -489,6 +500,8 @@ fn assemble_starts(codec: Codec, payload: &[u8]) -> bool {
         Codec::Vp8 => {
             vp8::Descriptor::parse(payload).is_some_and(|descriptor| descriptor.start_of_frame())
         }
+        // A picture starts with its lowest frame; one that starts with a higher one is known by what it lacks.
+        Codec::Vp9 | Codec::Av1 => starts_frame(codec, payload),
         // Behind parameter sets the slice looks like a start as well: a keyframe starts at its parameter sets.
         Codec::H264 => h264::Facts::parse(payload)
             .is_some_and(|facts| facts.sps || (facts.start_of_frame && !facts.idr)),

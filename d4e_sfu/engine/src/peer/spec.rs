@@ -5,12 +5,16 @@ use std::net::SocketAddr;
 
 use serde::Deserialize;
 
+use super::scalability::Scalability;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Codec {
     Opus,
     Vp8,
     H264,
+    Vp9,
+    Av1,
 }
 
 impl Codec {
@@ -18,7 +22,7 @@ impl Codec {
     pub const fn clock_rate(self) -> u32 {
         match self {
             Self::Opus => 48_000,
-            Self::Vp8 | Self::H264 => 90_000,
+            _ => 90_000,
         }
     }
 
@@ -66,6 +70,7 @@ pub struct ExtensionIds {
     pub audio_level: Option<u8>,
     pub transport_cc: Option<u8>,
     pub abs_send_time: Option<u8>,
+    pub dependency_descriptor: Option<u8>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -90,9 +95,18 @@ pub struct PublishSpec {
     /// How many times a delta frame's size; encoders of talking heads make 5–10.
     #[serde(default = "default_keyframe_factor")]
     pub keyframe_factor: f64,
-    /// 1 or 2 (VP8: every second frame is droppable).
+    /// Layers of each encoding: spatial ones (VP9 and AV1) up to 3, each twice the size and rate of the one below, and
+    /// temporal ones up to 3.
+    #[serde(default = "one")]
+    pub spatial_layers: u8,
     #[serde(default = "one")]
     pub temporal_layers: u8,
+    /// Spatial layers refer to each other in keyframes alone (K-SVC).
+    #[serde(default)]
+    pub k_svc: bool,
+    /// Frames carry a dependency descriptor, where the extension is mapped. AV1 tells of its layers by nothing else.
+    #[serde(default = "yes")]
+    pub dependency_descriptor: bool,
     /// Voice: silent every other two seconds, a one-byte packet each 400 ms of it.
     #[serde(default)]
     pub dtx: bool,
@@ -105,6 +119,21 @@ pub struct PublishSpec {
     /// MID and RID are sent until a receiver report names the SSRC, and at most on this many packets of it.
     #[serde(default = "default_identified")]
     pub identified: u64,
+}
+
+impl PublishSpec {
+    #[must_use]
+    pub fn scalability(&self) -> Scalability {
+        let spatial = match self.codec {
+            Codec::Vp9 | Codec::Av1 => self.spatial_layers.clamp(1, 3),
+            Codec::Opus | Codec::Vp8 | Codec::H264 => 1,
+        };
+        Scalability {
+            spatial,
+            temporal: self.temporal_layers.clamp(1, 3),
+            k_svc: self.k_svc,
+        }
+    }
 }
 
 #[derive(Clone, Debug, Deserialize)]

@@ -4,12 +4,14 @@
 use std::time::Duration;
 
 use super::Incoming;
+use super::dependencies::{Dependencies, Reading};
 use crate::api::{self, Codec};
-use crate::cache::{Cache, Facts, MAX_AGE, Packet};
+use crate::cache::{Cache, Cached, Facts, MAX_AGE, Packet};
 use crate::clock::Report;
 use crate::nack::{Gaps, Seen, WINDOW};
 use crate::now::Now;
-use crate::wire::codec::{h264, vp8};
+use crate::wire::codec::layer::{Frame, Layers};
+use crate::wire::codec::{av1, dependency, h264, vp8, vp9};
 use crate::wire::drop::DropReason;
 use crate::wire::seq::{ExtSeq, SeqNo, Ssrc, Timestamp};
 
@@ -19,6 +21,8 @@ pub const KEYFRAME_INTERVAL: Duration = Duration::from_secs(1);
 pub const ACTIVE_FOR: Duration = Duration::from_secs(1);
 
 const REPORT_INTERVAL: Duration = Duration::from_millis(250);
+/// A structure that had to be repaired tells about so many packets that came before it: about what a keyframe takes.
+const AMENDED: u64 = 128;
 
 pub struct Encoding {
     pub rid: Option<String>,
@@ -50,8 +54,12 @@ pub struct Encoding {
     sps_seen: bool,
     /// H.264: the first picture with an IDR slice. Its parameter sets may still be on their way.
     first_idr: Option<Timestamp>,
-    /// VP8: picture ids of 7 bits, continued in 15.
+    /// VP8 and VP9: picture ids of 7 bits, continued in 15.
     picture_id: Option<u16>,
+    /// VP9: the highest spatial layer, by the latest scalability structure.
+    top: u8,
+    /// Made when the first dependency descriptor comes.
+    pub dependencies: Option<Box<Dependencies>>,
 }
 
 /// The latest keyframe, as far as it is here.
@@ -70,7 +78,11 @@ pub struct Accepted {
     pub seq: ExtSeq,
     /// It was asked for this long ago.
     pub repaired: Option<Duration>,
-    pub malformed: bool,
+    pub malformed: Option<DropReason>,
+    /// It waits for its structure.
+    pub waits: bool,
+    /// Which of the 128 packets behind this one waited for it; lowest bit: the next.
+    pub amended: u128,
 }
 
 impl Encoding {
@@ -98,11 +110,13 @@ impl Encoding {
             codec,
             cache_bytes: match codec {
                 Codec::Opus => second.clamp(32 << 10, 64 << 10),
-                Codec::Vp8 | Codec::H264 => second.clamp(256 << 10, 1 << 20),
+                _ => second.clamp(256 << 10, 1 << 20),
             },
             sps_seen: false,
             first_idr: None,
             picture_id: None,
+            top: 0,
+            dependencies: None,
         }
     }
 
@@ -120,6 +134,8 @@ impl Encoding {
             self.picture_id = None;
             self.sps_seen = false;
             self.first_idr = None;
+            self.top = 0;
+            self.dependencies = None;
         }
     }
 
@@ -151,18 +167,37 @@ impl Encoding {
         if seq < self.epoch {
             return Err(DropReason::Late);
         }
-        let facts = self.facts(incoming.timestamp, payload);
-        let malformed = facts.is_none();
-        let (facts, keyframe_start) = facts.unwrap_or((Facts::Padding, false));
-        let payload = if facts == Facts::Padding {
-            &[][..]
-        } else {
-            payload
+        let (mut facts, mut malformed) = match self.facts(incoming.timestamp, payload) {
+            Some(facts) => (facts, None),
+            None => (PayloadFacts::PADDING, Some(DropReason::BadPayload)),
+        };
+        let (mut dependency, mut waits, mut adopted) = (None, false, false);
+        if !incoming.dependency.is_empty() && facts.facts != Facts::Padding {
+            match self.depend(seq, incoming.dependency) {
+                Ok(reading) => {
+                    dependency = Some((reading.descriptor, reading.generation));
+                    facts.frame = reading.frame.unwrap_or_default();
+                    waits = reading.frame.is_none();
+                    adopted = reading.adopted;
+                }
+                Err(dependency::Malformed) => {
+                    (facts, malformed) = (PayloadFacts::PADDING, Some(DropReason::BadDependency));
+                }
+            }
+        }
+        let PayloadFacts {
+            facts,
+            frame,
+            keyframe_start,
+        } = facts;
+        let (payload, bytes) = match facts {
+            Facts::Padding => (&[][..], &[][..]),
+            _ => (payload, incoming.dependency),
         };
         if keyframe_start && self.codec != Codec::Opus {
             self.keyframe(now, seq, incoming.timestamp);
         }
-        let (packets, bytes) = (
+        let (packets, size) = (
             if self.codec == Codec::Opus {
                 256
             } else {
@@ -171,7 +206,7 @@ impl Encoding {
             self.cache_bytes,
         );
         self.cache
-            .get_or_insert_with(|| Cache::new(packets, bytes))
+            .get_or_insert_with(|| Cache::new(packets, size))
             .insert(
                 Packet {
                     seq,
@@ -180,15 +215,22 @@ impl Encoding {
                     keyframe_start,
                     arrival: now,
                     facts,
+                    frame,
+                    dependency,
+                    waits,
                     carried: incoming.carried,
                 },
                 payload,
+                bytes,
             );
+        let amended = if adopted { self.amend(seq) } else { 0 };
         self.complete();
         Ok(Accepted {
             seq,
             repaired,
             malformed,
+            waits,
+            amended,
         })
     }
 
@@ -263,7 +305,7 @@ impl Encoding {
             return;
         };
         while !picture.whole {
-            let Some((packet, _)) = cache.get(picture.checked) else {
+            let Some(Cached { packet, .. }) = cache.get(picture.checked) else {
                 return;
             };
             picture.whole = packet.marker || packet.timestamp != picture.timestamp;
@@ -271,19 +313,79 @@ impl Encoding {
         }
     }
 
-    /// What the payload is, and whether a decoder may start at it; `None` when it breaks its format's rules.
-    fn facts(&mut self, timestamp: Timestamp, payload: &[u8]) -> Option<(Facts, bool)> {
-        if payload.is_empty() {
-            return Some((Facts::Padding, false));
+    fn depend(&mut self, seq: ExtSeq, bytes: &[u8]) -> Result<Reading, dependency::Malformed> {
+        self.dependencies.get_or_insert_default().read(seq, bytes)
+    }
+
+    /// A structure has come late: packets behind it, which waited for it, can be read now.
+    fn amend(&mut self, structure: ExtSeq) -> u128 {
+        let (Some(cache), Some(dependencies), Some(newest)) =
+            (&mut self.cache, &mut self.dependencies, self.gaps.highest())
+        else {
+            return 0;
+        };
+        let mut amended = 0;
+        let last = newest.0.min(structure.0 + AMENDED);
+        for seq in (structure.0 + 1..=last).map(ExtSeq) {
+            let Some((packet, bytes)) = cache.amend(seq) else {
+                continue;
+            };
+            // What lies stays unread: its time to be dropped is over.
+            if packet.waits
+                && let Ok(reading) = dependencies.read(seq, bytes)
+            {
+                packet.dependency = Some((reading.descriptor, reading.generation));
+                packet.frame = reading.frame.unwrap_or_default();
+                packet.waits = reading.frame.is_none();
+                amended |= u128::from(!packet.waits) << (seq.0 - structure.0 - 1);
+            }
         }
+        amended
+    }
+
+    /// What the payload is, and whether a decoder may start at it; `None` when it breaks its format's rules.
+    fn facts(&mut self, timestamp: Timestamp, payload: &[u8]) -> Option<PayloadFacts> {
+        if payload.is_empty() {
+            return Some(PayloadFacts::PADDING);
+        }
+        let known = |facts, frame, keyframe_start| {
+            Some(PayloadFacts {
+                facts,
+                frame,
+                keyframe_start,
+            })
+        };
         match self.codec {
-            Codec::Opus => Some((Facts::Audio, true)),
+            Codec::Opus => known(Facts::Audio, Frame::default(), true),
             Codec::Vp8 => {
                 let mut descriptor = vp8::Descriptor::parse(payload)?;
                 descriptor.picture_id = descriptor
                     .picture_id
                     .map(|id| self.lengthen(id, descriptor.long_picture_id));
-                Some((Facts::Vp8(descriptor), descriptor.keyframe))
+                known(
+                    Facts::Vp8(descriptor),
+                    descriptor.frame(),
+                    descriptor.keyframe,
+                )
+            }
+            Codec::Vp9 => {
+                let mut descriptor = vp9::Descriptor::parse(payload)?;
+                descriptor.picture_id = descriptor
+                    .picture_id
+                    .map(|id| self.lengthen(id, descriptor.long_picture_id));
+                let spatial = descriptor.layer().spatial;
+                self.top = descriptor
+                    .spatial_layers
+                    .map_or(self.top.max(spatial), |count| count - 1);
+                known(
+                    Facts::Vp9(descriptor),
+                    descriptor.frame(self.top),
+                    descriptor.keyframe(),
+                )
+            }
+            Codec::Av1 => {
+                let facts = av1::Facts::parse(payload)?;
+                known(Facts::Av1, Frame::default(), facts.keyframe)
             }
             Codec::H264 => {
                 let facts = h264::Facts::parse(payload)?;
@@ -295,7 +397,7 @@ impl Encoding {
                 let bare = facts.keyframe
                     && !self.sps_seen
                     && self.first_idr.is_some_and(|first| first != timestamp);
-                Some((Facts::H264, facts.sps || bare))
+                known(Facts::H264, Frame::default(), facts.sps || bare)
             }
         }
     }
@@ -315,6 +417,25 @@ impl Encoding {
         }
         id
     }
+}
+
+/// What a payload says of itself.
+struct PayloadFacts {
+    facts: Facts,
+    frame: Frame,
+    /// A decoder may start here.
+    keyframe_start: bool,
+}
+
+impl PayloadFacts {
+    const PADDING: Self = Self {
+        facts: Facts::Padding,
+        frame: Frame {
+            needed: Layers::NONE,
+            ..Frame::UNKNOWN
+        },
+        keyframe_start: false,
+    };
 }
 
 /// The requests of all viewers of one encoding, merged: the first at once, the next not within [`KEYFRAME_INTERVAL`] of

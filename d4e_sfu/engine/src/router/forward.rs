@@ -7,14 +7,14 @@ use super::Router;
 use super::blame;
 use super::counters::{Counters, Kind};
 use crate::api::{Event, Extension, MAX_ENCODINGS};
-use crate::cache::{Facts, Packet};
+use crate::cache::{Cached, Facts, Packet};
 use crate::now::Now;
 use crate::outlet::Outlet;
 use crate::publication::Publication;
-use crate::publication::encoding::Picture;
+use crate::publication::encoding::{Encoding, Picture};
 use crate::subscription::{Rewrite, Subscription, Verdict};
 use crate::transport::{ExtensionIds, OUR_SSRC, Sending};
-use crate::wire::codec::vp8;
+use crate::wire::codec::{dependency, vp8, vp9};
 use crate::wire::drop::DropReason;
 use crate::wire::packet::{Fields, write_header};
 use crate::wire::rtcp;
@@ -95,9 +95,17 @@ impl Router {
                 counters,
             }
             .run();
-            if let (false, Some(awaited)) = (publication.is_voice(), subscription.awaits())
-                && coming(now, publication, subscription, awaited).is_none()
-            {
+            let awaited = match (publication.is_voice(), subscription.awaits()) {
+                (true, _) => None,
+                (false, Some(awaited)) => {
+                    let coming = coming(now, publication, subscription, awaited);
+                    coming.is_none().then_some(awaited)
+                }
+                (false, None) => subscription
+                    .current()
+                    .filter(|_| subscription.awaits_layer()),
+            };
+            if let Some(awaited) = awaited {
                 publication.encodings[usize::from(awaited)].keyframes.want();
             }
         } else {
@@ -110,8 +118,8 @@ impl Router {
                 *seen = true;
             }
         }
-        if subscription.told != subscription.current() {
-            subscription.told = subscription.current();
+        if subscription.told != subscription.spatial() {
+            subscription.told = subscription.spatial();
             self.counters.layer_switches += 1;
             let (subscription, spatial) = (subscription.id, subscription.told);
             self.events.push(Event::LayerChanged {
@@ -162,7 +170,7 @@ impl<O: Outlet> Delivery<'_, O> {
                 continue;
             }
             let encoding = &publication.encodings[usize::from(fresh.encoding)];
-            let Some((packet, payload)) = encoding
+            let Some(cached) = encoding
                 .cache
                 .as_ref()
                 .and_then(|cache| cache.get(fresh.seq))
@@ -170,11 +178,14 @@ impl<O: Outlet> Delivery<'_, O> {
                 self.counters.drops.count(DropReason::Late);
                 continue;
             };
+            if cached.packet.waits {
+                continue;
+            }
             match self
                 .subscription
-                .decide(fresh.encoding, encoding.epoch, packet)
+                .decide(fresh.encoding, encoding.epoch, cached.packet)
             {
-                Verdict::Forward(rewrite) => self.send(packet, payload, &rewrite),
+                Verdict::Forward(rewrite) => self.send(encoding, cached, &rewrite),
                 Verdict::Start => caught_up = self.start(fresh.encoding, fresh.seq),
                 Verdict::Drop(reason) => self.counters.drops.count(reason),
             }
@@ -205,15 +216,22 @@ impl<O: Outlet> Delivery<'_, O> {
     fn start(&mut self, encoding: u8, seq: ExtSeq) -> Option<(u8, ExtSeq)> {
         let row = &self.publication.encodings[usize::from(encoding)];
         let (cache, newest) = (row.cache.as_ref()?, row.gaps.highest()?);
-        let (first, _) = cache.get(seq)?;
-        self.subscription
-            .start(encoding, row.epoch, first, &self.publication.clocks());
+        let first = cache.get(seq)?;
+        self.subscription.start(
+            encoding,
+            row.epoch,
+            first.packet,
+            &self.publication.clocks(),
+        );
         for seq in seq.0..=newest.0 {
-            let Some((packet, payload)) = cache.recent(self.now, ExtSeq(seq)) else {
+            let Some(cached) = cache.recent(self.now, ExtSeq(seq)) else {
                 continue;
             };
-            match self.subscription.decide(encoding, row.epoch, packet) {
-                Verdict::Forward(rewrite) => self.send(packet, payload, &rewrite),
+            if cached.packet.waits {
+                continue;
+            }
+            match self.subscription.decide(encoding, row.epoch, cached.packet) {
+                Verdict::Forward(rewrite) => self.send(row, cached, &rewrite),
                 Verdict::Drop(reason) => self.counters.drops.count(reason),
                 Verdict::Start => {}
             }
@@ -221,7 +239,7 @@ impl<O: Outlet> Delivery<'_, O> {
         Some((encoding, newest))
     }
 
-    fn send(&mut self, packet: &Packet, payload: &[u8], rewrite: &Rewrite) {
+    fn send(&mut self, encoding: &Encoding, cached: Cached<'_>, rewrite: &Rewrite) {
         let subscription = &mut *self.subscription;
         let stamp = Stamp {
             ssrc: subscription.ssrc,
@@ -234,19 +252,21 @@ impl<O: Outlet> Delivery<'_, O> {
             &mut self.sending,
             &subscription.mid,
             stamp,
-            packet,
-            payload,
+            encoding,
+            cached,
             rewrite,
         );
         let Some(len) = sent else {
             self.counters.drops.count(DropReason::Oversized);
             return;
         };
-        if packet.keyframe_start {
+        if cached.packet.keyframe_start {
             subscription.keyframe_sent = Some(self.now);
         }
         subscription.packets = subscription.packets.wrapping_add(1);
-        subscription.octets = subscription.octets.wrapping_add(payload.len() as u32);
+        subscription.octets = subscription
+            .octets
+            .wrapping_add(cached.payload.len() as u32);
         subscription.repairs.count(self.now, len);
         self.counters.sent(
             if self.publication.is_voice() {
@@ -326,30 +346,37 @@ pub(super) fn write(
     sending: &mut Sending<'_>,
     mid: &str,
     stamp: Stamp,
-    packet: &Packet,
-    payload: &[u8],
+    encoding: &Encoding,
+    cached: Cached<'_>,
     rewrite: &Rewrite,
 ) -> Option<usize> {
     let ids = *sending.extensions;
-    let descriptor = match packet.facts {
-        Facts::Vp8(descriptor) if !rewrite.filler => Some(descriptor),
-        _ => None,
+    let Cached {
+        packet, payload, ..
+    } = cached;
+    // What is written anew of the payload.
+    let head = match packet.facts {
+        _ if rewrite.filler => payload.len(),
+        Facts::Vp8(descriptor) => descriptor.len,
+        Facts::Vp9(descriptor) => descriptor.head,
+        Facts::Audio | Facts::H264 | Facts::Av1 | Facts::Padding => 0,
     };
-    let rest = match descriptor {
-        _ if rewrite.filler => &[][..],
-        Some(descriptor) => payload.get(descriptor.len..)?,
-        None => payload,
-    };
-    sending.rtp(out, stamp.seq.roc(), rest, |slot| {
+    sending.rtp(out, stamp.seq.roc(), payload.get(head..)?, |slot| {
         let fields = Fields {
-            marker: packet.marker && !rewrite.filler,
+            marker: rewrite.marker && !rewrite.filler,
             padding: rewrite.filler,
             payload_type: stamp.payload_type,
             seq: stamp.seq.seq(),
             timestamp: rewrite.timestamp,
             ssrc: stamp.ssrc,
         };
-        let header = write_fields(slot, &fields, &ids, mid, packet)?;
+        let mut described = [0; dependency::MAX_LEN];
+        // All of them or none: one without the structure that it goes by is worth nothing.
+        let described = match ids.sent(Extension::DependencyDescriptor, dependency::MAX_LEN) {
+            Some(_) if !rewrite.filler => describe(&mut described, encoding, &cached, rewrite),
+            _ => &[],
+        };
+        let header = write_fields(slot, &fields, &ids, mid, packet, described)?;
         let body = slot.get_mut(header..)?;
         let mut prefix = 0;
         if let Some(original) = stamp.original {
@@ -357,19 +384,53 @@ pub(super) fn write(
                 .copy_from_slice(&original.0.to_be_bytes());
             prefix = 2;
         }
-        if rewrite.filler {
-            *body.get_mut(prefix)? = 1; // One byte of padding, which counts itself.
-            prefix += 1;
-        } else if let Some(descriptor) = descriptor {
-            let descriptor = vp8::Descriptor {
+        let body = body.get_mut(prefix..)?;
+        prefix += match packet.facts {
+            _ if rewrite.filler => {
+                *body.first_mut()? = 1; // One byte of padding, which counts itself.
+                1
+            }
+            Facts::Vp8(descriptor) => vp8::Descriptor {
                 picture_id: rewrite.picture_id,
                 tl0_pic_idx: rewrite.tl0,
                 ..descriptor
-            };
-            prefix += descriptor.write(body.get_mut(prefix..)?)?;
-        }
+            }
+            .write(body)?,
+            Facts::Vp9(descriptor) => vp9::Descriptor {
+                picture_id: rewrite.picture_id,
+                tl0_pic_idx: rewrite.tl0,
+                ..descriptor
+            }
+            .write(body)?,
+            Facts::Audio | Facts::H264 | Facts::Av1 | Facts::Padding => 0,
+        };
         Some((header, prefix))
     })
+}
+
+/// The packet's dependency descriptor in the subscriber's numbers. Where the layers that he gets begin to be others, and
+/// with each structure, it says which decode targets are left to him.
+fn describe<'a>(
+    out: &'a mut [u8; dependency::MAX_LEN],
+    encoding: &Encoding,
+    cached: &Cached<'_>,
+    rewrite: &Rewrite,
+) -> &'a [u8] {
+    let (Some((descriptor, generation)), Some(dependencies)) =
+        (cached.packet.dependency, &encoding.dependencies)
+    else {
+        return &[];
+    };
+    let restated = rewrite.first || descriptor.masks();
+    let mask = (restated || descriptor.structure.is_some())
+        .then(|| dependencies.mask(generation, rewrite.layer, restated))
+        .flatten();
+    let bytes = cached.dependency;
+    let (template, number) = (rewrite.template_shift, rewrite.frame_shift);
+    let len = descriptor
+        .write(bytes, out, template, number, mask)
+        .or_else(|| descriptor.write(bytes, out, template, number, None));
+    &out[..len.unwrap_or(0)]
 }
 
 fn write_fields(
@@ -378,6 +439,7 @@ fn write_fields(
     ids: &ExtensionIds,
     mid: &str,
     packet: &Packet,
+    described: &[u8],
 ) -> Option<usize> {
     let carried = &packet.carried;
     let (level, rotation) = (
@@ -386,7 +448,7 @@ fn write_fields(
     );
     let delay = carried.playout_delay.unwrap_or_default();
     let capture = &carried.capture_time[..usize::from(carried.capture_time_len)];
-    let mut elements: [(u8, &[u8]); 5] = [(0, &[]); 5];
+    let mut elements: [(u8, &[u8]); 6] = [(0, &[]); 6];
     let mut count = 0;
     for (present, extension, value) in [
         (true, Extension::Mid, mid.as_bytes()),
@@ -402,6 +464,11 @@ fn write_fields(
             &delay,
         ),
         (!capture.is_empty(), Extension::AbsCaptureTime, capture),
+        (
+            !described.is_empty(),
+            Extension::DependencyDescriptor,
+            described,
+        ),
     ] {
         if let (true, Some(id)) = (present, ids.sent(extension, value.len())) {
             elements[count] = (id, value);

@@ -175,18 +175,22 @@ impl Router {
         for number in lost {
             let found = subscription.source(number).and_then(|(run, seq)| {
                 let encoding = publication.encodings.get(usize::from(run.encoding))?;
-                let (packet, payload) = encoding.cache.as_ref()?.recent(now, seq)?;
-                let rewrite = reserved(&run, packet);
-                (!rewrite.filler).then_some((packet, payload, rewrite))
+                let cached = encoding
+                    .cache
+                    .as_ref()?
+                    .recent(now, seq)
+                    .filter(|cached| !cached.packet.waits)?;
+                let rewrite = reserved(&run, cached.packet);
+                Some((encoding, cached, rewrite))
             });
-            let Some((packet, payload, rewrite)) = found else {
+            let Some((encoding, cached, rewrite)) = found else {
                 counters.drops.count(DropReason::NotCached);
                 continue;
             };
             let seq = match subscription.repairs.allow(
                 now,
                 number,
-                payload.len() + RTX_OVERHEAD,
+                cached.payload.len() + RTX_OVERHEAD,
                 round_trip,
             ) {
                 Ok(seq) => seq,
@@ -210,8 +214,8 @@ impl Router {
                 &mut sending,
                 &subscription.mid,
                 stamp,
-                packet,
-                payload,
+                encoding,
+                cached,
                 &rewrite,
             ) {
                 Some(len) => counters.sent(Kind::Rtx, len),

@@ -7,6 +7,7 @@ mod floods;
 mod hostile;
 mod ice;
 mod keyframes;
+mod layers;
 mod measure;
 mod media;
 mod repair;

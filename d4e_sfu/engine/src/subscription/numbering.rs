@@ -8,9 +8,10 @@
 
 use std::collections::VecDeque;
 
+use crate::wire::codec::layer::Layer;
 use crate::wire::seq::{ExtSeq, SeqNo, Timestamp};
 
-/// A temporal filter starts a run for every frame left out: 128 are two to four seconds of them.
+/// A filter of layers starts a run for every picture that it leaves something out of: 128 are two to four seconds of them.
 const MAX_RUNS: usize = 128;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,8 +25,11 @@ pub struct Run {
     pub timestamp_shift: u32,
     pub picture_shift: u16,
     pub tl0_shift: u8,
-    /// Highest temporal layer in this run.
-    pub temporal: u8,
+    /// Of the dependency descriptor: frame number and template id.
+    pub frame_shift: u16,
+    pub template_shift: u8,
+    /// What is above this layer is left out of this run.
+    pub layer: Layer,
 }
 
 impl Run {
@@ -63,6 +67,8 @@ pub struct Shifts {
     pub timestamp: u32,
     pub picture: u16,
     pub tl0: u8,
+    pub frame: u16,
+    pub template: u8,
 }
 
 #[derive(Debug)]
@@ -138,7 +144,7 @@ impl Numbering {
     }
 
     /// A new run at `seq`, which is then [`Place::Ahead`]: a switch, or the end of a pause.
-    pub fn start(&mut self, encoding: u8, seq: ExtSeq, temporal: u8, shifts: Shifts) {
+    pub fn start(&mut self, encoding: u8, seq: ExtSeq, layer: Layer, shifts: Shifts) {
         let out = self.next();
         let newest = self.newest;
         if let Some(open) = self.runs.back_mut() {
@@ -152,7 +158,9 @@ impl Numbering {
             timestamp_shift: shifts.timestamp,
             picture_shift: shifts.picture,
             tl0_shift: shifts.tl0,
-            temporal,
+            frame_shift: shifts.frame,
+            template_shift: shifts.template,
+            layer,
         });
         self.newest = ExtSeq(seq.0.wrapping_sub(1));
     }
@@ -178,14 +186,14 @@ impl Numbering {
         self.newest = seq;
     }
 
-    /// From `seq`, which is ahead, another temporal limit holds.
-    pub fn limit(&mut self, seq: ExtSeq, temporal: u8) {
+    /// From `seq`, which is ahead, another limit holds.
+    pub fn limit(&mut self, seq: ExtSeq, layer: Layer) {
         if let Some(&open) = self.runs.back() {
             self.split(
                 seq,
                 Run {
                     first: seq,
-                    temporal,
+                    layer,
                     ..open
                 },
             );
@@ -245,7 +253,7 @@ mod tests {
 
     fn started(at: u64) -> Numbering {
         let mut numbering = Numbering::new(100);
-        numbering.start(0, seq(at), 255, Shifts::default());
+        numbering.start(0, seq(at), Layer::TOP, Shifts::default());
         numbering
     }
 
@@ -289,7 +297,7 @@ mod tests {
         let mut numbering = started(10);
         numbering.take(seq(10));
         numbering.take(seq(13));
-        numbering.start(1, seq(7_000), 255, Shifts::default());
+        numbering.start(1, seq(7_000), Layer::TOP, Shifts::default());
         numbering.take(seq(7_000));
         assert_eq!(out(&numbering, 12), Some(102));
         assert_eq!(
@@ -331,7 +339,7 @@ mod tests {
                 if what == 9 {
                     encoding = 1 - encoding;
                     at[usize::from(encoding)] += step;
-                    numbering.start(encoding, seq(at[usize::from(encoding)]), 255, Shifts::default());
+                    numbering.start(encoding, seq(at[usize::from(encoding)]), Layer::TOP, Shifts::default());
                 } else {
                     at[usize::from(encoding)] += step;
                 }

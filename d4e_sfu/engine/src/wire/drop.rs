@@ -51,6 +51,8 @@ reasons! {
     OverBitrate => "over_bitrate",
     /// A payload type that the stream was not negotiated for, or a payload its codec does not allow.
     BadPayload => "bad_payload",
+    /// A dependency descriptor that breaks its format, or names more layers than there can be.
+    BadDependency => "bad_dependency",
     /// Padding only: ends at the server by design.
     Padding => "padding",
     /// Already received, by RTX or twice on the wire.

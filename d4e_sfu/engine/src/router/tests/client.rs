@@ -26,6 +26,7 @@ pub const LEVEL: u8 = 4;
 pub const TWCC: u8 = 5;
 pub const CAPTURE: u8 = 6;
 pub const DELAY: u8 = 7;
+pub const DEPENDENCY: u8 = 8;
 
 pub struct World {
     pub router: Router,
@@ -260,8 +261,9 @@ impl Client {
                 (Extension::TransportWideCc, TWCC),
                 (Extension::AbsCaptureTime, CAPTURE),
                 (Extension::PlayoutDelay, DELAY),
+                (Extension::DependencyDescriptor, DEPENDENCY),
             ],
-            allow_mixed: false,
+            allow_mixed: true,
         });
         let srtp_profile = match profile {
             Profile::AeadAes128Gcm => srtp::Profile::AeadAes128Gcm,
@@ -503,6 +505,8 @@ pub struct Source {
     pub rid: Option<String>,
     pub repaired_rid: Option<String>,
     pub level: Option<u8>,
+    /// The bytes of a dependency descriptor; none: no descriptor.
+    pub dependency: Vec<u8>,
 }
 
 impl Source {
@@ -516,6 +520,7 @@ impl Source {
             rid: None,
             repaired_rid: None,
             level: None,
+            dependency: Vec::new(),
         }
     }
 
@@ -555,6 +560,9 @@ impl Source {
         }
         if let Some(level) = &level {
             extensions.push((LEVEL, level));
+        }
+        if !self.dependency.is_empty() {
+            extensions.push((DEPENDENCY, &self.dependency));
         }
         let datagram = client.sealed(&fields, self.seq, &extensions, payload);
         self.seq = self.seq.next();

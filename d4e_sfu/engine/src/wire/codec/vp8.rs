@@ -1,5 +1,7 @@
 //! VP8 payload descriptor (RFC 7741 §4.2): read, changed and written again; and the keyframe header's facts.
 
+use super::layer::{Frame, Layer, Layers};
+
 /// The descriptor as fields. Forwarding parses it, changes `picture_id` and `tl0_pic_idx`, and writes it again before
 /// `payload[descriptor.len..]`. `len` is what it took in the packet it came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,6 +122,30 @@ impl Descriptor {
         }
         out.get_mut(..len)?.copy_from_slice(&bytes[..len]);
         Some(len)
+    }
+
+    /// What the frame means to receivers. RFC 7741 §4.2: a frame with Y refers to the base layer alone, so that one may go
+    /// up to its layer there; of those above it nothing is said.
+    #[must_use]
+    pub fn frame(&self) -> Frame {
+        let temporal = self.tid.unwrap_or(0);
+        let opens = if self.keyframe {
+            Layers::ALL
+        } else if self.layer_sync && self.start_of_frame() {
+            Layers::of_temporal(temporal)
+        } else {
+            Layers::NONE
+        };
+        Frame {
+            layer: Layer {
+                spatial: 0,
+                temporal,
+            },
+            start: self.start_of_frame(),
+            needed: Layers::from_temporal(temporal),
+            opens,
+            ..Frame::UNKNOWN
+        }
     }
 
     #[must_use]
