@@ -307,7 +307,8 @@ impl Subscription {
             self.numbering.leave_out(packet.seq, false);
             return Verdict::Drop(DropReason::Padding);
         }
-        if packet.seq > self.numbering.newest().next() {
+        let gap = packet.seq > self.numbering.newest().next();
+        if gap {
             self.whole = self
                 .whole
                 .without(self.beyond)
@@ -316,6 +317,8 @@ impl Subscription {
         let frame = &packet.frame;
         let opening = self.picture.replace(packet.timestamp) != Some(packet.timestamp);
         if frame.start {
+            // Behind a gap a higher frame may not be the first of its picture: what is missing has kept its layer.
+            let opening = opening && (!gap || frame.layer.spatial == 0);
             self.choose(packet, opening);
         }
         if !frame.needed.contains(self.layer) {
