@@ -7,14 +7,15 @@ import asyncio
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from playwright.async_api import Browser
 
-from tests.lab.browser import TOP, Client, chromium, until
+from tests.lab.browser import Client, chromium, until
 from tests.lab.livekit_client import LivekitClient
-from tests.lab.server import Server, running
+from tests.lab.server import TOP, Server, running
 
 BEGIN, END = "<!-- codecs -->\n", "<!-- /codecs -->"
 ROOM = "matrix"
@@ -44,7 +45,7 @@ async def widths(browser: Browser, server: Server, room: str, codec: str, mode: 
         await sender.publish(colour=f"rgb{RED}", codec=codec, scalabilityMode=mode)
         for quality, width in SIZES.items():
             await viewer.call("ask", "sender", quality)
-            if await comes(viewer, lambda seen, width=width: seen["width"] == width):
+            if await comes(viewer, partial(of_width, width)):
                 reached.append(str(width))
         other = native.decoded.get("sender")
         return " ".join(reached) or "no", "yes" if other and other.frames > 10 and like(other.colour, RED) else "no"
@@ -65,6 +66,10 @@ async def native_to_browser(browser: Browser, server: Server, room: str, codec: 
     finally:
         await native.leave()
         await viewer.close()
+
+
+def of_width(width: int, seen: Any) -> bool:
+    return bool(seen["width"] == width)
 
 
 async def comes(viewer: Client, so: Callable[[Any], bool], *, of: str = "sender") -> bool:
