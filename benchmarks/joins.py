@@ -16,6 +16,7 @@ from collections.abc import Collection
 
 from benchmarks.load import cpu_seconds, loaded
 from benchmarks.results import SHORT, record
+from d4e_sfu.core.room import CROWD_SECONDS
 from tests.lab.client import Camera, Lab, Member, Voice
 from tests.lab.server import Server
 
@@ -64,6 +65,7 @@ async def control_plane(*, compress: bool) -> tuple[float, list[int]]:
         used = await control_plane_cpu(server) - before
         share = 100 * used / (loop.time() - began)
         carried = [member.signalling_bytes() for member in members]
+        await asyncio.sleep(2 * CROWD_SECONDS)  # the last are told of a little later
         for member in members:
             await member.first_media()
             assert len(member.people) == people - 1, "everyone knows of everyone"
