@@ -5,6 +5,7 @@ code that they come to, what they cost, and that the one beside him notices noth
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from struct import pack, unpack
@@ -16,6 +17,7 @@ from livekit.protocol import rtc
 
 from tests.drivers.test_signal import upgrade
 from tests.hostile.caller import Caller, wrapped
+from tests.hostile.test_openings import resident
 from tests.hostile.test_signalling import HOLD, cheapest, costing, offer
 from tests.lab.server import Server, running
 
@@ -152,3 +154,20 @@ async def test_a_flood_of_small_frames_does_not_hold_up_the_one_beside(
         return worst
 
     assert await cheapest(flooded) < FLOOD_HOLD
+
+
+async def test_messages_that_are_never_finished_hold_no_more_than_their_cap(server: Server) -> None:
+    """Almost a mebibyte each, in pieces of a kilobyte, so that what is kept for each piece would show."""
+    people, size, count = 10, 1_000, 1_000
+    async with contextlib.AsyncExitStack() as stack:
+        writers = [(await stack.enter_async_context(upgraded(server, f"p{n}")))[1] for n in range(people)]
+        before = resident(server)
+        for writer in writers:
+            writer.write(fragments(size, count))
+            await writer.drain()
+        async with Caller.join(server, "ward", "bystander") as bystander:
+            for _ in range(3):
+                await bystander.signalling.send_bytes(rtc.SignalRequest(ping=1).SerializeToString())
+                await bystander.receive("pong")
+                await asyncio.sleep(0.1)
+        assert resident(server) - before < people * 2 * size * count
