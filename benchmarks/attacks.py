@@ -62,7 +62,8 @@ async def hello_spray() -> None:
         sprayer = multiprocessing.get_context("spawn").Process(target=spray, args=(target.media_port,), daemon=True)
         sprayer.start()
         assert sprayer.pid is not None
-        os.kill(sprayer.pid, signal.SIGSTOP)
+        while not await target.metric("d4e_sfu_drops_total", reason="unknown_address"):
+            await asyncio.sleep(0.1)  # until it has begun
         took: dict[bool, list[float]] = {False: [], True: []}
         connected = 0
         try:
