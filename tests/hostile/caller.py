@@ -143,10 +143,11 @@ class Caller:
                 return answer
 
     @asynccontextmanager
-    async def staying(self) -> AsyncIterator[None]:
+    async def staying(self) -> AsyncIterator[list[rtc.SignalResponse]]:
         """Checks of consent (RFC 7675 §5.1) and answers to the signalling's pings all the while, as clients make them.
-        What a test does may take a minute on a busy machine, and he would be forgotten; messages are passed over.
+        What a test does may take a minute on a busy machine, and he would be forgotten. Yields what he is told.
         """
+        heard: list[rtc.SignalResponse] = []
 
         async def consent() -> None:
             while True:
@@ -154,12 +155,12 @@ class Caller:
                 self.udp.send(self.credentials.check())
 
         async def read() -> None:
-            while (await self.signalling.receive()).type is aiohttp.WSMsgType.BINARY:
-                pass
+            while (frame := await self.signalling.receive()).type is aiohttp.WSMsgType.BINARY:
+                heard.append(rtc.SignalResponse.FromString(frame.data))
 
         tasks = [asyncio.create_task(each) for each in (consent(), read())]
         try:
-            yield
+            yield heard
         finally:
             for task in tasks:
                 task.cancel()
