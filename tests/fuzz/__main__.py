@@ -71,10 +71,10 @@ TARGETS = [
     Target("dependency", True, 1_024),
     Target("srtp", True, 512, reach=220),
     Target("router", True, 2_048, reach=2_400, weight=4),
-    Target("sdp", False, 16_384),
-    Target("signalling", False, 8_192),
-    Target("tokens", False, 2_048),
-    Target("settings", False, 4_096),
+    Target("sdp", False, 16_384, reach=430),
+    Target("signalling", False, 8_192, reach=900),
+    Target("tokens", False, 2_048, reach=90),
+    Target("settings", False, 4_096, reach=230),
 ]
 
 

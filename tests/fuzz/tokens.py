@@ -34,8 +34,7 @@ def once(data: bytes) -> None:
     signed, _, signature = token.rpartition(".")
     assert base64.urlsafe_b64decode(signature + "==")[:32] == base64.urlsafe_b64decode(_signature(signed) + "==")
     assert len(token) <= tokens.MAX_TOKEN
-    assert 0 < len(grants.identity.encode()) <= tokens.MAX_NAME
-    assert max(len(grants.name.encode()), len(grants.room.encode())) <= tokens.MAX_NAME
+    assert max(len(each.encode()) for each in (grants.identity, grants.name, grants.room)) <= tokens.MAX_NAME
     assert len(grants.metadata.encode()) <= tokens.MAX_METADATA
     assert sum(len(k.encode()) + len(v.encode()) for k, v in grants.attributes.items()) <= tokens.MAX_METADATA
     assert not any(character in grants.identity + grants.name + grants.room for character in "\r\n\0\x1b")
@@ -45,6 +44,7 @@ def once(data: bytes) -> None:
         policy.room_policy(CONFIG, grants.room)
     except ClientError:
         return
+    assert grants.identity, "a server's token names nobody, and does not join"
     assert rights.publish <= grants.publish, "more than was signed"
 
 
