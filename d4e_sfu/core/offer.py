@@ -71,6 +71,8 @@ def accept(
     found: dict[str, Offered] = {}
     data = old is None or old.sctp_port is not None
     for mid in group:
+        if found and not session.bundles:
+            break  # one transport, hence one section where they are not bundled
         section = by_mid.get(mid)  # None: a group may name what is not there
         # RFC 9143 §6: port 0 with bundle-only is not a rejection.
         if section is None or not (section.port or section.bundle_only):
@@ -99,8 +101,6 @@ def accept(
         ):
             found[mid] = Offered(mid, section, direction, None)
             data = False
-        if not session.bundles and found:
-            break  # one transport, hence one section where they are not bundled
     return found
 
 

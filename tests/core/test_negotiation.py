@@ -769,10 +769,12 @@ def test_sections_outside_the_bundle_are_refused() -> None:
 
 def test_without_a_bundle_one_section_is_accepted() -> None:
     session = replace(session_of(audio("0", Direction.SENDONLY), video("1")), bundles=())
-    answer = negotiation().answer(sdp.write(session), pending=[mic()], outgoing=[])
+    talks = negotiation()
+    answer = talks.answer(sdp.write(session), pending=[mic()], outgoing=[])
     assert [section.port for section in sdp.parse(answer.sdp).sections] == [7882, 0]
     assert sdp.parse(answer.sdp).bundles == ()
     assert answer.published
+    assert talks.answer(sdp.write(session), pending=[mic()], outgoing=[picture(1)]).sdp == answer.sdp
 
 
 def test_a_section_that_sends_and_receives_only_sends() -> None:
