@@ -43,12 +43,12 @@ impl Router {
                 gone.push(transport.id);
                 continue;
             }
-            let (changed, expired) = transport.path.expire(now);
-            if let Some(pair) = expired {
+            // All of them now: after a pause of the thread the selected one may be the last in line.
+            while let (changed, Some(pair)) = transport.path.expire(now) {
                 self.by_address.remove(&pair);
-            }
-            if changed {
-                moved.push(row);
+                if changed {
+                    moved.push(row);
+                }
             }
             self.busy |= feedback(now, transport, out, |len| {
                 self.counters.sent(Kind::Rtcp, len)

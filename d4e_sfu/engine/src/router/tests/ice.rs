@@ -448,6 +448,34 @@ fn consent_ends_after_thirty_seconds_and_takes_everything_along() {
 }
 
 #[test]
+fn addresses_that_are_no_longer_checked_are_all_left_at_once() {
+    let mut world = World::new();
+    let mut client = Client::join(&mut world, 1);
+    let (home, mut away) = (client.remote, client.remote);
+    for port in 1..=5 {
+        client.remote.set_port(port);
+        client.check(&mut world, true);
+    }
+    away.set_port(6);
+    world.pass(14_000);
+    client.remote = away;
+    client.check(&mut world, true);
+    // The thread is not scheduled for a while, and then ticks once.
+    world.kept.datagrams.clear();
+    world.now.0 += 2_000_000_000;
+    world.router.advance(world.now, &mut world.kept);
+    let known: Vec<_> = world.router.by_address.keys().collect();
+    assert_eq!(known, [&(world.local, away)]);
+    world.apply(Command::SendDtls {
+        transport: 1,
+        datagram: vec![22; 50],
+    });
+    let sent = world.kept.datagrams.iter();
+    assert!(sent.filter(|(_, to, _)| *to == home).count() == 0);
+    assert!(world.kept.datagrams.iter().any(|(_, to, _)| *to == away));
+}
+
+#[test]
 fn dtls_goes_up_from_proven_addresses_only_and_not_without_end() {
     let mut world = World::new();
     let client = Client::announced(&mut world, 1, Profile::AeadAes128Gcm);
