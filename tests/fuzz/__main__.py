@@ -70,7 +70,7 @@ TARGETS = [
     Target("av1", True, 256, reach=25),
     Target("dependency", True, 1_024, reach=160),
     Target("srtp", True, 512, reach=220),
-    Target("router", True, 2_048, reach=2_400, weight=4),
+    Target("router", True, 2_048, reach=2_700, weight=4),
     Target("sdp", False, 16_384, reach=430),
     Target("signalling", False, 8_192, reach=900),
     Target("tokens", False, 2_048, reach=90),

@@ -43,7 +43,7 @@ OUTGOING = [
 
 
 def once(data: bytes) -> None:
-    negotiation = Negotiation(LOCAL, codecs=[Codec.Opus, Codec.Vp8, Codec.H264], max_sections=64)
+    negotiation = Negotiation(LOCAL, codecs=[Codec.Opus, Codec.Vp8, Codec.H264, Codec.Vp9, Codec.Av1], max_sections=64)
     engine = Engine()
     for part in data.split(b"\0")[:OFFERS]:
         chosen = 0o77

@@ -24,11 +24,16 @@ fuzz_target!(|data: &[u8]| {
         let mask = sent.mask(reading.generation, limit, step & 4 != 0);
         let mut out = [0; MAX_LEN];
         let (template, number) = (shift & 63, u16::from(shift) << 7);
-        let written = reading.descriptor.write(bytes, &mut out, template, number, mask);
+        let written = reading
+            .descriptor
+            .write(bytes, &mut out, template, number, mask);
         assert!(mask.is_some() || written == Some(bytes.len()));
         let Some(len) = written else { continue };
         if let Ok(again) = received.read(seq, &out[..len]) {
-            assert_eq!(again.descriptor.number, reading.descriptor.number.wrapping_sub(number));
+            assert_eq!(
+                again.descriptor.number,
+                reading.descriptor.number.wrapping_sub(number)
+            );
             assert_eq!(again.descriptor.start, reading.descriptor.start);
         }
     }

@@ -19,7 +19,10 @@ fuzz_target!(|data: &[u8]| {
     }
     let frame = read.frame(top % 4);
     assert!(!read.keyframe() || frame.needed.contains(Layer::TOP) || read.not_reference);
-    assert!(frame.needed.contains(Layer { spatial: frame.layer.spatial, temporal: 7 }));
+    assert!(frame.needed.contains(Layer {
+        spatial: frame.layer.spatial,
+        temporal: 7
+    }));
 
     let rewritten = Descriptor {
         picture_id: read.picture_id.map(|_| 0x7f00 | u16::from(picture)),

@@ -22,8 +22,9 @@ const STEPS: usize = 200;
 fuzz_target!(|data: &[u8]| {
     let mut input = Input(data);
     let mut world = World::new();
-    if input.byte() & 1 == 0 {
-        a_call(&mut world);
+    let how = input.byte();
+    if how & 1 == 0 {
+        a_call(&mut world, how);
     }
     for _ in 0..STEPS {
         if input.0.is_empty() {
@@ -64,8 +65,13 @@ impl<'a> Input<'a> {
     }
 }
 
-/// Everyone is connected; the first of each room publishes voice and a simulcast picture, the others receive them.
-fn a_call(world: &mut World) {
+const PICTURES: [Codec; 4] = [Codec::Vp8, Codec::H264, Codec::Vp9, Codec::Av1];
+
+/// Everyone is connected; the first of each room publishes voice and a picture, the others receive them. Two bits say of
+/// which codec, and one whether as simulcast or with its layers in one stream.
+fn a_call(world: &mut World, how: u8) {
+    let codec = PICTURES[usize::from(how >> 1 & 3)];
+    let simulcast = how & 8 == 0;
     for id in 0..4 {
         let profile = [Profile::AeadAes128Gcm, Profile::AeadAes256Gcm][id as usize / 2];
         world.add_transport(id, true);
@@ -73,7 +79,13 @@ fn a_call(world: &mut World) {
         world.set_keys(id, profile);
         if id < 2 {
             world.apply(publication(id, id, Codec::Opus, 1, false));
-            world.apply(publication(id + 2, id, Codec::Vp8, 3, true));
+            world.apply(publication(
+                id + 2,
+                id,
+                codec,
+                if simulcast { 3 } else { 1 },
+                simulcast,
+            ));
         }
     }
     for id in 0..2 {
@@ -161,7 +173,10 @@ fn step(world: &mut World, input: &mut Input<'_>) {
         }
         4 => {
             let (id, transport) = (input.below(PUBLICATIONS), input.below(TRANSPORTS));
-            let codec = [Codec::Opus, Codec::Vp8, Codec::H264][input.below(3) as usize];
+            let codec = match input.below(5) {
+                0 => Codec::Opus,
+                picture => PICTURES[picture as usize - 1],
+            };
             let (encodings, rids) = (input.below(5) as usize, input.flag());
             if room(id) == room(transport) {
                 world.apply(publication(id, transport, codec, encodings, rids));
@@ -246,8 +261,14 @@ fn step(world: &mut World, input: &mut Input<'_>) {
 /// Packets of one of the streams that a client might send, in a row, in order or not.
 fn media(world: &mut World, input: &mut Input<'_>) {
     let (id, source, shape) = (input.below(TRANSPORTS), input.byte(), input.byte());
-    let (ahead, later, count) = (input.word(), input.word(), input.byte() % 12 + 1);
+    let (ahead, later, count) = (input.word(), input.word(), input.byte());
     let body = input.bytes();
+    // Some with a dependency descriptor before them, which the body's first bytes are.
+    let (descriptor, body) = match count / 12 {
+        len @ 1.. if usize::from(len) <= body.len() => body.split_at(len.into()),
+        _ => (&[][..], body),
+    };
+    let count = count % 12 + 1;
     let publication = u32::from(source) % PUBLICATIONS;
     let encoding = usize::from(source / 8) % 3;
     let rtx = source & 0x80 != 0;
@@ -265,6 +286,7 @@ fn media(world: &mut World, input: &mut Input<'_>) {
         marker: shape & 16 != 0,
         padding: shape & 32 != 0,
         level: shape & 64 != 0,
+        descriptor,
     };
     for n in 0..count {
         // Most streams go on by one; some jump, and then go on.
