@@ -27,6 +27,8 @@ class Codec:
     H264: ClassVar[Codec]
     Vp9: ClassVar[Codec]
     Av1: ClassVar[Codec]
+    Pcmu: ClassVar[Codec]
+    Pcma: ClassVar[Codec]
     def __eq__(self, value: object, /) -> bool: ...
     def __hash__(self) -> int: ...
     def __int__(self) -> int: ...
@@ -73,6 +75,8 @@ class PublicationSpec:
         mid: str,
         payload_type: int,
         rtx_payload_type: int | None = None,
+        red_payload_type: int | None = None,
+        event_payload_type: int | None = None,
         encodings: Sequence[Encoding],
         max_bitrate: int,
         nack: bool,
@@ -85,6 +89,10 @@ class PublicationSpec:
     def payload_type(self) -> int: ...
     @property
     def rtx_payload_type(self) -> int | None: ...
+    @property
+    def red_payload_type(self) -> int | None: ...
+    @property
+    def event_payload_type(self) -> int | None: ...
     @property
     def encodings(self) -> list[Encoding]: ...
     @property
@@ -104,6 +112,8 @@ class SubscriptionSpec:
         mid: str,
         payload_type: int,
         rtx_payload_type: int | None = None,
+        red_payload_type: int | None = None,
+        event_payload_type: int | None = None,
         ssrc: int,
         rtx_ssrc: int | None = None,
         cname: str,
@@ -116,6 +126,10 @@ class SubscriptionSpec:
     def payload_type(self) -> int: ...
     @property
     def rtx_payload_type(self) -> int | None: ...
+    @property
+    def red_payload_type(self) -> int | None: ...
+    @property
+    def event_payload_type(self) -> int | None: ...
     @property
     def ssrc(self) -> int: ...
     @property

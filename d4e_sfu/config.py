@@ -185,6 +185,8 @@ class CodecName(StrEnum):
     H264 = "h264"
     VP9 = "vp9"
     AV1 = "av1"
+    PCMU = "pcmu"
+    PCMA = "pcma"
 
 
 class _Settings(BaseModel):
@@ -333,7 +335,7 @@ class Role(_Settings):
 class MaxBitrate(_Settings):
     """Bits per second of RTP, all encodings of one publication together; above it packets are dropped."""
 
-    microphone: Annotated[Bitrate, live("Voice.", ge=6_000, le=2_000_000)] = 128_000
+    microphone: Annotated[Bitrate, live("Voice.", ge=6_000, le=2_000_000)] = 192_000
     camera: Annotated[Bitrate, live("Camera.", ge=30_000, le=100_000_000)] = 3_000_000
     screen_share: Annotated[Bitrate, live("Shared screen.", ge=30_000, le=100_000_000)] = 4_000_000
     screen_share_audio: Annotated[Bitrate, live("Sound of a shared screen.", ge=6_000, le=2_000_000)] = 256_000
@@ -343,7 +345,15 @@ class MaxBitrate(_Settings):
 
 
 # What every client decodes first: a publisher who asks for nothing gets VP8, one who asks gets what he asks for.
-ALL_CODECS: Final = (CodecName.OPUS, CodecName.VP8, CodecName.H264, CodecName.VP9, CodecName.AV1)
+ALL_CODECS: Final = (
+    CodecName.OPUS,
+    CodecName.VP8,
+    CodecName.H264,
+    CodecName.VP9,
+    CodecName.AV1,
+    CodecName.PCMU,
+    CodecName.PCMA,
+)
 
 
 class RoomRule(_Settings):
@@ -365,6 +375,10 @@ class RoomRule(_Settings):
         AfterValidator(_without_repetition),
         live("Codecs that may be published, the preferred first.", min_length=1),
     ] = ALL_CODECS
+    red: Annotated[
+        StrictBool,
+        live("Opus voices may bring in each packet the one before it again: twice the bits, no gap where one is lost."),
+    ] = True
     max_bitrate: Annotated[MaxBitrate, live("Caps for each publication, by its source.")] = MaxBitrate()
     remote_unmute: Annotated[StrictBool, live("A moderator may unmute others, not only mute them.")] = False
 

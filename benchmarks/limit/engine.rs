@@ -115,6 +115,8 @@ impl<'a> Engine<'a> {
             mid: "0".into(),
             payload_type: 96,
             rtx_payload_type: (!voice).then_some(97),
+            red_payload_type: None,
+            event_payload_type: None,
             encodings: vec![Encoding {
                 rid: None,
                 ssrc: None,
@@ -136,6 +138,8 @@ impl<'a> Engine<'a> {
                 mid: "0".into(),
                 payload_type: 96,
                 rtx_payload_type: (!voice).then_some(97),
+                red_payload_type: None,
+                event_payload_type: None,
                 ssrc: 1_000 + id,
                 rtx_ssrc: (!voice).then_some(100_000 + id),
                 cname: "publisher".into(),

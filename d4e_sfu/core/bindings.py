@@ -33,6 +33,7 @@ class PendingTrack:
     rids: Sequence[str] = ()  # lowest first, where the client named them (VideoLayer.rid); q, h, f need no naming
     dtx: bool = True  # False: TF_NO_DTX
     stereo: bool = False
+    red: bool = True  # redundant audio where the client offers it
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +106,12 @@ def _read(offered: Offered, track: PendingTrack, codecs: frozenset[Codec]) -> Bo
     choice = payloads.publishable(section, codecs, payloads.codec_of(track.mime_type))
     if choice is None:
         return None
+    if not track.red:
+        choice = replace(choice, red=None)
+    if choice.red is not None:
+        # Each packet brings what was lost before it; asking for it as well would cost twice.
+        feedback = tuple(value for value in choice.media.feedback if value != "nack")
+        choice = replace(choice, media=replace(choice.media, feedback=feedback))
     if choice.codec == Codec.Opus:
         choice = replace(choice, media=replace(choice.media, format=_opus_format(track)))
     rids = _send_rids(section, choice)
@@ -113,6 +120,8 @@ def _read(offered: Offered, track: PendingTrack, codecs: frozenset[Codec]) -> Bo
         mid=offered.mid,
         payload_type=choice.media.number,
         rtx_payload_type=None if choice.rtx is None else choice.rtx.number,
+        red_payload_type=None if choice.red is None else choice.red.number,
+        event_payload_type=None if choice.events is None else choice.events.number,
         encodings=_encodings(section, choice, rids, track.rids),
         max_bitrate=track.max_bitrate,
         nack="nack" in choice.media.feedback,

@@ -21,7 +21,11 @@ _RTPMAPS: Final[Mapping[Codec, tuple[str, int, int]]] = {
     Codec.H264: ("h264", 90_000, 1),
     Codec.Vp9: ("vp9", 90_000, 1),
     Codec.Av1: ("av1", 90_000, 1),
+    Codec.Pcmu: ("pcmu", 8_000, 1),
+    Codec.Pcma: ("pcma", 8_000, 1),
 }
+# RFC 3551 §6, table 4: what old devices offer by number alone.
+_STATIC: Final = {0: Payload(0, "PCMU", 8_000), 8: Payload(8, "PCMA", 8_000)}
 _CODECS: Final = {rtpmap: codec for codec, rtpmap in _RTPMAPS.items()}
 MIME_TYPES: Final[Mapping[Codec, str]] = {
     Codec.Opus: "audio/opus",
@@ -29,6 +33,8 @@ MIME_TYPES: Final[Mapping[Codec, str]] = {
     Codec.H264: "video/h264",
     Codec.Vp9: "video/vp9",
     Codec.Av1: "video/av1",
+    Codec.Pcmu: "audio/pcmu",
+    Codec.Pcma: "audio/pcma",
 }
 
 # goog-remb stays out: estimation is by transport-wide feedback, and accepting both makes libwebrtc follow REMB.
@@ -65,10 +71,13 @@ class Choice:
     codec: Codec
     media: Payload
     rtx: Payload | None
+    red: Payload | None = None  # redundant audio (RFC 2198) of `media`
+    events: Payload | None = None  # keys pressed (RFC 4733), on the clock of `media`
 
     @property
     def payloads(self) -> tuple[Payload, ...]:
-        return (self.media,) if self.rtx is None else (self.media, self.rtx)
+        """In the order of an answer: a client sends what comes first, so RED where it was agreed on."""
+        return tuple(each for each in (self.red, self.media, self.rtx, self.events) if each is not None)
 
 
 def codec_of(mime_type: str) -> Codec | None:
@@ -139,6 +148,7 @@ def extensions(
 
 def _known(section: Section) -> Iterator[tuple[Codec, Payload]]:
     for payload in section.payloads:
+        payload = payload if payload.name else _STATIC.get(payload.number, payload)
         codec = _CODECS.get((payload.name.lower(), payload.clock_rate, payload.channels))
         # RFC 5761 §4: 64–95 look like RTCP on a multiplexed port.
         if codec is not None and not 64 <= payload.number <= 95:
@@ -159,7 +169,25 @@ def _choice(section: Section, codec: Codec, media: Payload) -> Choice:
         None,
     )
     feedback = tuple(dict.fromkeys(value for value in media.feedback if value in _FEEDBACK))
-    return Choice(codec, replace(media, feedback=feedback), None if rtx is None else replace(rtx, feedback=()))
+    return Choice(
+        codec,
+        replace(media, feedback=feedback),
+        None if rtx is None else replace(rtx, feedback=()),
+        _beside(section, "red", media) if codec == Codec.Opus else None,
+        _beside(section, "telephone-event", media) if section.kind == "audio" else None,
+    )
+
+
+def _beside(section: Section, name: str, media: Payload) -> Payload | None:
+    """A format that rides on the stream of `media`, hence on its clock; every block of RED must be of `media`."""
+    for payload in section.payloads:
+        if payload.name.lower() != name or payload.clock_rate != media.clock_rate or 64 <= payload.number <= 95:
+            continue
+        if name != "red" or (
+            payload.channels == media.channels and set(payload.format.split("/")) == {str(media.number)}
+        ):
+            return replace(payload, feedback=())
+    return None
 
 
 # Names of the parameters that a decoder must agree to, and their values where nothing is said, which every decoder

@@ -134,6 +134,8 @@ def _spec(mid: str, out: Outgoing, choice: payloads.Choice) -> SubscriptionSpec:
         mid=mid,
         payload_type=choice.media.number,
         rtx_payload_type=None if choice.rtx is None else choice.rtx.number,
+        red_payload_type=None if choice.red is None else choice.red.number,
+        event_payload_type=None if choice.events is None else choice.events.number,
         ssrc=out.ssrc,
         rtx_ssrc=None if choice.rtx is None else out.rtx_ssrc,
         cname=out.cname,

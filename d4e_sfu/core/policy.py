@@ -41,6 +41,8 @@ class RoomPolicy:
     """Seconds."""
     codecs: tuple[CodecName, ...]
     """The preferred first."""
+    red: bool
+    """A voice may bring what was lost before (RFC 2198)."""
     max_bitrate: Mapping[Source, int]
     """Bits per second, for each publication of a source."""
     remote_unmute: bool
@@ -70,6 +72,7 @@ def room_policy(config: Config, room: str) -> RoomPolicy:
         default_role=rule.default_role,
         idle_timeout=rule.idle_timeout,
         codecs=rule.codecs,
+        red=rule.red,
         max_bitrate=MappingProxyType({source: rule.max_bitrate.of(source) for source in Source}),
         remote_unmute=rule.remote_unmute,
     )

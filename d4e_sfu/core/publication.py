@@ -27,6 +27,8 @@ CODECS: Final = {
     CodecName.H264: Codec.H264,
     CodecName.VP9: Codec.Vp9,
     CodecName.AV1: Codec.Av1,
+    CodecName.PCMU: Codec.Pcmu,
+    CodecName.PCMA: Codec.Pcma,
 }
 MIME_TYPES: Final = {
     Codec.Opus: "audio/opus",
@@ -34,6 +36,8 @@ MIME_TYPES: Final = {
     Codec.H264: "video/H264",
     Codec.Vp9: "video/VP9",
     Codec.Av1: "video/AV1",
+    Codec.Pcmu: "audio/PCMU",
+    Codec.Pcma: "audio/PCMA",
 }
 # Codecs in which one stream may hold several spatial layers.
 _SCALABLE: Final = (Codec.Vp9, Codec.Av1)
@@ -93,6 +97,7 @@ class Publication:
         *,
         codec: Codec,
         max_bitrate: int,
+        red: bool,
     ) -> None:
         self.id = id
         self.publisher = publisher
@@ -103,7 +108,7 @@ class Publication:
         self.heard = False  # somebody has subscribed
         self.format = ""  # the codec's a=fmtp, once BOUND
         self.codec_cids = tuple(codec.cid for codec in request.simulcast_codecs[:MAX_LAYERS])
-        self.info = _track_info(sid, request, MIME_TYPES[codec])
+        self.info = _track_info(sid, request, MIME_TYPES[codec], red=red)
         self.heights = _heights(self.info)
         self.rids = tuple(layer.rid for layer in self.info.layers if layer.rid)
 
@@ -189,7 +194,7 @@ class Publication:
         }
 
 
-def _track_info(sid: str, request: rtc.AddTrackRequest, mime_type: str) -> models.TrackInfo:
+def _track_info(sid: str, request: rtc.AddTrackRequest, mime_type: str, *, red: bool) -> models.TrackInfo:
     """What others see. Sizes and layers are the publisher's claims: they only choose a layer."""
     video = request.type == models.TrackType.VIDEO
     layers = request.layers[:MAX_LAYERS] if video else []
@@ -210,7 +215,7 @@ def _track_info(sid: str, request: rtc.AddTrackRequest, mime_type: str) -> model
         stream=request.stream[:MAX_NAME] or ("screen" if request.source in _SCREEN else "camera"),
         disable_dtx=request.disable_dtx,
         stereo=request.stereo,
-        disable_red=True,  # we do not negotiate RED (RFC 2198)
+        disable_red=request.disable_red or not red,
         encryption=request.encryption,
         audio_features=request.audio_features[:16],
         backup_codec_policy=request.backup_codec_policy,

@@ -69,6 +69,7 @@ def add_track(participant: Participant, request: rtc.AddTrackRequest, *, ids: Id
         request,
         codec=codec,
         max_bitrate=room.policy.max_bitrate[source],
+        red=room.policy.red,
     )
     room.promise(publication)
     participant.send(

@@ -668,4 +668,5 @@ def _pending(publication: Publication) -> PendingTrack:
         rids=publication.rids,
         dtx=not publication.info.disable_dtx,
         stereo=publication.info.stereo,
+        red=not publication.info.disable_red,
     )

@@ -202,12 +202,28 @@ def bind(media: Media, worker: int) -> tuple[list[socket.socket], list[tuple[str
 
 
 def interface_addresses() -> list[str]:
-    """Every IPv4 address of this machine, loopback last; link-local ones (RFC 3927) reach nobody who is routed here."""
+    """Every address of this machine, loopback last and IPv4 first, which more networks carry well.
+
+    Link-local ones (RFC 3927, RFC 4291 §2.5.6) reach nobody who is routed here. One that the kernel still checks for a
+    second owner (RFC 4862 §5.4) cannot be used yet, and is left out.
+    """
     found = {
-        ipaddress.ip_address(each.ip)
+        # ifaddr gives an IPv6 address with its flow and scope.
+        ipaddress.ip_address(each.ip if isinstance(each.ip, str) else each.ip[0])
         for adapter in ifaddr.get_adapters()
         for each in adapter.ips
-        if isinstance(each.ip, str)
     }
-    usable = [address for address in found if not address.is_link_local]
-    return [str(address) for address in sorted(usable, key=lambda address: (address.is_loopback, int(address)))]
+    usable = [address for address in found if not address.is_link_local and _is_ours(address)]
+    usable.sort(key=lambda address: (address.is_loopback, address.version, int(address)))
+    return [str(address) for address in usable]
+
+
+def _is_ours(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    if address.version == 4:
+        return True
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as probe:
+            probe.bind((str(address), 0))
+    except OSError:
+        return False
+    return True

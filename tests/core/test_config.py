@@ -197,7 +197,7 @@ limits: {}
         ),
         (
             "rooms: [{name: a, codecs: [vp7]}]",
-            "1:28: rooms.0.codecs.0: 'vp7' is not one of opus, vp8, h264, vp9, av1; did you mean 'vp9'?",
+            "1:28: rooms.0.codecs.0: 'vp7' is not one of opus, vp8, h264, vp9, av1, pcmu, pcma; did you mean 'vp9'?",
         ),
         ("rooms: [{name: a, codecs: [vp8, vp8]}]", "1:27: rooms.0.codecs: a codec is listed twice"),
         (

@@ -41,7 +41,7 @@ from d4e_sfu.errors import ClientError
 VECTORS = Path(__file__).parent.parent / "vectors" / "sdp"
 JOIN = (VECTORS / "chromium-join.sdp").read_bytes().decode()
 PUBLISH = (VECTORS / "chromium-publish.sdp").read_bytes().decode()
-ALL = (Codec.Opus, Codec.Vp8, Codec.H264)
+ALL = (Codec.Opus, Codec.Vp8, Codec.H264, Codec.Pcmu, Codec.Pcma)
 LOCAL = LocalTransport(
     ufrag="server00",
     pwd="0123456789abcdefghijklmn",
@@ -724,7 +724,7 @@ def test_an_h264_picture_goes_out_under_a_payload_type_that_can_decode_it(
         replace(audio("1"), port=0),
         replace(audio("1"), rtcp_mux=False),
         replace(audio("1"), protocol="RTP/AVP"),
-        replace(audio("1"), payloads=(Payload(0, "PCMU", 8_000),)),
+        replace(audio("1"), payloads=(Payload(9, "G722", 8_000), Payload(3))),
         replace(audio("1"), payloads=(Payload(111, "opus", 48_000, 1),)),
         replace(audio("1"), kind="text"),
         replace(application("1"), protocol="DTLS/SCTP", formats=("5000",)),
@@ -923,3 +923,14 @@ def test_any_sequence_of_offers_is_answered_in_step_or_refused(offers: list[str]
         live = live - set(answer.unpublished) | {each.track_sid for each in answer.published}
         receiving = [s for s in answered.sections if s.port and s.direction is Direction.RECVONLY]
         assert len(receiving) == len(live)
+
+
+@pytest.mark.parametrize(
+    ("session", "sections", "mixed"), [(True, False, True), (False, True, True), (False, False, False)]
+)
+def test_both_forms_of_header_extensions_are_sent_where_all_media_allows_them(
+    session: bool, sections: bool, mixed: bool
+) -> None:
+    offered = [replace(section, extmap_allow_mixed=sections) for section in (audio("0"), video("1"))]
+    text = sdp.write(replace(session_of(*offered, application("2")), extmap_allow_mixed=session))
+    assert negotiation().answer(text, pending=[], outgoing=[]).allow_mixed is mixed

@@ -153,7 +153,12 @@ async def test_chromium_accepts_every_answer_from_join_to_reuse(client: Client) 
     assert [encoding.rid for encoding in answer.published[1].spec.encodings] == ["q", "h", "f"]
     assert seen["encodings"] == [[None], ["q", "h", "f"]]
     assert seen["codecs"]["video"] == ["video/VP8 ", "video/rtx apt=96"]
-    assert "usedtx=1" in seen["codecs"]["audio"][0]
+    assert [codec.split()[0] for codec in seen["codecs"]["audio"]] == [
+        "audio/red",
+        "audio/opus",
+        "audio/telephone-event",
+    ]
+    assert "usedtx=1" in seen["codecs"]["audio"][1]
 
     # Without simulcast, in H.264, signalled by SSRC.
     client.pending += [PendingTrack("TR_h264", "?", "video", "video/h264", 3_000_000)]

@@ -203,7 +203,7 @@ def test_a_rooms_policy_is_that_of_the_first_rule() -> None:
     assert (narrow.capacity, narrow.codecs, narrow.idle_timeout) == (3, (CodecName.H264,), 10)
     assert narrow.max_bitrate == {
         Source.CAMERA: 1_000_000,
-        Source.MICROPHONE: 128_000,
+        Source.MICROPHONE: 192_000,
         Source.SCREEN_SHARE: 4_000_000,
         Source.SCREEN_SHARE_AUDIO: 256_000,
     }

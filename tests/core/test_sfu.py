@@ -42,7 +42,7 @@ def test_the_first_frame_is_the_join_response_with_all_that_clients_insist_on(ho
     assert join.server_version
     assert join.client_configuration.resume_connection == models.ClientConfigSetting.DISABLED
     mimes = [codec.mime for codec in join.enabled_publish_codecs]
-    assert mimes == ["video/VP8", "video/H264", "video/VP9", "video/AV1", "audio/opus"]
+    assert mimes == ["video/VP8", "video/H264", "video/VP9", "video/AV1", "audio/opus", "audio/PCMU", "audio/PCMA"]
 
 
 def test_the_answer_opens_the_transport_once(house: House) -> None:

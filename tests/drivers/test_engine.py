@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import os
 import socket
 from collections.abc import Mapping, Sequence
 
+import ifaddr
 import pytest
 
 from d4e_sfu._engine import Command, Event
@@ -230,5 +232,23 @@ def test_auto_means_every_address_loopback_last() -> None:
     addresses = engine.interface_addresses()
     assert "127.0.0.1" in addresses
     assert not any(address.startswith("169.254.") for address in addresses)
-    first_loopback = next(i for i, address in enumerate(addresses) if address.startswith("127."))
-    assert all(address.startswith("127.") for address in addresses[first_loopback:])
+    loopback = [ipaddress.ip_address(address).is_loopback for address in addresses]
+    assert loopback == sorted(loopback)
+
+
+def test_auto_takes_ipv6_addresses_that_others_can_reach(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that are not ours in the end stand for those that the kernel still checks."""
+
+    def adapter(*addresses: str) -> ifaddr.Adapter:
+        ips = [each if "." in each else (each, 0, 0) for each in addresses]
+        return ifaddr.Adapter("eth0", "eth0", [ifaddr.IP(each, 64, "eth0") for each in ips])
+
+    monkeypatch.setattr(engine, "_is_ours", lambda address: str(address) != "2001:db8::bad")
+    monkeypatch.setattr(
+        "ifaddr.get_adapters",
+        lambda: [
+            adapter("::1", "127.0.0.1"),
+            adapter("fe80::5", "2001:db8::5", "2001:db8::bad", "fd00::7", "10.0.0.9"),
+        ],
+    )
+    assert engine.interface_addresses() == ["10.0.0.9", "2001:db8::5", "fd00::7", "127.0.0.1", "::1"]

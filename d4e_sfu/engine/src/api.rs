@@ -30,6 +30,8 @@ pub enum Codec {
     H264,
     Vp9,
     Av1,
+    Pcmu,
+    Pcma,
 }
 
 /// RTP header extensions that the engine reads or writes, each by its URI (RFC 8285).
@@ -77,6 +79,10 @@ pub struct PublicationSpec {
     pub mid: String,
     pub payload_type: u8,
     pub rtx_payload_type: Option<u8>,
+    /// Redundant audio (RFC 2198) of this voice, on the same SSRC.
+    pub red_payload_type: Option<u8>,
+    /// Keys pressed (telephone-event, RFC 4733), on the same SSRC and clock.
+    pub event_payload_type: Option<u8>,
     /// Lowest first (`q`, `h`, `f`); one for audio and for video without simulcast; at most 3.
     pub encodings: Vec<Encoding>,
     /// bits per second of RTP over all encodings (retransmissions included); above it packets drop as `OverBitrate`.
@@ -92,6 +98,10 @@ pub struct SubscriptionSpec {
     pub mid: String,
     pub payload_type: u8,
     pub rtx_payload_type: Option<u8>,
+    /// `None`: redundant audio is taken apart for him, and he gets each packet's own sound.
+    pub red_payload_type: Option<u8>,
+    /// `None`: keys pressed end here.
+    pub event_payload_type: Option<u8>,
     pub ssrc: u32,
     pub rtx_ssrc: Option<u32>,
     /// RTCP SDES CNAME; one per publishing participant, so that voice and picture are synchronised.

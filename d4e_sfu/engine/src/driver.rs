@@ -32,6 +32,8 @@ use crate::router::counters::Snapshot;
 use crate::router::events::Events;
 use crate::wire::drop::DropReason;
 
+/// A way that was narrow is tried again after this time (RFC 8899 §5.1.1, PMTU_RAISE_TIMER).
+const MTU_LIFE: Duration = Duration::from_secs(600);
 /// A snapshot is at most this old.
 const SNAPSHOT_INTERVAL: Duration = Duration::from_millis(250);
 /// Batches of one socket before the others, the commands and the clock get their turn.
@@ -221,6 +223,7 @@ fn run(
     let mut router = Router::default();
     let (mut inbox, mut outbox) = (Inbox::new(), Outbox::new(routes));
     let mut meter = Meter::new(clock());
+    let mut narrowed = clock();
     loop {
         let now = clock();
         let due = router
@@ -274,6 +277,13 @@ fn run(
         outbox.flush();
         for _ in 0..outbox.take_failed() {
             router.count_drop(DropReason::SendFailed);
+        }
+        for _ in 0..outbox.take_over_mtu() {
+            router.count_drop(DropReason::OverMtu);
+        }
+        if now.since(narrowed) >= MTU_LIFE {
+            narrowed = now;
+            outbox.forget_mtu();
         }
         if !router.events().is_empty() {
             let mut events = lock(&shared.events);

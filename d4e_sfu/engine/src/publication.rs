@@ -12,10 +12,10 @@ use self::encoding::{Accepted, Encoding};
 use self::voice::Voice;
 use crate::api::{Codec, MAX_ENCODINGS, PublicationId, PublicationSpec};
 use crate::bucket::Bucket;
-use crate::cache::Carried;
+use crate::cache::{Carried, Facts};
 use crate::clock::Clocks;
 use crate::now::Now;
-use crate::wire::codec::layer::Layer;
+use crate::wire::codec::{layer::Layer, red};
 use crate::wire::drop::DropReason;
 use crate::wire::seq::{ExtSeq, SeqNo, Timestamp};
 
@@ -43,6 +43,8 @@ pub struct Publication {
     pub mid: String,
     pub payload_type: u8,
     pub rtx_payload_type: Option<u8>,
+    red_payload_type: Option<u8>,
+    event_payload_type: Option<u8>,
     pub nack: bool,
     pub encodings: Vec<Encoding>,
     /// Rows of the subscriptions.
@@ -77,6 +79,8 @@ impl Publication {
             mid: spec.mid,
             payload_type: spec.payload_type,
             rtx_payload_type: spec.rtx_payload_type,
+            red_payload_type: spec.red_payload_type,
+            event_payload_type: spec.event_payload_type,
             nack: spec.nack,
             encodings,
             subscriptions: Vec::new(),
@@ -93,10 +97,30 @@ impl Publication {
 
     #[must_use]
     pub fn is_voice(&self) -> bool {
-        self.codec == Codec::Opus
+        is_voice(self.codec)
     }
 
-    /// Hz of the RTP timestamp (RFC 7587 §4.1, RFC 7741 §4.1, RFC 6184 §8.2.1, RFC 9628 §4.1).
+    /// May this payload type come on the stream itself, not as a retransmission?
+    #[must_use]
+    pub fn takes(&self, payload_type: u8) -> bool {
+        payload_type == self.payload_type
+            || Some(payload_type) == self.red_payload_type
+            || Some(payload_type) == self.event_payload_type
+    }
+
+    /// What a payload of a voice is; `None` when it breaks its format's rules.
+    fn sound(&self, payload_type: u8, payload: &[u8]) -> Option<Facts> {
+        if Some(payload_type) == self.red_payload_type {
+            return red::Facts::parse(payload, self.payload_type).map(Facts::Red);
+        }
+        if Some(payload_type) == self.event_payload_type {
+            // RFC 4733 §2.3: events of four bytes each.
+            return payload.len().is_multiple_of(4).then_some(Facts::Event);
+        }
+        Some(Facts::Audio)
+    }
+
+    /// Hz of the RTP timestamp (RFC 7587 §4.1, RFC 3551 §4.5, RFC 7741 §4.1, RFC 6184 §8.2.1, RFC 9628 §4.1).
     #[must_use]
     pub fn clock_rate(&self) -> u32 {
         clock_rate(self.codec)
@@ -131,13 +155,14 @@ impl Publication {
             return Err(DropReason::OverBitrate);
         }
         let expected = if incoming.rtx {
-            self.rtx_payload_type
+            Some(incoming.payload_type) == self.rtx_payload_type
         } else {
-            Some(self.payload_type)
+            self.takes(incoming.payload_type)
         };
-        if expected != Some(incoming.payload_type) {
+        if !expected {
             return Err(DropReason::BadPayload);
         }
+        let sound = self.sound(incoming.payload_type, incoming.payload);
         let row = self
             .encodings
             .get_mut(usize::from(encoding))
@@ -158,7 +183,7 @@ impl Publication {
             malformed,
             waits,
             amended,
-        } = row.receive(now, seq, incoming, payload)?;
+        } = row.receive(now, seq, incoming, payload, sound)?;
         // Without RTX it may as well be the packet itself, late.
         if let Some(after) = repaired.filter(|_| incoming.rtx || self.rtx_payload_type.is_none()) {
             let row = &mut self.round_trips[self.repairs % ROUND_TRIPS];
@@ -273,14 +298,24 @@ pub struct Received {
 
 #[must_use]
 pub fn clock_rate(codec: Codec) -> u32 {
-    if codec == Codec::Opus { 48_000 } else { 90_000 }
+    match codec {
+        Codec::Opus => 48_000,
+        Codec::Pcmu | Codec::Pcma => 8_000,
+        _ => 90_000,
+    }
+}
+
+#[must_use]
+pub fn is_voice(codec: Codec) -> bool {
+    matches!(codec, Codec::Opus | Codec::Pcmu | Codec::Pcma)
 }
 
 fn limits(codec: Codec, max_bitrate: u32) -> (u64, u64) {
     let bits = u64::from(max_bitrate);
-    let burst = match (bits, codec) {
-        (0, _) | (_, Codec::Opus) => bits,
-        _ => bits.max(MIN_BURST_BITS),
+    let burst = if bits == 0 || is_voice(codec) {
+        bits
+    } else {
+        bits.max(MIN_BURST_BITS)
     };
     (bits, burst)
 }

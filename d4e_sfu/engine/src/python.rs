@@ -36,13 +36,15 @@ impl Encoding {
 #[pymethods]
 impl PublicationSpec {
     #[new]
-    #[pyo3(signature = (*, codec, mid, payload_type, rtx_payload_type=None, encodings, max_bitrate, nack))]
+    #[pyo3(signature = (*, codec, mid, payload_type, rtx_payload_type=None, red_payload_type=None, event_payload_type=None, encodings, max_bitrate, nack))]
     #[allow(clippy::too_many_arguments)] // the fields of one m-section, by keyword only
     fn py_new(
         codec: Codec,
         mid: String,
         payload_type: u8,
         rtx_payload_type: Option<u8>,
+        red_payload_type: Option<u8>,
+        event_payload_type: Option<u8>,
         encodings: Vec<Encoding>,
         max_bitrate: u32,
         nack: bool,
@@ -52,6 +54,8 @@ impl PublicationSpec {
             mid,
             payload_type,
             rtx_payload_type,
+            red_payload_type,
+            event_payload_type,
             encodings,
             max_bitrate,
             nack,
@@ -65,12 +69,14 @@ impl PublicationSpec {
 #[pymethods]
 impl SubscriptionSpec {
     #[new]
-    #[pyo3(signature = (*, mid, payload_type, rtx_payload_type=None, ssrc, rtx_ssrc=None, cname, spatial, temporal=255))]
+    #[pyo3(signature = (*, mid, payload_type, rtx_payload_type=None, red_payload_type=None, event_payload_type=None, ssrc, rtx_ssrc=None, cname, spatial, temporal=255))]
     #[allow(clippy::too_many_arguments)] // as above
     fn py_new(
         mid: String,
         payload_type: u8,
         rtx_payload_type: Option<u8>,
+        red_payload_type: Option<u8>,
+        event_payload_type: Option<u8>,
         ssrc: u32,
         rtx_ssrc: Option<u32>,
         cname: String,
@@ -81,6 +87,8 @@ impl SubscriptionSpec {
             mid,
             payload_type,
             rtx_payload_type,
+            red_payload_type,
+            event_payload_type,
             ssrc,
             rtx_ssrc,
             cname,

@@ -18,7 +18,7 @@ pub mod repair;
 
 use std::time::Duration;
 
-use self::numbering::{Numbering, Place, Run, Shifts};
+use self::numbering::{CatchUp, Numbering, Place, Run, Shifts};
 use self::repair::Repairs;
 use crate::api::{SubscriptionId, SubscriptionSpec};
 use crate::cache::{Facts, Packet};
@@ -68,6 +68,8 @@ pub struct Subscription {
     pub cname: String,
     pub payload_type: u8,
     pub rtx_payload_type: Option<u8>,
+    pub red_payload_type: Option<u8>,
+    event_payload_type: Option<u8>,
     pub ssrc: Ssrc,
     pub rtx_ssrc: Option<Ssrc>,
     pub repairs: Repairs,
@@ -136,6 +138,8 @@ impl Subscription {
             cname: spec.cname,
             payload_type: spec.payload_type,
             rtx_payload_type: spec.rtx_payload_type,
+            red_payload_type: spec.red_payload_type,
+            event_payload_type: spec.event_payload_type,
             ssrc: Ssrc(spec.ssrc),
             rtx_ssrc: spec.rtx_ssrc.map(Ssrc),
             repairs: Repairs::default(),
@@ -218,6 +222,21 @@ impl Subscription {
         }
     }
 
+    #[must_use]
+    pub fn sends_as(&self, ssrc: Ssrc) -> bool {
+        self.ssrc == ssrc || self.rtx_ssrc == Some(ssrc)
+    }
+
+    /// As what this subscriber gets such a packet; `None`: he has agreed to nothing of the kind.
+    #[must_use]
+    pub fn payload_type_of(&self, facts: Facts) -> Option<u8> {
+        match facts {
+            Facts::Event => self.event_payload_type,
+            Facts::Red(_) => self.red_payload_type.or(Some(self.payload_type)),
+            _ => Some(self.payload_type),
+        }
+    }
+
     /// What becomes of a packet of `encoding`, whose stream began at `epoch`. Changes the numbers: call once per packet.
     pub fn decide(&mut self, encoding: u8, epoch: ExtSeq, packet: &Packet) -> Verdict {
         if self.target.is_none() {
@@ -233,8 +252,10 @@ impl Subscription {
         }
         match self.numbering.place(encoding, packet.seq) {
             Place::Reserved(run) if packet.seq >= epoch => {
+                let mut rewrite = reserved(&run, packet);
+                rewrite.filler |= self.payload_type_of(packet.facts).is_none();
                 self.structure(&run, packet);
-                Verdict::Forward(reserved(&run, packet))
+                Verdict::Forward(rewrite)
             }
             Place::Ahead if self.current == Some(encoding) => self.ahead(packet),
             _ if opens && self.current.is_none() => Verdict::Start,
@@ -264,11 +285,18 @@ impl Subscription {
         let shifts = match (before, self.last) {
             (Some(run), Some(last)) => {
                 let same_clock = run.encoding == encoding && run.first >= epoch;
-                let timestamp = if same_clock {
-                    run.timestamp_shift
+                let (timestamp, catch_up) = if same_clock {
+                    (run.timestamp_shift, None)
                 } else {
-                    let out = continued(&run, &last, encoding, packet, clocks);
-                    packet.timestamp.0.wrapping_sub(out.0)
+                    let captured = continued(&run, &last, encoding, packet, clocks);
+                    let catch_up = CatchUp {
+                        captured,
+                        shown: last.timestamp.add(1),
+                    };
+                    (
+                        packet.timestamp.0.wrapping_sub(captured.0),
+                        (!captured.newer_than(last.timestamp)).then_some(catch_up),
+                    )
                 };
                 let (picture, tl0) = numbers(&packet.facts);
                 let after = |number: Option<u16>, last: Option<u16>| {
@@ -286,6 +314,7 @@ impl Subscription {
                         .and_then(|descriptor| descriptor.structure)
                         .zip(self.template_end)
                         .map_or(0, |(ids, end)| ids.start.wrapping_sub(end) & 63),
+                    catch_up,
                 }
             }
             _ => Shifts::default(),
@@ -306,6 +335,10 @@ impl Subscription {
         if packet.facts == Facts::Padding {
             self.numbering.leave_out(packet.seq, false);
             return Verdict::Drop(DropReason::Padding);
+        }
+        if packet.facts == Facts::Event && self.event_payload_type.is_none() {
+            self.numbering.leave_out(packet.seq, false);
+            return Verdict::Drop(DropReason::UnmappedPayload);
         }
         let gap = packet.seq > self.numbering.newest().next();
         if gap {
@@ -337,6 +370,7 @@ impl Subscription {
         if frame.start {
             self.whole = self.whole.with(frame.switches);
         }
+        self.numbering.caught_up(packet.seq, packet.timestamp);
         self.numbering.take(packet.seq);
         let Some(&run) = self.numbering.open() else {
             return Verdict::Drop(DropReason::AwaitingKeyframe);
@@ -412,7 +446,7 @@ impl Subscription {
             .numbering
             .open()
             .filter(|run| run.encoding == encoding)?;
-        Some(run.timestamp(timestamp))
+        Some(run.exact(timestamp))
     }
 
     /// The cached packet behind an outgoing number, and how it was written when it went first.
@@ -446,27 +480,23 @@ fn numbers(facts: &Facts) -> (Option<u16>, Option<u8>) {
     match facts {
         Facts::Vp8(descriptor) => (descriptor.picture_id, descriptor.tl0_pic_idx),
         Facts::Vp9(descriptor) => (descriptor.picture_id, descriptor.tl0_pic_idx),
-        Facts::Audio | Facts::H264 | Facts::Av1 | Facts::Padding => (None, None),
+        Facts::Audio | Facts::Red(_) | Facts::Event | Facts::H264 | Facts::Av1 | Facts::Padding => {
+            (None, None)
+        }
     }
 }
 
 /// The outgoing timestamp at which another clock takes over: by the two sender reports, which relate both clocks to one
-/// (RFC 3550 §6.4.1), else by the time between arrivals. Always later than the last one sent.
+/// (RFC 3550 §6.4.1), else by the time between arrivals. By the reports it may be earlier than the last one sent.
 fn continued(run: &Run, last: &Last, encoding: u8, packet: &Packet, clocks: &Clocks) -> Timestamp {
     let elapsed = ticks(packet.arrival.since(last.arrival), clocks.rate).max(1);
     let by_arrival = last.timestamp.add(elapsed);
     let by_reports = (run.encoding != encoding)
         .then(|| clocks.translate(run.encoding, encoding, packet.timestamp))
         .flatten()
-        .map(|captured| run.timestamp(captured));
+        .map(|captured| run.exact(captured));
     let tolerance = ticks(CLOCK_TOLERANCE, clocks.rate) as i32;
     by_reports
         .filter(|by_reports| by_reports.since(by_arrival).saturating_abs() <= tolerance)
-        .map_or(by_arrival, |by_reports| {
-            if by_reports.newer_than(last.timestamp) {
-                by_reports
-            } else {
-                last.timestamp.add(1)
-            }
-        })
+        .unwrap_or(by_arrival)
 }

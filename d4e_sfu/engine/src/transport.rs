@@ -13,11 +13,12 @@ use self::streams::Streams;
 use crate::api::{Extension, Profile, TransportId};
 use crate::bucket::Bucket;
 use crate::legs::Leg;
-use crate::now::Now;
+use crate::now::{Now, ticks};
 use crate::outlet::Outlet;
 use crate::twcc::Arrivals;
 use crate::wire::drop::DropReason;
 use crate::wire::packet::Header;
+use crate::wire::rtcp::ReferenceAnswer;
 use crate::wire::seq::{ExtSeq, SeqNo, Ssrc};
 use crate::wire::srtp::{self, Opener, ReplayWindow, Sealer};
 use crate::wire::stun::IntegrityKey;
@@ -28,6 +29,10 @@ pub const OUR_SSRC: Ssrc = Ssrc(1);
 const MAX_RTCP_SENDERS: usize = 64;
 /// A sender silent for this long may be forgotten for a new one.
 const RTCP_SENDER_IDLE: Duration = Duration::from_secs(30);
+/// Our CNAME in reports about what a client sends. The same on every transport: it tells nobody apart.
+pub const OUR_CNAME: &str = "d4e-sfu";
+/// Receivers of one client whose reference times wait for an answer.
+const MAX_REFERENCES: usize = 8;
 /// Assumed until a receiver report has told: what a nationwide path takes.
 const DEFAULT_ROUND_TRIP: Duration = Duration::from_millis(100);
 
@@ -73,6 +78,15 @@ struct RtcpSender {
     heard: Now,
 }
 
+/// A receiver of the client has told its time (RFC 3611 §4.4).
+#[derive(Clone, Copy, Debug)]
+struct Reference {
+    receiver: Ssrc,
+    /// Middle 32 bits.
+    middle: u32,
+    heard: Now,
+}
+
 pub struct Transport {
     pub id: TransportId,
     pub local_ufrag: String,
@@ -100,6 +114,7 @@ pub struct Transport {
     pub voice_jitter: Duration,
     keys: Option<Keys>,
     rtcp_senders: Vec<RtcpSender>,
+    references: Vec<Reference>,
     round_trip: Option<Duration>,
 }
 
@@ -138,6 +153,7 @@ impl Transport {
             voice_jitter: Duration::ZERO,
             keys: None,
             rtcp_senders: Vec::new(),
+            references: Vec::new(),
             round_trip: None,
         }
     }
@@ -188,6 +204,42 @@ impl Transport {
             None => sample,
             Some(before) => (before * 7 + sample) / 8,
         });
+    }
+
+    /// The latest of each receiver counts; beyond the bound they go unanswered.
+    pub fn told_time(&mut self, now: Now, receiver: Ssrc, ntp: u64) {
+        let reference = Reference {
+            receiver,
+            middle: (ntp >> 16) as u32,
+            heard: now,
+        };
+        self.references.retain(|known| known.receiver != receiver);
+        if self.references.len() < MAX_REFERENCES {
+            self.references.push(reference);
+        }
+    }
+
+    #[must_use]
+    pub fn owes_time(&self) -> bool {
+        !self.references.is_empty()
+    }
+
+    /// Answers to all reference times told since the last call.
+    pub fn time_answers(&mut self, now: Now) -> ([ReferenceAnswer; MAX_REFERENCES], usize) {
+        let mut answers = [ReferenceAnswer {
+            receiver: OUR_SSRC,
+            last: 0,
+            delay: 0,
+        }; MAX_REFERENCES];
+        let count = self.references.len();
+        for (answer, reference) in answers.iter_mut().zip(self.references.drain(..)) {
+            *answer = ReferenceAnswer {
+                receiver: reference.receiver,
+                last: reference.middle,
+                delay: ticks(now.since(reference.heard), 65_536),
+            };
+        }
+        (answers, count)
     }
 
     /// Decrypts an RTP packet in place; returns its length without the tag and its index. State changes only after the

@@ -117,6 +117,9 @@ impl Inbox {
     }
 }
 
+/// Addresses with a narrow way that are remembered. Whoever makes us forget them costs one refused datagram each.
+const MAX_NARROW: usize = 1_024;
+
 /// The send slots: filled by the router, flushed when full and at the end of each round.
 pub struct Outbox {
     arena: Box<[u8]>,
@@ -124,11 +127,15 @@ pub struct Outbox {
     /// Socket of each message, and where its bytes are.
     messages: Messages,
     sockets: [RawFd; SIZE],
+    lens: [usize; SIZE],
     count: usize,
     routes: HashMap<SocketAddr, RawFd>,
     /// The last look-up: nearly always the next one too.
     last: Option<(SocketAddr, RawFd)>,
     failed: u64,
+    /// The largest datagram that an address takes, where the kernel has refused a larger one.
+    narrow: HashMap<SocketAddr, usize>,
+    over_mtu: u64,
     #[cfg(test)]
     calls: usize,
 }
@@ -140,10 +147,13 @@ impl Outbox {
             used: 0,
             messages: Messages::new(),
             sockets: [-1; SIZE],
+            lens: [0; SIZE],
             count: 0,
             routes,
             last: None,
             failed: 0,
+            narrow: HashMap::new(),
+            over_mtu: 0,
             #[cfg(test)]
             calls: 0,
         }
@@ -152,6 +162,16 @@ impl Outbox {
     /// Datagrams that the kernel has not taken since the last call.
     pub fn take_failed(&mut self) -> u64 {
         std::mem::take(&mut self.failed)
+    }
+
+    /// Datagrams that were too large for the way to their address, since the last call.
+    pub fn take_over_mtu(&mut self) -> u64 {
+        std::mem::take(&mut self.over_mtu)
+    }
+
+    /// Ways may have become wider: the next large datagram finds out.
+    pub fn forget_mtu(&mut self) {
+        self.narrow.clear();
     }
 
     pub fn flush(&mut self) {
@@ -177,14 +197,34 @@ impl Outbox {
             };
             if sent > 0 {
                 at += sent as usize;
-            } else if io::Error::last_os_error().raw_os_error() != Some(libc::EINTR) {
-                // EMSGSIZE, ENOBUFS, EAGAIN, EPERM, an unreachable network: this datagram is lost, the next may go.
-                self.failed += 1;
-                at += 1;
+                continue;
             }
+            match io::Error::last_os_error().raw_os_error() {
+                Some(libc::EINTR) => continue,
+                Some(libc::EMSGSIZE) => self.too_large(at),
+                // ENOBUFS, EAGAIN, EPERM, an unreachable network: this datagram is lost, the next may go.
+                _ => self.failed += 1,
+            }
+            at += 1;
         }
         self.count = 0;
         self.used = 0;
+    }
+}
+
+impl Outbox {
+    /// The kernel has refused the message: what is as large goes there no more.
+    fn too_large(&mut self, at: usize) {
+        self.over_mtu += 1;
+        let Some(remote) = os::address(&self.messages.names[at]) else {
+            return;
+        };
+        if self.narrow.len() >= MAX_NARROW {
+            self.narrow.clear();
+        }
+        let below = self.lens[at].saturating_sub(1);
+        let most = self.narrow.entry(remote).or_insert(below);
+        *most = below.min(*most);
     }
 }
 
@@ -206,7 +246,12 @@ impl Outlet for Outbox {
             }
         };
         let len = len.min(DATAGRAM);
+        if !self.narrow.is_empty() && self.narrow.get(&remote).is_some_and(|&most| len > most) {
+            self.over_mtu += 1;
+            return;
+        }
         let at = self.count;
+        self.lens[at] = len;
         let name_len = os::set_address(&mut self.messages.names[at], remote);
         let bytes = self.arena[self.used..].as_mut_ptr();
         self.messages.set(at, bytes, len, name_len);
@@ -271,6 +316,61 @@ mod tests {
             let end = pair[0].iov_base.wrapping_byte_add(pair[0].iov_len);
             assert_eq!(pair[1].iov_base, end, "one run is one piece of memory");
         }
+    }
+
+    #[test]
+    fn what_the_kernel_calls_too_large_is_not_tried_again_there() {
+        let bind = || UdpSocket::bind("[::1]:0").unwrap();
+        let (narrow, wide, there) = (bind(), bind(), bind());
+        os::tune(narrow.as_raw_fd(), true);
+        // As a tunnel would be: an MTU of 1,280 is the least of IPv6 (RFC 8200 §5), 1,232 bytes of UDP payload.
+        let mtu: libc::c_int = 1_280;
+        // SAFETY: the value is a live int of the length given.
+        let set = unsafe {
+            libc::setsockopt(
+                narrow.as_raw_fd(),
+                libc::IPPROTO_IPV6,
+                libc::IPV6_MTU,
+                (&raw const mtu).cast(),
+                std::mem::size_of::<libc::c_int>() as libc::socklen_t,
+            )
+        };
+        assert_eq!(set, 0);
+        let to = there.local_addr().unwrap();
+        let (small, large) = (narrow.local_addr().unwrap(), wide.local_addr().unwrap());
+        let mut outbox = Outbox::new(HashMap::from([
+            (small, narrow.as_raw_fd()),
+            (large, wide.as_raw_fd()),
+        ]));
+        let mut inbox = Inbox::new();
+        let mut arrived = |outbox: &mut Outbox, lens: &[usize]| {
+            for &len in lens {
+                outbox.commit(small, to, len);
+            }
+            outbox.flush();
+            let count = inbox.receive(there.as_raw_fd()).unwrap();
+            inbox
+                .datagrams(count)
+                .map(|(_, datagram)| datagram.unwrap().len())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(
+            arrived(&mut outbox, &[1_232, 1_300, 100, 1_250, 1_200]),
+            [1_232, 100, 1_200],
+            "of one batch, the others leave"
+        );
+        assert_eq!((outbox.take_over_mtu(), outbox.take_failed()), (2, 0));
+        let calls = outbox.calls;
+        assert_eq!(arrived(&mut outbox, &[1_300, 1_250, 1_233, 1_232]), [1_232]);
+        assert_eq!((outbox.take_over_mtu(), outbox.take_failed()), (3, 0));
+        assert!(
+            outbox.calls <= calls + 3,
+            "1,250 and more are not tried again"
+        );
+        assert_eq!(arrived(&mut outbox, &[1_233, 1_232]), [1_232]);
+        outbox.forget_mtu();
+        assert_eq!(arrived(&mut outbox, &[1_300]), [0usize; 0]);
+        assert_eq!(outbox.take_over_mtu(), 2);
     }
 
     #[test]

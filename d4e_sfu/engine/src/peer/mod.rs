@@ -498,7 +498,7 @@ impl Peer {
                 }
                 Packet::TransportFeedback(_) => self.feedback.told(&packet),
                 Packet::Remb { .. } => self.counts.remb += 1,
-                Packet::Sdes(_) | Packet::Other { .. } => {}
+                Packet::Sdes(_) | Packet::ExtendedReport { .. } | Packet::Other { .. } => {}
             }
         }
     }

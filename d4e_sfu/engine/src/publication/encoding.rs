@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use super::Incoming;
 use super::dependencies::{Dependencies, Reading};
+use super::{Incoming, is_voice};
 use crate::api::{self, Codec};
 use crate::cache::{Cache, Cached, Facts, MAX_AGE, Packet};
 use crate::clock::Report;
@@ -109,7 +109,7 @@ impl Encoding {
             heard: Now(0),
             codec,
             cache_bytes: match codec {
-                Codec::Opus => second.clamp(32 << 10, 64 << 10),
+                _ if is_voice(codec) => second.clamp(32 << 10, 64 << 10),
                 _ => second.clamp(256 << 10, 1 << 20),
             },
             sps_seen: false,
@@ -145,6 +145,7 @@ impl Encoding {
         seq: SeqNo,
         incoming: &Incoming<'_>,
         payload: &[u8],
+        sound: Option<Facts>,
     ) -> Result<Accepted, DropReason> {
         let seq = self.gaps.extend(seq);
         let before = self.gaps.highest();
@@ -167,7 +168,7 @@ impl Encoding {
         if seq < self.epoch {
             return Err(DropReason::Late);
         }
-        let (mut facts, mut malformed) = match self.facts(incoming.timestamp, payload) {
+        let (mut facts, mut malformed) = match self.facts(incoming.timestamp, payload, sound) {
             Some(facts) => (facts, None),
             None => (PayloadFacts::PADDING, Some(DropReason::BadPayload)),
         };
@@ -194,15 +195,11 @@ impl Encoding {
             Facts::Padding => (&[][..], &[][..]),
             _ => (payload, incoming.dependency),
         };
-        if keyframe_start && self.codec != Codec::Opus {
+        if keyframe_start && !is_voice(self.codec) {
             self.keyframe(now, seq, incoming.timestamp);
         }
         let (packets, size) = (
-            if self.codec == Codec::Opus {
-                256
-            } else {
-                1_024
-            },
+            if is_voice(self.codec) { 256 } else { 1_024 },
             self.cache_bytes,
         );
         self.cache
@@ -344,7 +341,12 @@ impl Encoding {
     }
 
     /// What the payload is, and whether a decoder may start at it; `None` when it breaks its format's rules.
-    fn facts(&mut self, timestamp: Timestamp, payload: &[u8]) -> Option<PayloadFacts> {
+    fn facts(
+        &mut self,
+        timestamp: Timestamp,
+        payload: &[u8],
+        sound: Option<Facts>,
+    ) -> Option<PayloadFacts> {
         if payload.is_empty() {
             return Some(PayloadFacts::PADDING);
         }
@@ -356,7 +358,7 @@ impl Encoding {
             })
         };
         match self.codec {
-            Codec::Opus => known(Facts::Audio, Frame::default(), true),
+            Codec::Opus | Codec::Pcmu | Codec::Pcma => known(sound?, Frame::default(), true),
             Codec::Vp8 => {
                 let mut descriptor = vp8::Descriptor::parse(payload)?;
                 descriptor.picture_id = descriptor

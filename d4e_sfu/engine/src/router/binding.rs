@@ -5,8 +5,8 @@ use super::Router;
 use crate::api::Extension;
 use crate::now::Now;
 use crate::publication::Publication;
-use crate::transport::ExtensionIds;
 use crate::transport::streams::Binding;
+use crate::transport::{ExtensionIds, OUR_SSRC};
 use crate::wire::drop::DropReason;
 use crate::wire::packet::Header;
 use crate::wire::seq::{ExtSeq, Ssrc};
@@ -87,7 +87,7 @@ impl<'a> Labels<'a> {
         let [only] = publication.encodings.as_slice() else {
             return None;
         };
-        let rtx = if self.payload_type == publication.payload_type {
+        let rtx = if publication.takes(self.payload_type) {
             false
         } else if Some(self.payload_type) == publication.rtx_payload_type {
             true
@@ -118,6 +118,16 @@ impl Router {
         }
         if let Some(stream) = transport.streams.bound(header.ssrc) {
             return Ok(stream.binding);
+        }
+        // RFC 3550 §8.2: of two sources under one SSRC one is kept. Ours was there first and is signalled; reports about the
+        // other could not be told from reports about it.
+        let ours = |row: &u32| {
+            self.subscriptions
+                .get(*row)
+                .is_some_and(|subscription| subscription.sends_as(header.ssrc))
+        };
+        if header.ssrc == OUR_SSRC || transport.subscriptions.iter().any(ours) {
+            return Err(DropReason::SsrcCollision);
         }
         let labels = Labels::read(&transport.extensions, header, packet);
         let find = |strong: bool| {

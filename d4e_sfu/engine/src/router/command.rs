@@ -11,7 +11,9 @@ use crate::now::Now;
 use crate::outlet::{DATAGRAM, Outlet};
 use crate::publication::Publication;
 use crate::subscription::Subscription;
-use crate::transport::{ExtensionIds, Transport};
+use crate::transport::{ExtensionIds, OUR_SSRC, Transport};
+use crate::wire::rtcp;
+use crate::wire::seq::Ssrc;
 
 /// What is wrong with a command whatever the state of the router; the driver asks before it submits.
 #[must_use]
@@ -68,8 +70,12 @@ fn publication_fault(spec: &PublicationSpec) -> Option<&'static str> {
     if spec.mid.len() > 16 {
         return Some("a mid takes at most 16 bytes");
     }
-    let over = spec.payload_type > 127 || spec.rtx_payload_type.is_some_and(|pt| pt > 127);
-    over.then_some("payload types end at 127")
+    payload_types_fault([
+        Some(spec.payload_type),
+        spec.rtx_payload_type,
+        spec.red_payload_type,
+        spec.event_payload_type,
+    ])
 }
 
 fn subscription_fault(spec: &SubscriptionSpec) -> Option<&'static str> {
@@ -80,7 +86,16 @@ fn subscription_fault(spec: &SubscriptionSpec) -> Option<&'static str> {
     if spec.cname.len() > 255 {
         return Some("a cname takes at most 255 bytes");
     }
-    let over = spec.payload_type > 127 || spec.rtx_payload_type.is_some_and(|pt| pt > 127);
+    payload_types_fault([
+        Some(spec.payload_type),
+        spec.rtx_payload_type,
+        spec.red_payload_type,
+        spec.event_payload_type,
+    ])
+}
+
+fn payload_types_fault(payload_types: [Option<u8>; 4]) -> Option<&'static str> {
+    let over = payload_types.iter().flatten().any(|&number| number > 127);
     over.then_some("payload types end at 127")
 }
 
@@ -156,7 +171,7 @@ impl Router {
             Command::SetSignalLost { transport, lost } => {
                 self.transport(transport)?.signal_lost = lost
             }
-            Command::RemoveTransport { transport } => self.remove_transport(transport)?,
+            Command::RemoveTransport { transport } => self.remove_transport(transport, out)?,
             Command::AddPublication {
                 publication: id,
                 transport,
@@ -177,7 +192,9 @@ impl Router {
                     .get_mut(row)?
                     .set_max_bitrate(now, max_bitrate);
             }
-            Command::RemovePublication { publication } => self.remove_publication(publication)?,
+            Command::RemovePublication { publication } => {
+                self.remove_publication(publication, out)?
+            }
             Command::AddSubscription {
                 subscription: id,
                 publication,
@@ -188,6 +205,25 @@ impl Router {
                     self.publications.row(publication)?,
                     self.transports.row(transport)?,
                 );
+                // Two streams under one SSRC and one key would be sealed with one keystream (RFC 3711 §9.1), and one that the
+                // client sends under it could not be told from ours (RFC 3550 §8.2).
+                let ssrcs = [Some(spec.ssrc), spec.rtx_ssrc].map(|ssrc| ssrc.map(Ssrc));
+                let taken = |ssrc: Ssrc| {
+                    self.transports.get_mut(receiver).is_some_and(|transport| {
+                        transport.streams.bound(ssrc).is_some()
+                            || transport.subscriptions.iter().any(|&row| {
+                                self.subscriptions
+                                    .get(row)
+                                    .is_some_and(|other| other.sends_as(ssrc))
+                            })
+                    })
+                };
+                if ssrcs[0] == ssrcs[1]
+                    || ssrcs.contains(&Some(OUR_SSRC))
+                    || ssrcs.into_iter().flatten().any(taken)
+                {
+                    return None;
+                }
                 let row = self
                     .subscriptions
                     .insert(id, Subscription::new(id, source, receiver, spec))?;
@@ -207,6 +243,7 @@ impl Router {
                 self.resettle(publication);
             }
             Command::RemoveSubscription { subscription } => {
+                self.say_goodbye(subscription, out);
                 self.remove_subscription(subscription)?
             }
             Command::Debug { token } => {
@@ -258,7 +295,7 @@ impl Router {
     }
 
     /// With its publications (and so their subscriptions) and its subscriptions.
-    pub(super) fn remove_transport(&mut self, id: u32) -> Option<()> {
+    pub(super) fn remove_transport(&mut self, id: u32, out: &mut impl Outlet) -> Option<()> {
         let row = self.transports.row(id)?;
         let transport = self.transports.get(row)?;
         let publications: Vec<u32> = transport
@@ -267,7 +304,7 @@ impl Router {
             .filter_map(|&row| Some(self.publications.get(row)?.id))
             .collect();
         for publication in publications {
-            self.remove_publication(publication);
+            self.remove_publication(publication, out);
         }
         let transport = self.transports.get(row)?;
         let subscriptions: Vec<u32> = transport
@@ -288,7 +325,7 @@ impl Router {
         Some(())
     }
 
-    fn remove_publication(&mut self, id: u32) -> Option<()> {
+    fn remove_publication(&mut self, id: u32, out: &mut impl Outlet) -> Option<()> {
         let row = self.publications.row(id)?;
         let rows = self.publications.get(row)?.subscriptions.clone();
         let subscriptions: Vec<u32> = rows
@@ -296,6 +333,7 @@ impl Router {
             .filter_map(|&row| Some(self.subscriptions.get(row)?.id))
             .collect();
         for subscription in subscriptions {
+            self.say_goodbye(subscription, out);
             self.remove_subscription(subscription);
         }
         let (row, publication) = self.publications.remove(id)?;
@@ -304,6 +342,36 @@ impl Router {
             transport.streams.retire_publication(row);
         }
         Some(())
+    }
+
+    /// RFC 3550 §6.6: a source that ends says so, if it has ever sent (§6.3.7); the receiver need not wait until it is missed.
+    fn say_goodbye(&mut self, id: u32, out: &mut impl Outlet) {
+        let subscription = self
+            .subscriptions
+            .row(id)
+            .and_then(|row| self.subscriptions.get(row))
+            .filter(|subscription| subscription.packets > 0);
+        let Some((subscription, mut sending)) = subscription.and_then(|subscription| {
+            let transport = self.transports.get_mut(subscription.transport)?;
+            Some((subscription, transport.sending()?))
+        }) else {
+            return;
+        };
+        let sent = sending.rtcp(out, |slot| {
+            let ssrcs = [
+                subscription.ssrc,
+                subscription.rtx_ssrc.unwrap_or(subscription.ssrc),
+            ];
+            let ssrcs = &ssrcs[..1 + usize::from(subscription.rtx_ssrc.is_some())];
+            let mut len = rtcp::write_receiver_report(slot, subscription.ssrc, &[])?;
+            let cname = &subscription.cname;
+            len += rtcp::write_sdes(&mut slot[len..], subscription.ssrc, cname)?;
+            len += rtcp::write_bye(&mut slot[len..], ssrcs)?;
+            Some(len)
+        });
+        if let Some(len) = sent {
+            self.counters.sent(Kind::Rtcp, len);
+        }
     }
 
     fn remove_subscription(&mut self, id: u32) -> Option<()> {

@@ -241,11 +241,23 @@ impl<O: Outlet> Delivery<'_, O> {
 
     fn send(&mut self, encoding: &Encoding, cached: Cached<'_>, rewrite: &Rewrite) {
         let subscription = &mut *self.subscription;
+        let payload = match cached.packet.facts {
+            Facts::Red(red) if subscription.red_payload_type.is_none() => {
+                red.primary(cached.payload)
+            }
+            _ => cached.payload,
+        };
+        let cached = Cached { payload, ..cached };
         let stamp = Stamp {
             ssrc: subscription.ssrc,
-            payload_type: subscription.payload_type,
+            payload_type: subscription
+                .payload_type_of(cached.packet.facts)
+                .unwrap_or(subscription.payload_type),
             seq: rewrite.seq,
             original: None,
+            blocks: subscription
+                .red_payload_type
+                .and(Some(subscription.payload_type)),
         };
         let sent = write(
             self.out,
@@ -337,6 +349,8 @@ pub(super) struct Stamp {
     pub seq: ExtSeq,
     /// For a retransmission: the number it had first (RFC 4588 §4).
     pub original: Option<SeqNo>,
+    /// Payload type of the blocks, where redundant audio is passed on as such.
+    pub blocks: Option<u8>,
 }
 
 /// Writes header and changed first bytes into the send slot and seals the rest from the cache behind them. `None` when it
@@ -359,7 +373,10 @@ pub(super) fn write(
         _ if rewrite.filler => payload.len(),
         Facts::Vp8(descriptor) => descriptor.len,
         Facts::Vp9(descriptor) => descriptor.head,
-        Facts::Audio | Facts::H264 | Facts::Av1 | Facts::Padding => 0,
+        Facts::Red(red) if stamp.blocks.is_some() => red.headers_len(),
+        Facts::Audio | Facts::Red(_) | Facts::Event | Facts::H264 | Facts::Av1 | Facts::Padding => {
+            0
+        }
     };
     sending.rtp(out, stamp.seq.roc(), payload.get(head..)?, |slot| {
         let fields = Fields {
@@ -402,7 +419,11 @@ pub(super) fn write(
                 ..descriptor
             }
             .write(body)?,
-            Facts::Audio | Facts::H264 | Facts::Av1 | Facts::Padding => 0,
+            Facts::Red(red) => match stamp.blocks {
+                Some(payload_type) => red.write_headers(payload, payload_type, body)?,
+                None => 0,
+            },
+            Facts::Audio | Facts::Event | Facts::H264 | Facts::Av1 | Facts::Padding => 0,
         };
         Some((header, prefix))
     })

@@ -73,6 +73,12 @@ impl Router {
                     entries.for_each(|(media, _)| self.keyframe_request(now, row, media))
                 }
                 Packet::Bye(ssrcs) => ssrcs.for_each(|ssrc| self.bye(row, ssrc)),
+                Packet::ExtendedReport { sender, reference } => {
+                    if let (Some(ntp), Some(transport)) = (reference, self.transports.get_mut(row))
+                    {
+                        transport.told_time(now, sender, ntp);
+                    }
+                }
                 Packet::Sdes(_)
                 | Packet::TransportFeedback(_)
                 | Packet::Remb { .. }
@@ -208,6 +214,7 @@ impl Router {
                 payload_type,
                 seq,
                 original: Some(number),
+                blocks: None,
             };
             match write(
                 out,

@@ -11,11 +11,14 @@ mod layers;
 mod measure;
 mod media;
 mod repair;
+mod reports;
 mod restarts;
 mod runs;
 mod seams;
 mod simulcast;
 mod switching;
+mod sync;
+mod voice;
 
 pub(super) use self::client::{Client, Got, World, h264_keyframe, h264_slice, opus, vp8};
 

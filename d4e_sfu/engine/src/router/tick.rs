@@ -10,7 +10,7 @@ use crate::api::Event;
 use crate::legs::jitter;
 use crate::now::Now;
 use crate::outlet::Outlet;
-use crate::transport::{OUR_SSRC, Transport};
+use crate::transport::{OUR_CNAME, OUR_SSRC, Transport};
 use crate::wire::rtcp::{self, Block};
 use crate::wire::seq::Ssrc;
 
@@ -53,7 +53,8 @@ impl Router {
             self.busy |= feedback(now, transport, out, |len| {
                 self.counters.sent(Kind::Rtcp, len)
             });
-            if now.since(transport.reported) >= REPORT_INTERVAL && !transport.streams.is_empty() {
+            let due = !transport.streams.is_empty() || transport.owes_time();
+            if now.since(transport.reported) >= REPORT_INTERVAL && due {
                 transport.reported = now;
                 if let Some(len) = receiver_report(now, transport, out) {
                     self.counters.sent(Kind::Rtcp, len);
@@ -64,7 +65,7 @@ impl Router {
             self.path_changed(row);
         }
         for id in gone {
-            self.remove_transport(id);
+            self.remove_transport(id, out);
             self.counters.transports_gone += 1;
             self.events.push(Event::TransportGone { transport: id });
         }
@@ -136,6 +137,7 @@ fn feedback(
 /// Stays below every MTU, with room for the seal.
 const MAX_FEEDBACK: usize = 1_100;
 
+/// What of his streams has come here, and answers to the times that his receivers have told.
 fn receiver_report(now: Now, transport: &mut Transport, out: &mut impl Outlet) -> Option<usize> {
     let mut blocks = [Block {
         ssrc: Ssrc(0),
@@ -161,7 +163,15 @@ fn receiver_report(now: Now, transport: &mut Transport, out: &mut impl Outlet) -
     }
     transport.up.jitter(voice);
     transport.voice_jitter = voice;
+    let (answers, answered) = transport.time_answers(now);
     transport.sending()?.rtcp(out, |slot| {
-        rtcp::write_receiver_report(slot, OUR_SSRC, &blocks[..count])
+        // RFC 3550 §6.1: a report comes first, and a CNAME is in every compound.
+        let mut len = rtcp::write_receiver_report(slot, OUR_SSRC, &blocks[..count])?;
+        len += rtcp::write_sdes(&mut slot[len..], OUR_SSRC, OUR_CNAME)?;
+        if answered > 0 {
+            let answers = &answers[..answered];
+            len += rtcp::write_reference_answers(&mut slot[len..], OUR_SSRC, answers)?;
+        }
+        Some(len)
     })
 }

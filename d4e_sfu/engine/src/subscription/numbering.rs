@@ -30,6 +30,29 @@ pub struct Run {
     pub template_shift: u8,
     /// What is above this layer is left out of this run.
     pub layer: Layer,
+    catch_up: Option<CatchUp>,
+}
+
+/// A run whose first picture was captured before the last one shown. Its clock is kept exact, for sender reports and for
+/// what comes after it; until it has caught up, pictures are shown as if time went slower, so that it never runs back. If
+/// all of the run were shown later instead, each switch would leave its step in the clock, and receivers that smooth their
+/// sender reports (libwebrtc: over 20 of them) would be out of step with the voice for as long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CatchUp {
+    /// When the first picture was captured.
+    pub captured: Timestamp,
+    /// When it is shown.
+    pub shown: Timestamp,
+}
+
+impl CatchUp {
+    /// Frames that are a millisecond apart still have times of their own, and half a second is made up for within 8 ms.
+    const SLOWER: i32 = 64;
+
+    fn slowed(&self, exact: Timestamp) -> Timestamp {
+        let since = exact.since(self.captured).max(0) / Self::SLOWER;
+        self.shown.add(since as u32)
+    }
 }
 
 impl Run {
@@ -37,9 +60,19 @@ impl Run {
     pub fn out(&self, seq: ExtSeq) -> ExtSeq {
         ExtSeq(seq.0.wrapping_sub(self.shift))
     }
+    /// By the clock of the run: when it was captured.
+    #[must_use]
+    pub fn exact(&self, timestamp: Timestamp) -> Timestamp {
+        Timestamp(timestamp.0.wrapping_sub(self.timestamp_shift))
+    }
+    /// As the subscriber sees it.
     #[must_use]
     pub fn timestamp(&self, timestamp: Timestamp) -> Timestamp {
-        Timestamp(timestamp.0.wrapping_sub(self.timestamp_shift))
+        let exact = self.exact(timestamp);
+        match self.catch_up.map(|catch_up| catch_up.slowed(exact)) {
+            Some(slowed) if slowed.newer_than(exact) => slowed,
+            _ => exact,
+        }
     }
     #[must_use]
     pub fn picture_id(&self, id: u16) -> u16 {
@@ -69,6 +102,7 @@ pub struct Shifts {
     pub tl0: u8,
     pub frame: u16,
     pub template: u8,
+    pub catch_up: Option<CatchUp>,
 }
 
 #[derive(Debug)]
@@ -161,6 +195,7 @@ impl Numbering {
             frame_shift: shifts.frame,
             template_shift: shifts.template,
             layer,
+            catch_up: shifts.catch_up,
         });
         self.newest = ExtSeq(seq.0.wrapping_sub(1));
     }
@@ -194,6 +229,23 @@ impl Numbering {
                 Run {
                     first: seq,
                     layer,
+                    ..open
+                },
+            );
+        }
+    }
+
+    /// Ends catching up where `seq`, which is ahead, was captured after all that has been shown.
+    pub fn caught_up(&mut self, seq: ExtSeq, timestamp: Timestamp) {
+        if let Some(&open) = self.runs.back()
+            && open.catch_up.is_some()
+            && open.timestamp(timestamp) == open.exact(timestamp)
+        {
+            self.split(
+                seq,
+                Run {
+                    first: seq,
+                    catch_up: None,
                     ..open
                 },
             );
@@ -261,6 +313,46 @@ mod tests {
         match numbering.place(0, seq(n)) {
             Place::Reserved(run) => Some(run.out(seq(n)).0),
             _ => None,
+        }
+    }
+
+    #[test]
+    fn a_clock_that_is_behind_catches_up_without_running_back_from_sixteen_starts() {
+        for start in (0..16u32).map(|n| n.wrapping_mul(1 << 28).wrapping_sub(3_000)) {
+            let mut numbering = started(0);
+            // The first picture was captured 9,000 ticks before the one shown last; what is captured then is exact.
+            let shifts = Shifts {
+                timestamp: 77,
+                catch_up: Some(CatchUp {
+                    captured: Timestamp(start),
+                    shown: Timestamp(start.wrapping_add(9_001)),
+                }),
+                ..Shifts::default()
+            };
+            numbering.start(1, seq(10), Layer::TOP, shifts);
+            let mut last = Timestamp(start.wrapping_add(9_000));
+            for n in 0..10u32 {
+                let captured = Timestamp(start.wrapping_add(n * 1_500));
+                let incoming = captured.add(77);
+                numbering.caught_up(seq(10 + u64::from(n)), incoming);
+                numbering.take(seq(10 + u64::from(n)));
+                let run = *numbering.open().unwrap();
+                let shown = run.timestamp(incoming);
+                assert!(shown.newer_than(last), "{start:x} {n}");
+                assert_eq!(run.exact(incoming), captured);
+                assert_eq!(shown == captured, n > 6, "{start:x} {n}");
+                last = shown;
+            }
+            // One that is asked for again is the same as it was, though the clock has caught up since.
+            let Place::Reserved(run) = numbering.place(1, seq(12)) else {
+                panic!("it has a place")
+            };
+            let again = run.timestamp(Timestamp(start.wrapping_add(3_077)));
+            assert_eq!(again, Timestamp(start.wrapping_add(9_001 + 3_000 / 64)));
+            // And half a day later nothing is left of it.
+            let run = numbering.open().unwrap();
+            let late = Timestamp(start.wrapping_add(1 << 31).wrapping_add(77));
+            assert_eq!(run.timestamp(late), run.exact(late));
         }
     }
 

@@ -47,12 +47,16 @@ reasons! {
     TooManyStreams => "too_many_streams",
     /// Authentic, but bound to no publication.
     UnknownStream => "unknown_stream",
+    /// A stream of the client bears an SSRC under which we send to him (RFC 3550 §8.2).
+    SsrcCollision => "ssrc_collision",
     NotPermitted => "not_permitted",
     OverBitrate => "over_bitrate",
     /// A payload type that the stream was not negotiated for, or a payload its codec does not allow.
     BadPayload => "bad_payload",
     /// A dependency descriptor that breaks its format, or names more layers than there can be.
     BadDependency => "bad_dependency",
+    /// The subscriber has negotiated no payload type for it.
+    UnmappedPayload => "unmapped_payload",
     /// Padding only: ends at the server by design.
     Padding => "padding",
     /// Already received, by RTX or twice on the wire.
@@ -76,6 +80,8 @@ reasons! {
     RepairLimit => "repair_limit",
     /// A check came from an address that another transport is using.
     AddressTaken => "address_taken",
+    /// Larger than what the way to that address takes, as the kernel has said.
+    OverMtu => "over_mtu",
     /// The kernel did not take it.
     SendFailed => "send_failed",
     /// The queue of events to Python was full.

@@ -12,11 +12,15 @@ pub(super) const SDES: u8 = 202;
 pub(super) const BYE: u8 = 203;
 pub(super) const TRANSPORT_LAYER: u8 = 205;
 pub(super) const PAYLOAD_SPECIFIC: u8 = 206;
+pub(super) const EXTENDED_REPORT: u8 = 207;
 pub(super) const NACK: u8 = 1;
 pub(super) const TRANSPORT_CC: u8 = 15;
 pub(super) const PLI: u8 = 1;
 pub(super) const FIR: u8 = 4;
 pub(super) const APPLICATION: u8 = 15;
+// Blocks of an extended report (RFC 3611 §4.4, §4.5).
+pub(super) const REFERENCE_TIME: u8 = 4;
+pub(super) const REFERENCE_ANSWER: u8 = 5;
 
 /// Statuses that all transport feedback of one compound may report together. A run-length chunk names 8191 packets in two
 /// bytes: without a bound one datagram could make us walk two million. The largest honest report (an outage of some
@@ -91,7 +95,12 @@ pub enum Packet<'a> {
         bitrate: u64,
         ssrcs: Ssrcs<'a>,
     },
-    /// Well-formed, and nothing to us: XR, APP, other feedback formats.
+    /// Extended report (RFC 3611 §2); of its blocks only the receiver reference time: 32.32 fixed point since 1900.
+    ExtendedReport {
+        sender: Ssrc,
+        reference: Option<u64>,
+    },
+    /// Well-formed, and nothing to us: APP, other feedback formats.
     Other {
         packet_type: u8,
     },
@@ -233,6 +242,11 @@ fn read(bytes: &[u8]) -> Option<(Packet<'_>, &[u8])> {
                 None => Packet::Other { packet_type },
             }
         }
+        (EXTENDED_REPORT, _) => {
+            let (sender, blocks) = ssrc(body)?;
+            let reference = reference_time(blocks)?;
+            Packet::ExtendedReport { sender, reference }
+        }
         _ => Packet::Other { packet_type },
     };
     Some((packet, after))
@@ -241,6 +255,21 @@ fn read(bytes: &[u8]) -> Option<(Packet<'_>, &[u8])> {
 fn ssrc(bytes: &[u8]) -> Option<(Ssrc, &[u8])> {
     let (ssrc, rest) = bytes.split_first_chunk::<4>()?;
     Some((Ssrc(u32::from_be_bytes(*ssrc)), rest))
+}
+
+/// The first receiver reference time among these blocks (RFC 3611 §3, §4.4). `None`: a length lies.
+fn reference_time(mut blocks: &[u8]) -> Option<Option<u64>> {
+    let mut found = None;
+    while !blocks.is_empty() {
+        let (&[kind, _, l0, l1], rest) = blocks.split_first_chunk::<HEADER_LEN>()?;
+        let (block, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes([l0, l1])) * 4)?;
+        blocks = rest;
+        if kind == REFERENCE_TIME {
+            let time = u64::from_be_bytes(block.try_into().ok()?);
+            found = found.or(Some(time));
+        }
+    }
+    Some(found)
 }
 
 /// RFC 4585 §6.1: sender, media source, feedback control information.

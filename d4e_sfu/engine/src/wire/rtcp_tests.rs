@@ -301,7 +301,7 @@ proptest! {
                         prop_assert_eq!(statuses, usize::from(feedback.count));
                         0
                     }
-                    Packet::Pli { .. } | Packet::Other { .. } => 1,
+                    Packet::Pli { .. } | Packet::ExtendedReport { .. } | Packet::Other { .. } => 1,
                 };
             }
             prop_assert!(work <= bytes.len() * 17 / 4);

@@ -2,8 +2,9 @@
 //! does not fit; a compound is made by calling them one after another on the rest of the slice.
 
 use super::rtcp::{
-    APPLICATION, BYE, Block, CNAME, FIR, MAX_STATUSES, NACK, PAYLOAD_SPECIFIC, PLI,
-    RECEIVER_REPORT, SDES, SENDER_REPORT, SenderInfo, TRANSPORT_CC, TRANSPORT_LAYER,
+    APPLICATION, BYE, Block, CNAME, EXTENDED_REPORT, FIR, MAX_STATUSES, NACK, PAYLOAD_SPECIFIC,
+    PLI, RECEIVER_REPORT, REFERENCE_ANSWER, REFERENCE_TIME, SDES, SENDER_REPORT, SenderInfo,
+    TRANSPORT_CC, TRANSPORT_LAYER,
 };
 use super::seq::{SeqNo, Ssrc};
 
@@ -56,6 +57,46 @@ pub fn write_bye(out: &mut [u8], ssrcs: &[Ssrc]) -> Option<usize> {
         writer.word(ssrc.0)?;
     }
     writer.finish(BYE, count(ssrcs.len())?)
+}
+
+/// An extended report with the sender's reference time (RFC 3611 §4.4).
+#[must_use]
+pub fn write_reference_time(out: &mut [u8], sender: Ssrc, ntp: u64) -> Option<usize> {
+    let mut writer = Writer::new(out);
+    writer.word(0)?;
+    writer.word(sender.0)?;
+    writer.push(&[REFERENCE_TIME, 0, 0, 2])?;
+    writer.push(&ntp.to_be_bytes())?;
+    writer.finish(EXTENDED_REPORT, 0)
+}
+
+/// What a receiver who sent its reference time needs to find its round trip (RFC 3611 §4.5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReferenceAnswer {
+    pub receiver: Ssrc,
+    /// Middle 32 bits of its reference time.
+    pub last: u32,
+    /// Since it came, in 1/65536 s.
+    pub delay: u32,
+}
+
+#[must_use]
+pub fn write_reference_answers(
+    out: &mut [u8],
+    sender: Ssrc,
+    answers: &[ReferenceAnswer],
+) -> Option<usize> {
+    let mut writer = Writer::new(out);
+    writer.word(0)?;
+    writer.word(sender.0)?;
+    let words = u8::try_from(answers.len() * 3).ok()?;
+    writer.push(&[REFERENCE_ANSWER, 0, 0, words])?;
+    for answer in answers {
+        writer.word(answer.receiver.0)?;
+        writer.word(answer.last)?;
+        writer.word(answer.delay)?;
+    }
+    writer.finish(EXTENDED_REPORT, 0)
 }
 
 /// `lost` in ascending order on the circle; neighbours within 16 share one item (RFC 4585 §6.2.1).

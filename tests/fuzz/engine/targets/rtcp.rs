@@ -139,7 +139,7 @@ fn told(packet: Packet<'_>, len: usize) {
             assert!(s == sender && b == bitrate && all.eq(ssrcs));
         }
         Packet::TransportFeedback(feedback) => arrivals(&feedback),
-        Packet::Other { .. } => {}
+        Packet::ExtendedReport { .. } | Packet::Other { .. } => {}
     }
 }
 

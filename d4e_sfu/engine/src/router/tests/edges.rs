@@ -398,7 +398,7 @@ fn a_compound_that_lies_anywhere_is_dropped_whole() {
     viewer.send_rtcp(&mut world, |slot| {
         let mut len = rtcp::write_pli(slot, Ssrc(1), Ssrc(0x5000_0001)).unwrap();
         for _ in 0..300 {
-            slot[len..len + 4].copy_from_slice(&[0x80, 207, 0, 0]);
+            slot[len..len + 4].copy_from_slice(&[0x80, 204, 0, 0]);
             len += 4;
         }
         Some(len)

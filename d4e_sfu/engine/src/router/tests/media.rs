@@ -227,6 +227,8 @@ fn signalled_ssrcs_and_a_lone_payload_type_bind_too() {
             mid: "0".into(),
             payload_type: 96,
             rtx_payload_type: Some(97),
+            red_payload_type: None,
+            event_payload_type: None,
             encodings: vec![
                 Encoding {
                     rid: None,

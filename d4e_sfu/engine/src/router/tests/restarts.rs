@@ -286,6 +286,8 @@ fn a_voice_over_its_cap_is_cut_within_a_second() {
             mid: "p1".into(),
             payload_type: 111,
             rtx_payload_type: None,
+            red_payload_type: None,
+            event_payload_type: None,
             encodings: vec![Encoding {
                 rid: None,
                 ssrc: None,

@@ -6,5 +6,6 @@ pub mod dependency;
 pub mod h264;
 pub mod layer;
 pub mod opus;
+pub mod red;
 pub mod vp8;
 pub mod vp9;
