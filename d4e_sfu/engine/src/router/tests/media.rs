@@ -194,7 +194,7 @@ fn what_names_no_publication_is_dropped_by_name() {
     world.publish_video(&publisher, 2, Codec::Vp8, &["q", "h"]);
     let packet = vp8(1, 1, 0, true, b"x");
     for mut source in [
-        Source::new(1, 96, 0),          // by payload type: four could be meant
+        Source::new(9, 96, 0),          // by payload type: four could be meant
         Source::new(2, 96, 0).rid("q"), // two could be meant
         Source::new(3, 96, 0).mid("p1").rid("z"), // no such rid
         Source::new(4, 96, 0).mid("p9").rid("q"), // no such mid
