@@ -29,6 +29,9 @@ NO_SCREEN = "delete MediaDevices.prototype.getDisplayMedia;"
 # Every rule that axe-core has, the one for the size of targets (WCAG 2.2 §2.5.8) included, which it leaves out.
 CHECK = "axe.run({ rules: { 'target-size': { enabled: true } } })"
 
+# A new size is told to the page with the next picture that it draws.
+DRAWN = "new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)))"
+
 # What a keyboard must reach now: in a modal dialog that dialog alone.
 REACHABLE = """() => {
   const top = document.querySelector("dialog[open]") ?? document.body;
@@ -225,6 +228,7 @@ class Axe:
     async def check(self, view: str) -> None:
         for size in (DESK, UPRIGHT):
             await self.page.set_viewport_size(size)  # type: ignore[arg-type]
+            await self.page.evaluate(DRAWN)
             if await self.page.evaluate("typeof axe") == "undefined":
                 await self.page.evaluate(AXE.read_text())
             found = await self.page.evaluate(CHECK)
