@@ -9,12 +9,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from benchmarks.results import FOLDER, commit, machine
-from tests.acceptance import Outcome, junit, python_id
+from tests.acceptance import TOP, Outcome, junit, python_id
 
 
 def main(path: str) -> None:
     kept = FOLDER / "test-long.json"
-    rows: dict[str, dict[str, object]] = {}
+    # What this run left out stays as it was, with its commit; a test that is gone leaves no row.
+    before = json.loads(kept.read_text()) if kept.exists() else []
+    rows: dict[str, dict[str, object]] = {row["name"]: row for row in before if _is_there(row["name"])}
     facts = {"machine": machine(), "commit": commit(), "at": datetime.now(UTC).isoformat(timespec="seconds")}
     tests: dict[str, list[Outcome]] = {}
     for name, outcome in junit(Path(path), python_id).items():
@@ -26,6 +28,11 @@ def main(path: str) -> None:
     FOLDER.mkdir(parents=True, exist_ok=True)
     kept.write_text(json.dumps([rows[name] for name in sorted(rows)], indent=1) + "\n")
     print(f"{kept}: {len(rows)} long tests")
+
+
+def _is_there(name: str) -> bool:
+    file, _, test = name.partition("::")
+    return (TOP / file).exists() and f"def {test.rpartition('::')[2]}(" in (TOP / file).read_text()
 
 
 if __name__ == "__main__":
