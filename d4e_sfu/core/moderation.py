@@ -136,7 +136,8 @@ class Decisions:
             self._decisions = {key: each for key, each in self._decisions.items() if each.until + LEEWAY > wall}
         while len(self._decisions) >= MAX_DECISIONS:
             del self._decisions[next(iter(self._decisions))]
-        self._decisions[key] = _Decision(permission, wall, grants.expires)
+        # The clock of whoever signed may be ahead of ours: no token that he holds counts as signed after this.
+        self._decisions[key] = _Decision(permission, max(wall, grants.not_before), grants.expires)
 
     def applied(self, grants: Grants, *, wall: float) -> Grants:
         """What is left of a token's grants. Raises `Forbidden` where he was removed."""

@@ -247,7 +247,12 @@ class Participant:
 
     def retire(self, subscription: Subscription) -> None:
         """It is over; its streams keep their numbers for a while."""
-        self.retired_ssrcs.extend((subscription.ssrc, subscription.rtx_ssrc))
+        self.ssrcs.difference_update(subscription.spare)
+        self.keep((subscription.ssrc, subscription.rtx_ssrc))
+
+    def keep(self, ssrcs: tuple[int, int]) -> None:
+        """Nothing is sent under them any more, and nothing else yet."""
+        self.retired_ssrcs.extend(ssrcs)
         while len(self.retired_ssrcs) > MAX_RETIRED_SSRCS:
             self.ssrcs.discard(self.retired_ssrcs.popleft())
 

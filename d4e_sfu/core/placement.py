@@ -28,6 +28,9 @@ class Outgoing:
     ssrc: int
     rtx_ssrc: int  # used where the client offered RTX
     cname: str
+    # The SSRCs that it gets in another section: its numbers have begun under these keys, and must not begin again
+    # (RFC 3711 §9.1).
+    spare: tuple[int, int]
     format: str = ""  # `Published.format` of the publication: the H.264 profile must fit
     spatial: int | None = None
     temporal: int = 255
@@ -98,6 +101,8 @@ def place(
     for out in outgoing:
         if out.subscription in places:
             continue
+        if out.subscription in displaced:
+            out = replace(out, ssrc=out.spare[0], rtx_ssrc=out.spare[1])
         key = (out.kind, out.codec, out.format)
         found = None if key in full else _first_fit(free.values(), out)
         if found is None:

@@ -52,7 +52,8 @@ def send_if_due(participant: Participant, config: Config, *, now: float) -> None
         wall = participant.joined_wall + (now - participant.joined_at)
         expires = max(wall + LIFE, participant.grants.expires)
         # Whoever is removed takes his latest token with him: so long is he remembered.
-        participant.grants = dataclasses.replace(participant.grants, not_before=float(int(wall)), expires=expires)
+        not_before = max(participant.grants.not_before, float(int(wall)))
+        participant.grants = dataclasses.replace(participant.grants, not_before=not_before, expires=expires)
         participant.send(rtc.SignalResponse(refresh_token=_token(participant, key, wall=wall)))
     participant.refreshed = Refreshed(
         now, participant.grants, participant.name, participant.metadata, dict(participant.attributes)

@@ -19,7 +19,7 @@ from d4e_sfu.core.participant import HAND_ATTRIBUTE, Participant, clean_attribut
 from d4e_sfu.core.permission import Permission
 from d4e_sfu.core.publication import CODECS, MIME_TYPES, Publication, PublicationState, sid_prefix
 from d4e_sfu.core.subscription import Wanted
-from d4e_sfu.core.tokens import MAX_ATTRIBUTES, MAX_METADATA, MAX_NAME
+from d4e_sfu.core.tokens import MAX_ATTRIBUTES, MAX_METADATA, is_name
 from d4e_sfu.errors import BadRequest, TooLarge
 
 if TYPE_CHECKING:
@@ -176,8 +176,8 @@ def _only_the_hand(participant: Participant, request: rtc.UpdateParticipantMetad
 def fits(name: str, metadata: str, attributes: Mapping[str, str]) -> bool:
     """Whether we keep, and tell everyone, this much about one participant: as much as a token may say."""
     size = sum(len(key.encode()) + len(value.encode()) for key, value in attributes.items())
-    small = len(name.encode()) <= MAX_NAME and len(metadata.encode()) <= MAX_METADATA
-    return small and size <= MAX_METADATA and len(attributes) <= MAX_ATTRIBUTES
+    small = len(metadata.encode()) <= MAX_METADATA and size <= MAX_METADATA and len(attributes) <= MAX_ATTRIBUTES
+    return small and all(is_name(text) for text in (name, *attributes))
 
 
 def update_audio_track(participant: Participant, request: rtc.UpdateLocalAudioTrack, *, ids: Ids, now: float) -> None:

@@ -452,18 +452,20 @@ class Room:
         speaking = self.speakers.among([publisher.sid])
         if speaking and publisher.sid not in participant.hears():
             participant.send(audience.speakers_changed(speaking))
-        ssrc, rtx_ssrc = self._ids.ssrc(participant.ssrcs), self._ids.ssrc(participant.ssrcs)
         # With adaptive streams the client tells the size of each view soon; until then the smallest is enough.
         quality = models.VideoQuality.LOW if participant.client_can.adaptive_stream else models.VideoQuality.HIGH
         participant.subscriptions[publication.sid] = Subscription(
             self._ids.subscription(),
             publication,
             participant,
-            ssrc=ssrc,
-            rtx_ssrc=rtx_ssrc,
+            ssrcs=self._ssrcs(participant),
+            spare=self._ssrcs(participant),
             wanted=Wanted(quality=quality),
         )
         return True
+
+    def _ssrcs(self, participant: Participant) -> tuple[int, int]:
+        return self._ids.ssrc(participant.ssrcs), self._ids.ssrc(participant.ssrcs)
 
     def _stop_forwarding(self, subscription: Subscription) -> None:
         if subscription.mid is not None:
@@ -580,7 +582,10 @@ class Room:
             self.require_sections(each, now=now)
         by_id = {subscription.id: subscription for subscription in participant.subscriptions.values()}
         for displaced in answer.displaced:
-            self._stop_forwarding(by_id[displaced])
+            subscription = by_id[displaced]
+            self._stop_forwarding(subscription)
+            participant.keep((subscription.ssrc, subscription.rtx_ssrc))
+            subscription.move(spare=self._ssrcs(participant))
         for placed in answer.placed:
             subscription = by_id[placed.subscription]
             self._forward(subscription, placed.spec)
@@ -598,7 +603,7 @@ class Room:
         assert transport is not None
         subscription.mid = spec.mid
         publication = subscription.publication
-        if not publication.heard:
+        if not publication.heard and not subscription.subscriber.rights.hidden:
             publication.heard = True
             told = rtc.TrackSubscribed(track_sid=publication.sid)
             publication.publisher.send(rtc.SignalResponse(track_subscribed=told))
@@ -619,6 +624,7 @@ class Room:
             ssrc=subscription.ssrc,
             rtx_ssrc=subscription.rtx_ssrc,
             cname=publication.publisher.sid,
+            spare=subscription.spare,
             format=publication.format,
             spatial=subscription.layer(),
             temporal=ALL_TEMPORAL_LAYERS,

@@ -36,7 +36,7 @@ class Wanted:
 class Subscription:
     """`id` names it in the engine; it is there only while `mid` is set."""
 
-    __slots__ = ("id", "mid", "publication", "rtx_ssrc", "ssrc", "subscriber", "wanted")
+    __slots__ = ("id", "mid", "publication", "rtx_ssrc", "spare", "ssrc", "subscriber", "wanted")
 
     def __init__(
         self,
@@ -44,17 +44,22 @@ class Subscription:
         publication: Publication,
         subscriber: Participant,
         *,
-        ssrc: int,
-        rtx_ssrc: int,
+        ssrcs: tuple[int, int],
+        spare: tuple[int, int],
         wanted: Wanted,
     ) -> None:
         self.id = id
         self.publication = publication
         self.subscriber = subscriber
-        self.ssrc = ssrc
-        self.rtx_ssrc = rtx_ssrc
+        self.ssrc, self.rtx_ssrc = ssrcs
+        self.spare = spare  # for the section that it moves to, should it have to
         self.wanted = wanted
         self.mid: str | None = None  # the section that carries it; None = waits for one
+
+    def move(self, *, spare: tuple[int, int]) -> None:
+        """To another section, now or later: under SSRCs that have sent nothing yet."""
+        self.ssrc, self.rtx_ssrc = self.spare
+        self.spare = spare
 
     def layer(self) -> int | None:
         """Spatial layer for the engine; None = paused."""

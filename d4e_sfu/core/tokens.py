@@ -271,6 +271,11 @@ def _sources(video: Mapping[str, Any]) -> frozenset[Source]:
     return frozenset(source for source in Source if source.value in wanted)
 
 
+def is_name(text: str) -> bool:
+    """What a token may say in one line: a name of a person, or of an attribute."""
+    return len(text.encode()) <= MAX_NAME and not any(unicodedata.category(each) == "Cc" for each in text)
+
+
 def _attributes(claims: Mapping[str, Any]) -> Mapping[str, str]:
     attributes = claims.get("attributes")
     if attributes is None:

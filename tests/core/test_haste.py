@@ -133,8 +133,9 @@ def test_subscribing_over_and_over_remembers_little(house: House) -> None:
     for _ in range(MAX_RETIRED_SSRCS):
         for subscribe in (False, True):
             binh.ask(subscription=rtc.UpdateSubscription(track_sids=sids, subscribe=subscribe))
-    used = {ssrc for each in binh.participant.subscriptions.values() for ssrc in (each.ssrc, each.rtx_ssrc)}
-    assert len(used) == 4
+    kept = binh.participant.subscriptions.values()
+    used = {ssrc for each in kept for ssrc in (each.ssrc, each.rtx_ssrc, *each.spare)}
+    assert len(used) == 8
     assert used <= binh.participant.ssrcs
     assert len(binh.participant.ssrcs) == MAX_RETIRED_SSRCS + len(used)
 

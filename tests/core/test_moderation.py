@@ -414,6 +414,11 @@ def test_decisions_are_forgotten_with_their_tokens_and_never_too_many(
     assert not removed(end)
     assert not removed(WALL, identity="binh")
     assert not removed(WALL, room="other")
+    # Signed by a clock that is ahead of ours: it is the token that he held all the same.
+    ahead = dataclasses.replace(grants, not_before=WALL + 40)
+    decisions.add(ahead, None, wall=WALL + 20)
+    assert removed(WALL + 50, not_before=WALL + 40)
+    assert not removed(WALL + 50, not_before=WALL + 41)
     monkeypatch.setattr(moderation, "MAX_DECISIONS", 10)
     for n in range(100):
         decisions.add(dataclasses.replace(grants, identity=str(n)), None, wall=WALL)

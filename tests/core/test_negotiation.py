@@ -139,7 +139,15 @@ def cam(sid: str = "TR_cam", cid: str = "cid-cam", mime_type: str = "video/vp8")
 
 def voice(number: int) -> Outgoing:
     return Outgoing(
-        SubscriptionId(number), f"TR_{number}", "PA_x", "audio", Codec.Opus, 100 + number, 200 + number, "PA_x"
+        SubscriptionId(number),
+        f"TR_{number}",
+        "PA_x",
+        "audio",
+        Codec.Opus,
+        100 + number,
+        200 + number,
+        "PA_x",
+        (300 + number, 400 + number),
     )
 
 
@@ -237,6 +245,8 @@ def test_the_recorded_session_of_a_browser_is_followed_to_its_end() -> None:
     # The section of the picture was stopped by the browser: it moved to another.
     assert answer.displaced == [2]
     assert [placed.subscription for placed in answer.placed] == [2]
+    # Under numbers that have not begun: SRTP must not seal two packets under one index (RFC 3711 §9.1).
+    assert (answer.placed[0].spec.ssrc, answer.placed[0].spec.rtx_ssrc) == (302, 402)
 
 
 def test_debug_state_says_what_each_section_does() -> None:

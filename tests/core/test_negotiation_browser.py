@@ -106,6 +106,7 @@ class Client:
             ssrc=1000 + number,
             rtx_ssrc=2000 + number,
             cname="PA_other",
+            spare=(3000 + number, 4000 + number),
             format=fmtp,
         )
         self.outgoing.append(outgoing)

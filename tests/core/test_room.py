@@ -500,6 +500,11 @@ def test_metadata_without_the_right_or_too_large_is_refused(house: House) -> Non
     binh.ask(update_metadata=rtc.UpdateParticipantMetadata(request_id=2, metadata="x" * 100_000))
     answer = binh.client.last("request_response")
     assert (answer.request_id, answer.reason) == (2, Refusal.LIMIT_EXCEEDED)
+    # What no token may say either, or the next fresh one would not join.
+    for wrong in ({"name": "a\tb"}, {"attributes": {"k" * 300: "v"}}, {"attributes": {"a\nb": "v"}}):
+        binh.client.responses.clear()
+        binh.ask(update_metadata=rtc.UpdateParticipantMetadata(request_id=3, **wrong))
+        assert binh.client.last("request_response").reason == Refusal.LIMIT_EXCEEDED, wrong
     assert patient.client.take("update") == []
 
 

@@ -26,8 +26,8 @@ PENDING = [
     PendingTrack(sid="TR_H", cid="h264", kind="video", mime_type="video/h264", max_bitrate=3_000_000, rids=("f", "q")),
 ]
 OUTGOING = [
-    Outgoing(SubscriptionId(1), "TR_X", "PA_X", "audio", Codec.Opus, 11, 12, "PA_X"),
-    Outgoing(SubscriptionId(2), "TR_Y", "PA_X", "video", Codec.Vp8, 21, 22, "PA_X", spatial=2),
+    Outgoing(SubscriptionId(1), "TR_X", "PA_X", "audio", Codec.Opus, 11, 12, "PA_X", (13, 14)),
+    Outgoing(SubscriptionId(2), "TR_Y", "PA_X", "video", Codec.Vp8, 21, 22, "PA_X", (23, 24), spatial=2),
     Outgoing(
         SubscriptionId(3),
         "TR_Z",
@@ -37,6 +37,7 @@ OUTGOING = [
         31,
         32,
         "PA_Z",
+        (33, 34),
         format="level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f",
     ),
 ]

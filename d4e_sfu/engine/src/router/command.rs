@@ -337,6 +337,7 @@ impl Router {
             self.remove_subscription(subscription);
         }
         let (row, publication) = self.publications.remove(id)?;
+        self.dirty.retain(|&kept| kept != row); // the row may be another's soon
         if let Some(transport) = self.transports.get_mut(publication.transport) {
             transport.publications.retain(|&kept| kept != row);
             transport.streams.retire_publication(row);

@@ -9,6 +9,7 @@ use super::blame;
 use super::counters::Kind;
 use super::forward::{Stamp, write};
 use crate::api::Event;
+use crate::cache::{Cached, Facts};
 use crate::clock::Report;
 use crate::legs::jitter;
 use crate::now::Now;
@@ -185,7 +186,14 @@ impl Router {
                     .cache
                     .as_ref()?
                     .recent(now, seq)
-                    .filter(|cached| !cached.packet.waits)?;
+                    // Keys repeat themselves (RFC 4733 §2.5).
+                    .filter(|cached| !cached.packet.waits && cached.packet.facts != Facts::Event)?;
+                // RTX stands for one format, the voice's own (RFC 4588 §8.6).
+                let payload = match cached.packet.facts {
+                    Facts::Red(red) => red.primary(cached.payload),
+                    _ => cached.payload,
+                };
+                let cached = Cached { payload, ..cached };
                 let rewrite = reserved(&run, cached.packet);
                 Some((encoding, cached, rewrite))
             });

@@ -41,11 +41,11 @@ fn subscribe(world: &mut World, client: &Client, red: Option<u8>, keys: Option<u
         spec: SubscriptionSpec {
             mid: "s".into(),
             payload_type: 9,
-            rtx_payload_type: None,
+            rtx_payload_type: Some(101),
             red_payload_type: red,
             event_payload_type: keys,
             ssrc: 0x5000_0000 + client.id,
-            rtx_ssrc: None,
+            rtx_ssrc: Some(0x6000_0000 + client.id),
             cname: "someone".into(),
             spatial: Some(0),
             temporal: 255,
@@ -105,6 +105,32 @@ fn redundant_audio_is_passed_to_who_takes_it_and_taken_apart_for_who_does_not() 
         }
         assert_eq!(numbers(&modern), [0, 1, 2, 3, 4, 5]);
         assert_eq!(numbers(&plain), [0, 1, 2, 3, 4, 5]);
+    }
+}
+
+/// RTX stands for the voice alone (RFC 4588 §8.6): a decoder would take blocks and keys for sound.
+#[test]
+fn what_is_sent_again_of_redundant_audio_is_the_voice() {
+    for taken in [None, Some(35)] {
+        let mut world = World::new();
+        let mut speaker = Client::join(&mut world, 1);
+        let mut listener = Client::join(&mut world, 2);
+        publish(&mut world, &speaker, Codec::Opus);
+        subscribe(&mut world, &listener, taken, Some(36));
+        let mut source = Source::new(10, RED, 1).mid("p1");
+        for n in 1..9 {
+            speaker.send(&mut world, &mut source, &red(VOICE, n - 1, n), false);
+        }
+        source.payload_type = KEYS;
+        speaker.send(&mut world, &mut source, &[1, 0x80, 0, 160], false);
+        let got = listener.media(&mut world);
+        let (third, key) = (got[2].0.seq.0, got[8].0.seq.0);
+        assert_eq!(got[8].0.payload_type, 36);
+        listener.nack(&mut world, 0x5000_0002, &[third, key]);
+        let again = listener.media(&mut world);
+        assert_eq!(again.len(), 1, "a key repeats itself (RFC 4733 §2.5)");
+        assert_eq!(again[0].0.payload_type, 101);
+        assert_eq!(again[0].1, [&third.to_be_bytes()[..], &opus(3)].concat());
     }
 }
 
