@@ -92,6 +92,7 @@ class _Answered:
     ids_before: Mapping[Extension, int]  # of the header extensions that the sections above it have accepted
     ids: Mapping[Extension, int]  # with its own
     section: Section  # without candidates
+    text: str  # as it is written
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,13 +139,13 @@ class Negotiation:
         placement = place(offered, old.places, outgoing, room=self._max_sections - len(session.sections))
         ids: dict[Extension, int] = {}
         answered: dict[str, _Answered] = {}
-        body = self._compose(session, offered, remote, bound, placement.places, ids, answered)
+        body, texts = self._compose(session, offered, remote, bound, placement.places, ids, answered)
         version = old.version + (body != old.body)
         kept = {each.published.track_sid for each in bound.values()} & {
             b.published.track_sid for b in old.bound.values()
         }
         answer = Answer(
-            sdp=sdp.write(replace(body, version=version)),
+            sdp=sdp.write(replace(body, version=version, sections=())) + "".join(texts),
             mid_to_track_id={place.mid: place.outgoing.track_sid for place in placement.places.values()},
             remote=remote,
             extensions=tuple(ids.items()),
@@ -225,7 +226,7 @@ class Negotiation:
                 answer = _application(answer, section)
             case None:
                 answer = replace(answer, direction=Direction.INACTIVE, payloads=found.choice.payloads)
-        return _Answered(found, carries, dict(ids), mapping, answer)
+        return _Answered(found, carries, dict(ids), mapping, answer, sdp.write_section(answer))
 
     def _compose(
         self,
@@ -236,18 +237,20 @@ class Negotiation:
         places: Mapping[SubscriptionId, Place],
         ids: dict[Extension, int],
         answered: dict[str, _Answered],
-    ) -> Session:
-        """The answer as a value, version 0. `ids` receives the header extensions that it accepts, `answered` its parts.
+    ) -> tuple[Session, list[str]]:
+        """The answer as a value, version 0, and the text of each section. `ids` receives the header extensions that it
+        accepts, `answered` its parts.
 
         What rests on the same as in the answer before is the same; it costs nothing but to look.
         """
         carried = {place.mid: place for place in places.values()}
         local = self._local
-        sections = []
+        sections, texts = [], []
         for section in session.sections:
             found = offered.get(section.mid or "")
             if found is None or found.section is not section:
                 sections.append(_rejected(section))
+                texts.append(sdp.write_section(sections[-1]))
                 continue
             carries = bound.get(found.mid) or carried.get(found.mid)
             before = self._state.answered.get(found.mid)
@@ -261,6 +264,7 @@ class Negotiation:
             ids.update(before.ids)
             answered[found.mid] = before
             sections.append(before.section)
+            texts.append(before.text)
         # RFC 9143 §7.3.3: candidates belong to the transport, hence to the tagged section alone.
         tagged = next(iter(offered), None)
         for index, section in enumerate(sections):
@@ -270,7 +274,8 @@ class Negotiation:
                     candidates=tuple(_candidate(n, *candidate) for n, candidate in enumerate(local.candidates)),
                     end_of_candidates=True,
                 )
-        return Session(
+                texts[index] = sdp.write_section(sections[index])
+        body = Session(
             # RFC 8866 §5.2: unique for its owner; the ICE credentials are.
             id=int.from_bytes(local.ufrag.encode()[:7]),
             bundles=(tuple(offered),) if session.bundles else (),
@@ -278,6 +283,7 @@ class Negotiation:
             extmap_allow_mixed=session.extmap_allow_mixed,
             sections=tuple(sections),
         )
+        return body, texts
 
 
 def _allows_mixed(session: Session, offered: Iterable[Offered]) -> bool:

@@ -62,7 +62,9 @@ _CIPHERS: Final = (
     b"ECDHE-RSA-AES128-GCM-SHA256:ECDHE-RSA-CHACHA20-POLY1305:ECDHE-RSA-AES256-GCM-SHA384"
 )
 # Bytes of one handshake message; the largest is a certificate, of 500 to 3,000.
-_LONGEST_MESSAGE: Final = 16 << 10
+_LONGEST_MESSAGE: Final = 8 << 10
+# Messages of one side in one handshake: a server's flights with a cookie and a ticket are eight (RFC 6347 §4.2.1).
+_MESSAGES: Final = 8
 _LONGEST_REPLAY: Final = 1.6  # seconds between replays of a flight
 _HANDSHAKE: Final = 22  # RFC 5246 §6.2.1
 _FATAL, _HANDSHAKE_FAILURE, _BAD_CERTIFICATE = 2, 40, 42  # RFC 5246 §7.2
@@ -434,7 +436,7 @@ def verifiable(fingerprints: Sequence[tuple[str, str]]) -> bool:
 
 
 def reserves_too_much(datagram: bytes) -> bool:
-    """Whether a piece of a handshake message says that the whole is longer than any of ours.
+    """Whether a piece of a handshake message says that the whole is longer than any of ours, or one of more than there are.
 
     OpenSSL reserves the whole at its first piece, and for ten messages that are not due yet (RFC 6347 §4.2.2): for a
     hundred bytes a million.
@@ -444,9 +446,11 @@ def reserves_too_much(datagram: bytes) -> bool:
         kind, epoch, length = unpack_from("!B2xH6xH", datagram, at)
         at, piece = at + 13 + length, at + 13
         while kind == _HANDSHAKE and epoch == 0 and piece + 12 <= min(at, len(datagram)):
-            if int.from_bytes(datagram[piece + 1 : piece + 4], "big") > _LONGEST_MESSAGE:
+            if int.from_bytes(datagram[piece + 1 : piece + 4]) > _LONGEST_MESSAGE:
                 return True
-            piece += 12 + int.from_bytes(datagram[piece + 9 : piece + 12], "big")
+            if int.from_bytes(datagram[piece + 4 : piece + 6]) >= _MESSAGES:
+                return True
+            piece += 12 + int.from_bytes(datagram[piece + 9 : piece + 12])
     return False
 
 

@@ -56,27 +56,38 @@ class DeflatingWebSocket(web.WebSocketResponse):
 
     def _post_start(self, request: web.BaseRequest, protocol: str | None, writer: Any) -> None:
         """As aiohttp's own, but for who reads."""
-        if not self.window_bits:
-            super()._post_start(request, protocol, writer)
-            return
         self._ws_protocol, self._writer = protocol, writer
         self._reset_heartbeat()
         assert self._loop is not None
         self._reader = WebSocketDataQueue(request._protocol, MAX_QUEUED, loop=self._loop)
-        self._parser = _Inflating(self._reader, self._max_msg_size, self._max_compressed)
+        compressed = self._max_compressed if self.window_bits else 0
+        self._parser = _Reading(self._reader, self._max_msg_size, compressed)
         request.protocol.set_parser(self._parser, data_received_cb=self._on_data_received)
         request.protocol.keep_alive(False)
 
 
-class _Inflating(WebSocketReader):  # type: ignore[misc, unused-ignore]
-    """Takes compressed messages apart before aiohttp would, which then sees them as if they had come plain."""
+class _Reading(WebSocketReader):  # type: ignore[misc, unused-ignore]
+    """Takes compressed messages apart before aiohttp would, which then sees them as if they had come plain; and wants
+    from a client what aiohttp does not ask for: masks. A client that knows of them masks its first frame, and nothing
+    but that client is deceived by a later one without."""
 
     def __init__(self, queue: WebSocketDataQueue, max_message: int, max_compressed: int) -> None:
-        super().__init__(queue, max_message, True, True)
+        """`max_compressed` 0: no message may be compressed."""
+        super().__init__(queue, max_message, max_compressed > 0, True)
         self._limit = max_message
         self._limit_compressed = max_compressed
+        self._head: bytes | None = b""  # of the first frame, until it has been looked at
         self._pieces = bytearray()  # of a compressed message whose end has not come
         self._open = False
+
+    def _feed_data(self, data: bytes) -> None:
+        if self._head is not None:
+            self._head += data[:2]
+            if len(self._head) >= 2:
+                if not self._head[1] & 0x80:  # RFC 6455 §5.1
+                    raise WebSocketError(WSCloseCode.PROTOCOL_ERROR, "A frame of a client without a mask.")
+                self._head = None
+        super()._feed_data(data)
 
     def _handle_frame(self, fin: bool, opcode: int, payload: bytes | bytearray, compressed: int) -> None:
         if not compressed or opcode > WSMsgType.BINARY:

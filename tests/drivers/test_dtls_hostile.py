@@ -105,7 +105,7 @@ def messages_to_come_of_the_largest_size() -> Iterator[bytes]:
 def messages_to_come() -> Iterator[bytes]:
     """As large as they may say they are."""
     for n in range(300):
-        yield record(fragment(CERTIFICATE, 16 << 10, 1 + n % 12, 0, bytes(100)), n)
+        yield record(fragment(CERTIFICATE, 8 << 10, 1 + n % 7, 0, bytes(100)), n)
 
 
 def pieces_past_their_message() -> Iterator[bytes]:
@@ -184,12 +184,15 @@ async def test_fragments_end_their_own_handshake_in_time_and_bring_little_back(
 
 
 def test_a_length_that_nobody_needs_is_seen_wherever_it_is() -> None:
-    large, small = (fragment(CERTIFICATE, size, 1, 0, bytes(10)) for size in ((16 << 10) + 1, 16 << 10))
+    large, small = (fragment(CERTIFICATE, size, 1, 0, bytes(10)) for size in ((8 << 10) + 1, 8 << 10))
+    last, another = (fragment(CERTIFICATE, 100, message, 0, bytes(10)) for message in (7, 8))
     assert reserves_too_much(record(large, 0))
     assert reserves_too_much(record(small, 0) + record(large, 1))
     assert reserves_too_much(record(small + large, 0))
+    assert reserves_too_much(record(small + another, 0))
     for harmless in (
         client_hello(),
+        record(last, 0),
         record(small + small, 0),
         record(large, 0, epoch=1),
         record(large, 0, kind=23),

@@ -266,7 +266,7 @@ async def test_between_two_messages_nothing_is_kept() -> None:
         (socket,) = server.sockets
         assert socket._writer is not None
         assert socket._writer._compressobj is None
-        assert isinstance(socket._parser, websocket._Inflating)
+        assert isinstance(socket._parser, websocket._Reading)
         assert socket._parser._pieces == b""
         assert not any(isinstance(value, type(zlib.decompressobj())) for value in vars(socket._parser).values())
 
@@ -377,8 +377,8 @@ async def test_the_clients_of_aiohttp_understand_it() -> None:
 
 def test_only_these_private_names_of_aiohttps_are_used() -> None:
     tree = ast.parse(Path(inspect.getfile(websocket)).read_text())
-    ours = {name for each in (DeflatingWebSocket, websocket._Inflating) for name in vars(each)}
-    ours |= {"_max_compressed", "_limit", "_limit_compressed", "_pieces", "_open"}
+    ours = {name for each in (DeflatingWebSocket, websocket._Reading) for name in vars(each)}
+    ours |= {"_max_compressed", "_limit", "_limit_compressed", "_pieces", "_open", "_head"}
     used = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute) and node.attr.startswith("_")}
     assert used - ours - {"__init__"} == {
         "_ws_protocol", "_writer", "_reset_heartbeat", "_loop", "_reader", "_parser", "_protocol",

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
 from tests.lab.client import BINARY, Camera, Lab, Member, RefusedError, Voice, lab
-from tests.lab.server import Server
+from tests.lab.server import Server, free_ports, running
 
 pytestmark = pytest.mark.skipif(not BINARY.exists(), reason="make peer builds it")
 
@@ -35,6 +37,24 @@ async def test_two_peers_decode_each_other_without_a_seam(server: Server, peers:
         assert stats["replayed"] == stats["unauthentic"] == stats["malformed"] == 0, stats
         assert stats["feedback_received"] > 0, "no transport-wide feedback for the publisher"
         assert stats["told_lost"] == 0, stats
+
+
+async def test_signalling_and_media_over_ipv6(tmp_path: Path, peers: Lab) -> None:
+    (port,) = free_ports(socket.SOCK_STREAM, 1)
+    config = {
+        "http": {"listeners": [{"address": "::1", "port": port}]},
+        "media": {"port": free_ports(socket.SOCK_DGRAM, 1)[0], "addresses": ["::1"]},
+    }
+    async with running(tmp_path, config=config) as server:
+        lan, minh = [
+            await peers.join(f"ws://[::1]:{port}", server.token("ward", name, "doctor"), publish=[Voice(), Camera()])
+            for name in ("lan", "minh")
+        ]
+        for member in (lan, minh):
+            assert member.answer is not None
+            assert all(candidate.startswith("[::1]:") for candidate in member.answer.candidates)
+            stats = await member.frames(30, tracks=2)
+            assert [r["seam_total"] + r["corrupt"] + r["lost"] for r in stats["receivers"]] == [0, 0], stats
 
 
 async def test_a_peer_that_changes_its_port_goes_on_hearing(server: Server, peers: Lab) -> None:

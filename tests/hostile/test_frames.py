@@ -71,6 +71,7 @@ BAD: dict[str, tuple[bytes, int | None]] = {
     "a length just over the cap": (frame(END | BINARY, b"x", claimed=(1 << 20) + 1), TOO_BIG),
     "fragments without end": (fragments(60_000, 40), TOO_BIG),
     "a close code that is none": (frame(END | CLOSE, pack("!H", 999)), PROTOCOL),
+    "no mask": (frame(END | BINARY, b"x", masked=False), PROTOCOL),
     "text that is none": (frame(END | TEXT, b"\xff\xfe"), 1007),
 }
 

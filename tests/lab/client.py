@@ -433,7 +433,7 @@ class Member:
                     "remote_ufrag": answer.ufrag,
                     "remote_pwd": answer.pwd,
                     "remotes": answer.candidates,
-                    "local": "127.0.0.1:0",
+                    "local": "[::1]:0" if answer.candidates[0].startswith("[") else "127.0.0.1:0",
                     "extensions": EXTENSIONS,
                     "seed": self._seed,
                     **self._spec,
