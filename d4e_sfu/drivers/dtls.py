@@ -436,7 +436,7 @@ def verifiable(fingerprints: Sequence[tuple[str, str]]) -> bool:
 
 
 def reserves_too_much(datagram: bytes) -> bool:
-    """Whether a piece of a handshake message says that the whole is longer than any of ours, or one of more than there are.
+    """Whether a piece of a handshake message is of a longer one than any of ours, or of one more than there are.
 
     OpenSSL reserves the whole at its first piece, and for ten messages that are not due yet (RFC 6347 §4.2.2): for a
     hundred bytes a million.

@@ -28,8 +28,8 @@ POST = b"POST /twirp/livekit.RoomService/ListRooms HTTP/1.1\r\n" + HOST
 CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
 CANARY = b"s3cret-of-another"
 SECOND = b"GET /?access_token=" + CANARY + b" HTTP/1.1\r\nHost: localhost\r\n\r\n"
-# s of CPU until another is answered. The event loop reads up to 256 KiB at once, and the parser takes a whole read in one
-# turn: 43,000 chunks of one byte are 80 ms of a slow core. What is quadratic in it takes seconds.
+# s of CPU until another is answered. The event loop reads up to 256 KiB at once, and the parser takes a whole read in
+# one turn: 43,000 chunks of one byte are 80 ms of a slow core. What is quadratic in it takes seconds.
 HOLD = 0.25
 
 
