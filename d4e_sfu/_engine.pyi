@@ -119,6 +119,7 @@ class SubscriptionSpec:
         cname: str,
         spatial: int | None,
         temporal: int = 255,
+        transport_wide: bool = True,
     ) -> SubscriptionSpec: ...
     @property
     def mid(self) -> str: ...
@@ -140,6 +141,8 @@ class SubscriptionSpec:
     def spatial(self) -> int | None: ...
     @property
     def temporal(self) -> int: ...
+    @property
+    def transport_wide(self) -> bool: ...
     def __eq__(self, value: object, /) -> bool: ...
 
 @final
@@ -198,6 +201,30 @@ class Link:
     def round_trip_ms(self) -> int | None: ...
     def __eq__(self, value: object, /) -> bool: ...
 
+@final
+class Estimate:
+    """What the link to one client carries: only of clients who give feedback. The start bitrate, until they have.
+
+    `bitrate`: bits per second, with everything down to the IP header; 2**32 - 1: he gives no feedback after all, and
+    counts as one without an estimate. `loss`: of what was sent lately, per mille. `queue_ms`: what waits in the link,
+    beyond its own delay. `limited`: pictures wait or are shed at the pacer; else it may be low because little is sent.
+    """
+
+    def __new__(
+        cls, *, transport: int, bitrate: int, loss: int = 0, queue_ms: int = 0, limited: bool = False
+    ) -> Estimate: ...
+    @property
+    def transport(self) -> int: ...
+    @property
+    def bitrate(self) -> int: ...
+    @property
+    def loss(self) -> int: ...
+    @property
+    def queue_ms(self) -> int: ...
+    @property
+    def limited(self) -> bool: ...
+    def __eq__(self, value: object, /) -> bool: ...
+
 @disjoint_base
 class Command:
     """Python → engine. Build one of the nested classes; each is a `Command`, immutable and comparable."""
@@ -206,9 +233,17 @@ class Command:
 
     @final
     class AddTransport(Command):
-        __match_args__ = ("transport", "local_ufrag", "local_pwd", "remote_ufrag", "may_publish")
+        """`start_bitrate`: what its link is taken to carry until feedback has told, bits per second."""
+
+        __match_args__ = ("transport", "local_ufrag", "local_pwd", "remote_ufrag", "may_publish", "start_bitrate")
         def __new__(
-            cls, transport: int, local_ufrag: str, local_pwd: str, remote_ufrag: str, may_publish: bool
+            cls,
+            transport: int,
+            local_ufrag: str,
+            local_pwd: str,
+            remote_ufrag: str,
+            may_publish: bool,
+            start_bitrate: int,
         ) -> Command.AddTransport: ...
         @property
         def transport(self) -> int: ...
@@ -220,6 +255,8 @@ class Command:
         def remote_ufrag(self) -> str: ...
         @property
         def may_publish(self) -> bool: ...
+        @property
+        def start_bitrate(self) -> int: ...
 
     @final
     class SetExtensions(Command):
@@ -344,6 +381,17 @@ class Command:
         def subscription(self) -> int: ...
 
     @final
+    class SetDemand(Command):
+        """What he would be sent if his link had no limit, bits per second: how far it is worth probing."""
+
+        __match_args__ = ("transport", "bitrate")
+        def __new__(cls, transport: int, bitrate: int) -> Command.SetDemand: ...
+        @property
+        def transport(self) -> int: ...
+        @property
+        def bitrate(self) -> int: ...
+
+    @final
     class Debug(Command):
         __match_args__ = ("token",)
         def __new__(cls, token: int) -> Command.Debug: ...
@@ -416,6 +464,15 @@ class Event:
         def __new__(cls, links: Sequence[Link]) -> Event.Links: ...
         @property
         def links(self) -> list[Link]: ...
+
+    @final
+    class Estimates(Event):
+        """At most every 200 ms, when one changed by more than 3 %, and every second; the latest replaces what waits."""
+
+        __match_args__ = ("estimates",)
+        def __new__(cls, estimates: Sequence[Estimate]) -> Event.Estimates: ...
+        @property
+        def estimates(self) -> list[Estimate]: ...
 
     @final
     class Debug(Event):

@@ -89,6 +89,7 @@ impl<'a> Engine<'a> {
                 local_pwd,
                 remote_ufrag: "them".into(),
                 may_publish: id == PUBLISHER,
+                start_bitrate: 600_000,
             },
             Command::SetExtensions {
                 transport: id,
@@ -145,6 +146,7 @@ impl<'a> Engine<'a> {
                 cname: "publisher".into(),
                 spatial: Some(0),
                 temporal: 255,
+                transport_wide: true,
             },
         });
         std::iter::once(add).chain(subscriptions).collect()

@@ -37,8 +37,10 @@ MIME_TYPES: Final[Mapping[Codec, str]] = {
     Codec.Pcma: "audio/pcma",
 }
 
-# goog-remb stays out: estimation is by transport-wide feedback, and accepting both makes libwebrtc follow REMB.
 _FEEDBACK: Final = frozenset(("transport-cc", "ccm fir", "nack", "nack pli"))
+# Estimation is by transport-wide feedback. Only who knows no such is asked for REMB: where both are agreed on,
+# libwebrtc follows REMB.
+_WITHOUT_TRANSPORT_CC: Final = _FEEDBACK | {"goog-remb"}
 
 _EXTENSIONS: Final[Mapping[str, Extension]] = {
     "urn:ietf:params:rtp-hdrext:sdes:mid": Extension.Mid,
@@ -146,6 +148,17 @@ def extensions(
     return tuple(accepted)
 
 
+def reports_arrivals(section: Section, choice: Choice) -> bool:
+    """The client tells when what it receives on this section has come, by transport-wide numbers.
+
+    Firefox does so for pictures only: a voice that bore numbers would look lost.
+    """
+    return "transport-cc" in choice.media.feedback and any(
+        _EXTENSIONS.get(offered.uri) == Extension.TransportWideCc and offered.direction in _FLIPPED
+        for offered in section.extensions
+    )
+
+
 def _known(section: Section) -> Iterator[tuple[Codec, Payload]]:
     for payload in section.payloads:
         payload = payload if payload.name else _STATIC.get(payload.number, payload)
@@ -168,7 +181,8 @@ def _choice(section: Section, codec: Codec, media: Payload) -> Choice:
         ),
         None,
     )
-    feedback = tuple(dict.fromkeys(value for value in media.feedback if value in _FEEDBACK))
+    known = _FEEDBACK if "transport-cc" in media.feedback else _WITHOUT_TRANSPORT_CC
+    feedback = tuple(dict.fromkeys(value for value in media.feedback if value in known))
     return Choice(
         codec,
         replace(media, feedback=feedback),

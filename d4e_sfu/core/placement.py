@@ -88,7 +88,7 @@ def place(
             places[out.subscription] = before
             continue
         choice = section and payloads.subscribable(section.section, out.codec, out.format)
-        if section and choice and _spec(section.mid, out, choice) == _spec(section.mid, out, before.choice):
+        if section and choice and _spec(section, out, choice) == _spec(section, out, before.choice):
             places[out.subscription] = replace(before, choice=choice, offered=section.section.payloads)
         else:
             displaced.append(out.subscription)
@@ -111,7 +111,7 @@ def place(
             continue
         section, choice = found
         del free[section.mid]
-        spec = _spec(section.mid, out, choice)
+        spec = _spec(section, out, choice)
         places[out.subscription] = Place(section.mid, out, choice, section.section.payloads, spec)
     hopeless = {key for key in full if _is_hopeless(sections.values(), *key)}
     unsupported = [out.subscription for out in homeless if (out.kind, out.codec, out.format) in hopeless]
@@ -134,9 +134,9 @@ def _is_hopeless(sections: Iterable[Offered], kind: Kind, codec: Codec, stream_f
     return bool(alike) and not any(payloads.subscribable(section, codec, stream_format) for section in alike)
 
 
-def _spec(mid: str, out: Outgoing, choice: payloads.Choice) -> SubscriptionSpec:
+def _spec(found: Offered, out: Outgoing, choice: payloads.Choice) -> SubscriptionSpec:
     return SubscriptionSpec(
-        mid=mid,
+        mid=found.mid,
         payload_type=choice.media.number,
         rtx_payload_type=None if choice.rtx is None else choice.rtx.number,
         red_payload_type=None if choice.red is None else choice.red.number,
@@ -146,6 +146,7 @@ def _spec(mid: str, out: Outgoing, choice: payloads.Choice) -> SubscriptionSpec:
         cname=out.cname,
         spatial=out.spatial,
         temporal=out.temporal,
+        transport_wide=payloads.reports_arrivals(found.section, choice),
     )
 
 

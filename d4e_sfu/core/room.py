@@ -41,6 +41,8 @@ COUNTS_SECONDS: Final = 5.0
 # (the reference server's interval). At once it would be two messages for each pair of them.
 CROWD: Final = 30
 CROWD_SECONDS: Final = 3.0
+# What a link is taken to carry until feedback has told, bits per second.
+START_BITRATE: Final = 600_000
 
 
 class Room:
@@ -558,7 +560,12 @@ class Room:
         self.worker.engine.submit(
             [
                 Command.AddTransport(
-                    participant.transport, local.ufrag, local.pwd, remote.ufrag, bool(participant.rights.publish)
+                    participant.transport,
+                    local.ufrag,
+                    local.pwd,
+                    remote.ufrag,
+                    bool(participant.rights.publish),
+                    START_BITRATE,
                 )
             ]
         )

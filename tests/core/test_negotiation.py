@@ -944,3 +944,23 @@ def test_both_forms_of_header_extensions_are_sent_where_all_media_allows_them(
     offered = [replace(section, extmap_allow_mixed=sections) for section in (audio("0"), video("1"))]
     text = sdp.write(replace(session_of(*offered, application("2")), extmap_allow_mixed=session))
     assert negotiation().answer(text, pending=[], outgoing=[]).allow_mixed is mixed
+
+
+@pytest.mark.parametrize("name", ["chromium-join", "livekit-python-join"])
+def test_what_is_received_bears_transport_wide_numbers_and_feedback_is_agreed_on(name: str) -> None:
+    offer = (VECTORS / f"{name}.sdp").read_bytes().decode()
+    answer = negotiation().answer(offer, pending=[], outgoing=[voice(1), picture(2)])
+    assert [placed.spec.transport_wide for placed in answer.placed] == [True, True]
+    sections = sections_of(answer)
+    for placed in answer.placed:
+        section = sections[placed.spec.mid]
+        assert TWCC in [extension.uri for extension in section.extensions]
+        media = next(each for each in section.payloads if each.number == placed.spec.payload_type)
+        assert "transport-cc" in media.feedback
+
+
+def test_a_section_without_its_feedback_or_without_its_extension_bears_no_numbers() -> None:
+    silent = replace(audio("0"), payloads=(replace(OPUS, feedback=()),))
+    nameless = replace(video("1"), extensions=(HeaderExtension(4, MID),))
+    answer = negotiation().answer(offer_of(silent, nameless), pending=[], outgoing=[voice(1), picture(2)])
+    assert [placed.spec.transport_wide for placed in answer.placed] == [False, False]

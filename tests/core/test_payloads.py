@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from d4e_sfu._engine import Codec, Extension
@@ -74,3 +76,12 @@ def test_vp8_tells_of_its_layers_by_its_own_descriptor_alone(published: Codec | 
     ids: dict[Extension, int] = {}
     assert bool(payloads.extensions(offered, ids, published=published)) == accepted
     assert ids == ({Extension.DependencyDescriptor: 12} if accepted else {})
+
+
+def test_remb_is_agreed_on_only_with_those_who_know_no_transport_wide_feedback() -> None:
+    both = Payload(96, "VP8", 90_000, feedback=("goog-remb", "transport-cc", "nack"))
+    alone = replace(both, feedback=("goog-remb", "nack"))
+    for payload, feedback in ((both, ("transport-cc", "nack")), (alone, ("goog-remb", "nack"))):
+        choice = payloads.subscribable(section(payload), Codec.Vp8, "")
+        assert choice is not None
+        assert choice.media.feedback == feedback

@@ -47,6 +47,7 @@ def transport(**changes: object) -> Command:
         "local_pwd": "p" * 22,
         "remote_ufrag": "theirs",
         "may_publish": True,
+        "start_bitrate": 600_000,
     }
     return Command.AddTransport(**{**fields, **changes})  # type: ignore[arg-type]
 

@@ -45,7 +45,9 @@ class Table:
         peer.set_keys({"profile": name, "receive": down.hex(), "send": up.hex()})
         self.peers[address] = peer
         self.submit(
-            Command.AddTransport(transport, f"sfu{transport}", "the-password-of-the-server", f"user{transport}", True),
+            Command.AddTransport(
+                transport, f"sfu{transport}", "the-password-of-the-server", f"user{transport}", True, 600_000
+            ),
             Command.SetExtensions(transport, EXTENSIONS, False),
             Command.SetKeys(transport, profile, up, down),
         )

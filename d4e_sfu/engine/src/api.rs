@@ -111,6 +111,8 @@ pub struct SubscriptionSpec {
     pub spatial: Option<u8>,
     /// Highest temporal layer to forward; 255 = all.
     pub temporal: u8,
+    /// Transport-wide numbers were agreed on for its section: the client reports what comes on it.
+    pub transport_wide: bool,
 }
 
 #[cfg_attr(feature = "python", pyclass(frozen, eq, from_py_object))]
@@ -118,12 +120,14 @@ pub struct SubscriptionSpec {
 pub enum Command {
     /// A participant's ICE + DTLS + SRTP association. Until its first valid check it costs a table row and nothing else.
     /// `may_publish`: without it every RTP packet from this transport drops as `NotPermitted`.
+    /// `start_bitrate`: what its link is taken to carry until feedback has told, bits per second.
     AddTransport {
         transport: TransportId,
         local_ufrag: String,
         local_pwd: String,
         remote_ufrag: String,
         may_publish: bool,
+        start_bitrate: u32,
     },
     /// Ids of header extensions on this transport, replaced whole. Both forms are understood, with ids 1–255; what the
     /// one-byte form cannot say (ids over 14, values of 0 or over 16 bytes) is sent only where both forms may come in one
@@ -187,6 +191,12 @@ pub enum Command {
     RemoveSubscription {
         subscription: SubscriptionId,
     },
+    /// What he would be sent if his link had no limit, bits per second: how far it is worth probing. 0 = nothing more than
+    /// he gets.
+    SetDemand {
+        transport: TransportId,
+        bitrate: u32,
+    },
     /// Answered by `Event::Debug` with the same token and the router's `debug_state()` as JSON.
     Debug {
         token: u32,
@@ -234,6 +244,23 @@ pub struct Link {
     pub round_trip_ms: Option<u32>,
 }
 
+/// What the link to one client carries. Only of clients who give feedback (transport-wide, or REMB); from the first packet
+/// sent to one who has agreed to give it there is an estimate, the start bitrate.
+#[cfg_attr(feature = "python", pyclass(frozen, eq, get_all, from_py_object))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Estimate {
+    pub transport: TransportId,
+    /// Bits per second, with everything down to the IP header. `u32::MAX`: he gives no feedback after all, and counts as
+    /// one without an estimate.
+    pub bitrate: u32,
+    /// Of what was sent lately, per mille.
+    pub loss: u16,
+    /// What waits in the link, beyond its own delay.
+    pub queue_ms: u16,
+    /// The link is the limit: pictures wait or are shed at the pacer. Else the estimate may be low because little is sent.
+    pub limited: bool,
+}
+
 #[cfg_attr(feature = "python", pyclass(frozen, eq))]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
@@ -270,6 +297,11 @@ pub enum Event {
     /// How the links of all transports do, every two seconds. The latest replaces what waits.
     Links {
         links: Vec<Link>,
+    },
+    /// All that is estimated; at most every 200 ms, when one changed by more than 3 %, and every second. The latest replaces
+    /// what waits.
+    Estimates {
+        estimates: Vec<Estimate>,
     },
     Debug {
         token: u32,

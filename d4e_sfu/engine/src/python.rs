@@ -8,8 +8,8 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 
 use crate::api::{
-    self, Codec, Command, Encoding, Event, Extension, Leg, Link, Profile, PublicationSpec,
-    SubscriptionSpec, Voice,
+    self, Codec, Command, Encoding, Estimate, Event, Extension, Leg, Link, Profile,
+    PublicationSpec, SubscriptionSpec, Voice,
 };
 use crate::driver;
 use crate::now::Now;
@@ -69,7 +69,7 @@ impl PublicationSpec {
 #[pymethods]
 impl SubscriptionSpec {
     #[new]
-    #[pyo3(signature = (*, mid, payload_type, rtx_payload_type=None, red_payload_type=None, event_payload_type=None, ssrc, rtx_ssrc=None, cname, spatial, temporal=255))]
+    #[pyo3(signature = (*, mid, payload_type, rtx_payload_type=None, red_payload_type=None, event_payload_type=None, ssrc, rtx_ssrc=None, cname, spatial, temporal=255, transport_wide=true))]
     #[allow(clippy::too_many_arguments)] // as above
     fn py_new(
         mid: String,
@@ -82,6 +82,7 @@ impl SubscriptionSpec {
         cname: String,
         spatial: Option<u8>,
         temporal: u8,
+        transport_wide: bool,
     ) -> Self {
         Self {
             mid,
@@ -94,6 +95,7 @@ impl SubscriptionSpec {
             cname,
             spatial,
             temporal,
+            transport_wide,
         }
     }
     fn __repr__(&self) -> String {
@@ -153,6 +155,24 @@ impl Link {
             sent,
             silent_ms,
             round_trip_ms,
+        }
+    }
+    fn __repr__(&self) -> String {
+        format!("{self:?}")
+    }
+}
+
+#[pymethods]
+impl Estimate {
+    #[new]
+    #[pyo3(signature = (*, transport, bitrate, loss=0, queue_ms=0, limited=false))]
+    fn py_new(transport: u32, bitrate: u32, loss: u16, queue_ms: u16, limited: bool) -> Self {
+        Self {
+            transport,
+            bitrate,
+            loss,
+            queue_ms,
+            limited,
         }
     }
     fn __repr__(&self) -> String {
@@ -360,6 +380,7 @@ fn _engine(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Voice>()?;
     module.add_class::<Leg>()?;
     module.add_class::<Link>()?;
+    module.add_class::<Estimate>()?;
     module.add_class::<api::Command>()?;
     module.add_class::<api::Event>()?;
     module.add_class::<Worker>()?;

@@ -93,6 +93,9 @@ pub struct Transport {
     pub remote_ufrag: String,
     pub integrity: IntegrityKey,
     pub may_publish: bool,
+    pub start_bitrate: u32,
+    /// What he would be sent if his link had no limit.
+    pub demand: u32,
     pub signal_lost: bool,
     pub path: Path,
     pub extensions: ExtensionIds,
@@ -127,6 +130,7 @@ impl Transport {
         local_pwd: &str,
         remote_ufrag: String,
         may_publish: bool,
+        start_bitrate: u32,
     ) -> Self {
         Self {
             id,
@@ -134,6 +138,8 @@ impl Transport {
             remote_ufrag,
             integrity: IntegrityKey::new(local_pwd),
             may_publish,
+            start_bitrate,
+            demand: 0,
             signal_lost: false,
             path: Path::new(now),
             extensions: ExtensionIds::default(),

@@ -115,6 +115,7 @@ impl Router {
                 local_pwd,
                 remote_ufrag,
                 may_publish,
+                start_bitrate,
             } => {
                 if self.by_ufrag.contains_key(&local_ufrag) {
                     return None;
@@ -126,6 +127,7 @@ impl Router {
                     &local_pwd,
                     remote_ufrag,
                     may_publish,
+                    start_bitrate,
                 );
                 let row = self.transports.insert(id, transport)?;
                 self.by_ufrag.insert(local_ufrag, row);
@@ -246,6 +248,9 @@ impl Router {
                 self.say_goodbye(subscription, out);
                 self.remove_subscription(subscription)?
             }
+            Command::SetDemand { transport, bitrate } => {
+                self.transport(transport)?.demand = bitrate;
+            }
             Command::Debug { token } => {
                 let state = self.debug_state(now);
                 self.events.push(Event::Debug { token, state });
@@ -265,7 +270,8 @@ impl Router {
             | Command::SetSignalLost { transport, .. }
             | Command::RemoveTransport { transport }
             | Command::AddPublication { transport, .. }
-            | Command::AddSubscription { transport, .. } => return Some(transport),
+            | Command::AddSubscription { transport, .. }
+            | Command::SetDemand { transport, .. } => return Some(transport),
             Command::SetMaxBitrate { publication, .. }
             | Command::RemovePublication { publication } => {
                 let row = self.publications.row(publication)?;

@@ -17,6 +17,7 @@ enum Key {
     Layer(SubscriptionId),
     Voices,
     Links,
+    Estimates,
     /// Happens once.
     Once(u64),
 }
@@ -43,6 +44,7 @@ impl Events {
             Event::LayerChanged { subscription, .. } => Key::Layer(*subscription),
             Event::Voices { .. } => Key::Voices,
             Event::Links { .. } => Key::Links,
+            Event::Estimates { .. } => Key::Estimates,
             Event::Dtls { transport, .. } => {
                 let of_one = self.dtls.get(transport).copied().unwrap_or(0);
                 if of_one >= MAX_DTLS_EACH || self.dtls_total >= MAX_DTLS {

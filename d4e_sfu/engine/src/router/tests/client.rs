@@ -187,6 +187,7 @@ impl World {
                 cname: "someone".into(),
                 spatial,
                 temporal: 255,
+                transport_wide: true,
             },
         });
     }
@@ -256,6 +257,7 @@ impl Client {
             local_pwd: pwd.clone(),
             remote_ufrag: format!("remote{id}"),
             may_publish: true,
+            start_bitrate: 600_000,
         });
         world.apply(Command::SetExtensions {
             transport: id,

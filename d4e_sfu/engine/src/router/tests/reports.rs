@@ -252,6 +252,7 @@ fn no_number_is_given_to_two_of_our_streams_to_one_client() {
                 cname: "someone".into(),
                 spatial: Some(0),
                 temporal: 255,
+                transport_wide: true,
             },
         });
         let snapshot = world.router.snapshot();

@@ -49,6 +49,7 @@ fn subscribe(world: &mut World, client: &Client, red: Option<u8>, keys: Option<u
             cname: "someone".into(),
             spatial: Some(0),
             temporal: 255,
+            transport_wide: true,
         },
     });
 }
