@@ -29,8 +29,15 @@ use crate::wire::codec::layer::{Layer, Layers};
 use crate::wire::drop::DropReason;
 use crate::wire::seq::{ExtSeq, Ssrc, Timestamp};
 
-/// Two ways of measuring the same instant may differ by this much; beyond it the sender reports are not believed.
-const CLOCK_TOLERANCE: Duration = Duration::from_millis(500);
+/// Two ways of measuring the same instant may differ by this much, of which a repair that came late may be a second; beyond
+/// it the sender reports are not believed.
+const CLOCK_TOLERANCE: Duration = Duration::from_millis(1_500);
+/// A frame that has not ended after this time has lost its end.
+const FRAME_END_PATIENCE: Duration = Duration::from_millis(200);
+/// A switch may show again what was seen this long ago. A keyframe whose repair took longer is let go for the next one,
+const LOOK_BACK: Duration = Duration::from_millis(90);
+/// but not for ever: where every repair takes so long, that is how it is there.
+const LOOK_BACK_PATIENCE: Duration = Duration::from_secs(3);
 
 /// How a packet leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,6 +98,8 @@ pub struct Subscription {
     /// Since when it is the target.
     aimed: Now,
     current: Option<u8>,
+    /// The picture to switch to, and since when only the end of the frame that he is being sent has been waited for.
+    ready: Option<(ExtSeq, Now)>,
     wanted_temporal: u8,
     goal: Layer,
     layer: Layer,
@@ -154,6 +163,7 @@ impl Subscription {
             target: None,
             aimed: Now(0),
             current: None,
+            ready: None,
             wanted_temporal: spec.temporal,
             goal: Layer::TOP,
             layer: Layer::TOP,
@@ -273,10 +283,28 @@ impl Subscription {
             && self.numbering.is_new(encoding, seq)
     }
 
-    /// The last packet sent ended a frame: nobody misses the rest of it when another encoding takes over.
+    /// Would a picture that starts with `packet` take him back further than a switch may?
     #[must_use]
-    pub fn at_frame_end(&self) -> bool {
-        self.last.is_none_or(|last| last.marker)
+    pub fn turns_back(&self, now: Now, encoding: u8, packet: &Packet, clocks: &Clocks) -> bool {
+        let (Some(run), Some(last)) = (self.numbering.open(), self.last) else {
+            return false;
+        };
+        if now.since(self.aimed) > LOOK_BACK_PATIENCE {
+            return false;
+        }
+        let captured = continued(run, &last, encoding, packet, clocks);
+        last.timestamp.since(captured) > ticks(LOOK_BACK, clocks.rate) as i32
+    }
+
+    /// May another encoding take over, with the picture at `seq` that is here as a whole? The last packet sent ended a frame, so that nobody misses the
+    /// rest of it; or its end has been waited for long enough.
+    pub fn may_leave(&mut self, now: Now, seq: ExtSeq) -> bool {
+        let (_, since) = *self.ready.insert(
+            self.ready
+                .filter(|ready| ready.0 == seq)
+                .unwrap_or((seq, now)),
+        );
+        self.last.is_none_or(|last| last.marker) || now.since(since) > FRAME_END_PATIENCE
     }
 
     /// Begins to forward `encoding` with `packet`: the switch. The packet itself is then decided like any other.
@@ -326,6 +354,7 @@ impl Subscription {
         self.numbering
             .start(encoding, packet.seq, self.layer, shifts);
         self.current = Some(encoding);
+        self.ready = None;
         self.left_out = None;
         self.report_owed = true;
     }

@@ -70,6 +70,8 @@ pub struct Picture {
     pub since: Now,
     /// All of it is here, up to `checked`.
     pub whole: bool,
+    /// Something of it came after what follows it: lost and repaired, most likely.
+    pub holed: bool,
     timestamp: Timestamp,
     checked: ExtSeq,
 }
@@ -280,6 +282,7 @@ impl Encoding {
             seq,
             since: now,
             whole: false,
+            holed: self.gaps.highest() > Some(seq),
             timestamp,
             checked: seq,
         };
@@ -303,6 +306,7 @@ impl Encoding {
         };
         while !picture.whole {
             let Some(Cached { packet, .. }) = cache.get(picture.checked) else {
+                picture.holed |= self.gaps.highest() > Some(picture.checked);
                 return;
             };
             picture.whole = packet.marker || packet.timestamp != picture.timestamp;

@@ -1,8 +1,6 @@
 //! From the cache to the subscribers: the second half of the media path, and the hottest loop here. Subscriber by
 //! subscriber, so that the packets of a frame to one address lie side by side in the send slots.
 
-use std::time::Duration;
-
 use super::Router;
 use super::blame;
 use super::counters::{Counters, Kind};
@@ -22,9 +20,6 @@ use crate::wire::seq::{ExtSeq, SeqNo};
 
 /// Missing packets asked for in one NACK: fits a datagram even when no two are neighbours.
 const NACKS_AT_ONCE: usize = 128;
-
-/// A frame that has not ended after this time has lost its end.
-const FRAME_END_PATIENCE: Duration = Duration::from_millis(200);
 
 /// One subscription that is offered its publication's news.
 pub(super) struct Turn {
@@ -202,10 +197,7 @@ impl<O: Outlet> Delivery<'_, O> {
         let picture = coming(self.now, self.publication, self.subscription, target)?;
         if self.subscription.current().is_none() {
             self.counters.pictures_from_cache += u64::from(picture.since < self.now);
-        } else if !picture.whole
-            || !(self.subscription.at_frame_end()
-                || self.now.since(picture.since) > FRAME_END_PATIENCE)
-        {
+        } else if !picture.whole || !self.subscription.may_leave(self.now, picture.seq) {
             return None;
         }
         self.start(target, picture.seq)
@@ -335,9 +327,14 @@ fn coming(
     let alive = subscription
         .current()
         .is_some_and(|current| publication.encodings[usize::from(current)].active);
-    let picture = publication.encodings[usize::from(target)].picture(now)?;
-    subscription
-        .may_show(target, picture.seq, picture.since, alive)
+    let encoding = &publication.encodings[usize::from(target)];
+    let picture = encoding.picture(now)?;
+    let old = || {
+        let first = encoding.cache.as_ref()?.get(picture.seq)?;
+        Some(subscription.turns_back(now, target, first.packet, &publication.clocks()))
+    };
+    let refused = picture.holed && alive && old().unwrap_or(false);
+    (!refused && subscription.may_show(target, picture.seq, picture.since, alive))
         .then_some(picture)
 }
 
