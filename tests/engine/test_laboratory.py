@@ -106,8 +106,8 @@ def test_three_percent_loss_each_way_costs_no_frame(codec: str, profile: Profile
     publisher.add_publication({**publish, "encodings": [encoding]}, now=table.now)
     table.run(2.0)
     for address in list(table.peers):
-        table.network.set(address, SERVER, Conditions(delay=0.02, loss=0.03))
-        table.network.set(SERVER, address, Conditions(delay=0.02, loss=0.03))
+        table.network.set(address, SERVER, Conditions(delay=0.02, loss=0.03), now=table.now)
+        table.network.set(SERVER, address, Conditions(delay=0.02, loss=0.03), now=table.now)
     table.run(12.0)
     made = publisher.stats()["publications"]["7"][0]["frames"]
     (got,) = viewer.stats()["receivers"]

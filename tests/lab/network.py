@@ -1,85 +1,117 @@
 """The seeded network: datagrams go in with a time, come out later, out of order, twice, or never.
 
-It is the only network of `tests/sim/`. It has no sockets and no clock: `now` is an argument, chance is the generator
-it was given, so a run with the same seed is the same run. It knows addresses, not what is in the datagrams.
+It is the only network of `tests/sim/` and of the virtual rows of the matrix. It has no sockets and no clock: `now` is
+an argument, chance comes from the generator it was given, so a run with the same seed is the same run. It knows
+addresses, not what is in the datagrams. What happens on the way is link.py's; here is which link a datagram takes.
 """
 
 from __future__ import annotations
 
-import heapq
 import random
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import TypeAlias
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Final, Protocol, TypeAlias
+
+from tests.lab.link import HEADERS, Agenda, Conditions, Link, Passage, Trace, blackout
+
+__all__ = ["HEADERS", "Address", "Conditions", "Datagram", "Network", "Passage", "Trace", "blackout"]
 
 Address: TypeAlias = str
 """`ip:port`"""
 
+GOOD: Final = Conditions()
+
 
 @dataclass(frozen=True, slots=True)
-class Conditions:
-    """One direction of one link. Times in seconds, shares in 0..1."""
+class Datagram:
+    source: Address
+    target: Address
+    payload: bytes
 
-    delay: float = 0.02
-    jitter: float = 0.0
-    """Added uniformly from 0 to this; packets may overtake each other."""
-    loss: float = 0.0
-    duplicate: float = 0.0
-    reorder: float = 0.0
-    """Share of packets that are held back by `reorder_delay` more."""
-    reorder_delay: float = 0.025
+    @property
+    def size(self) -> int:
+        """Of the IP packet."""
+        return len(self.payload) + HEADERS
 
 
-@dataclass(order=True, slots=True)
-class _InFlight:
-    arrival: float
-    order: int
-    source: Address = field(compare=False)
-    target: Address = field(compare=False)
-    datagram: bytes = field(compare=False)
+class Host(Protocol):
+    """Somebody on the network who is neither the server nor a participant; see cubic.py."""
+
+    def receive(self, datagram: Datagram, *, now: float) -> None: ...
 
 
 @dataclass(slots=True)
 class Counts:
     sent: int = 0
     lost: int = 0
+    """On the way or before a full queue, those still in it aside."""
     delivered: int = 0
 
 
 class Network:
-    """All links of a run. A link is named by the client's address; `up` is towards the server."""
+    """All links of a run, one for each direction between two addresses, unless several share one (`share`)."""
 
-    def __init__(self, rng: random.Random, *, default: Conditions = Conditions()) -> None:
-        self._rng = rng
+    def __init__(self, rng: random.Random, *, default: Conditions = GOOD) -> None:
+        self.agenda = Agenda()
+        self.taps: list[Callable[[Datagram, float], None]] = []
+        """Told of everything that is sent, and when."""
+        self._seed = rng.getrandbits(64)
         self._default = default
-        self._links: dict[tuple[Address, Address], Conditions] = {}
-        self._queue: list[_InFlight] = []
-        self._order = 0
-        self.counts = Counts()
+        self._links: dict[tuple[Address, Address], Link[Datagram]] = {}
+        self._hosts: dict[Address, Host] = {}
+        self._arrived: deque[Datagram] = deque()
+        self._sent = self._delivered = 0
 
-    def set(self, source: Address, target: Address, conditions: Conditions) -> None:
-        """Conditions from `source` to `target` from now on; what is already in flight arrives as it would have."""
-        self._links[source, target] = conditions
+    @property
+    def counts(self) -> Counts:
+        links = {id(link): link.counts for link in self._links.values()}.values()
+        return Counts(self._sent, sum(each.lost + each.dropped for each in links), self._delivered)
+
+    def set(self, source: Address, target: Address, conditions: Conditions, *, now: float) -> None:
+        """Conditions from `source` to `target` from now on; what is behind the bottleneck arrives as it would have."""
+        self.link(source, target, now=now).change(conditions, now=now)
+
+    def link(self, source: Address, target: Address, *, now: float) -> Link[Datagram]:
+        link = self._links.get((source, target))
+        if link is None:
+            link = self._links[source, target] = self.new_link(self._default, name=f"{source} {target}", now=now)
+        return link
+
+    def new_link(self, conditions: Conditions, *, name: str, now: float) -> Link[Datagram]:
+        """A link with a chance of its own, so that what happens on one changes nothing on another."""
+        chance = random.Random(f"{self._seed} {name}")
+        return Link(conditions, agenda=self.agenda, chance=chance, arrive=self._arrive, now=now)
+
+    def share(self, source: Address, target: Address, link: Link[Datagram]) -> None:
+        """From `source` to `target` goes over this link from now on, whatever else does."""
+        self._links[source, target] = link
+
+    def attach(self, address: Address, host: Host) -> None:
+        self._hosts[address] = host
 
     def send(self, datagram: bytes, *, source: Address, target: Address, now: float) -> None:
-        link = self._links.get((source, target), self._default)
-        self.counts.sent += 1
-        if self._rng.random() < link.loss:
-            self.counts.lost += 1
-            return
-        for _ in range(2 if self._rng.random() < link.duplicate else 1):
-            arrival = now + link.delay + self._rng.uniform(0.0, link.jitter)
-            if self._rng.random() < link.reorder:
-                arrival += link.reorder_delay
-            self._order += 1
-            heapq.heappush(self._queue, _InFlight(arrival, self._order, source, target, datagram))
+        packet = Datagram(source, target, datagram)
+        self._sent += 1
+        for tap in self.taps:
+            tap(packet, now)
+        self.link(source, target, now=now).send(packet, packet.size, now=now)
 
     def next_arrival(self) -> float | None:
-        return self._queue[0].arrival if self._queue else None
+        """When to look again; something arrives then, or moves on."""
+        return self.agenda.next()
 
     def arrivals(self, *, now: float) -> Iterator[tuple[Address, Address, bytes]]:
         """`(source, target, datagram)` of everything that has arrived by `now`, in order of arrival."""
-        while self._queue and self._queue[0].arrival <= now:
-            packet = heapq.heappop(self._queue)
-            self.counts.delivered += 1
-            yield packet.source, packet.target, packet.datagram
+        self.agenda.run(now=now)
+        while self._arrived:
+            datagram = self._arrived.popleft()
+            yield datagram.source, datagram.target, datagram.payload
+
+    def _arrive(self, datagram: Datagram, at: float) -> None:
+        self._delivered += 1
+        host = self._hosts.get(datagram.target)
+        if host is not None:
+            host.receive(datagram, now=at)
+        else:
+            self._arrived.append(datagram)

@@ -31,7 +31,8 @@ from d4e_sfu.core.sfu import Sfu
 from tests.conftest import KEY, WALL
 from tests.doubles import AnnouncerDouble
 from tests.lab.client import Camera, Voice
-from tests.lab.network import Conditions, Network
+from tests.lab.link import Link
+from tests.lab.network import Address, Conditions, Datagram, Network
 from tests.lab.person import Person
 
 __all__ = ["Camera", "Conditions", "Lab", "Person", "Voice"]
@@ -126,12 +127,18 @@ class Lab:
         return self.now - began
 
     def link(self, person: Person, *, up: Conditions | None = None, down: Conditions | None = None) -> None:
-        """Conditions between one person's present address and every address of the server."""
-        for server in self.servers:
-            if up is not None:
-                self.network.set(person.address, server, up)
-            if down is not None:
-                self.network.set(server, person.address, down)
+        """Conditions between one person's present address and the server from now on, whatever its addresses."""
+        if up is not None:
+            self.up(person).change(up, now=self.now)
+        if down is not None:
+            self.down(person).change(down, now=self.now)
+
+    def up(self, person: Person) -> Link[Datagram]:
+        """From his present address to the server; all of the server's addresses are behind the same link."""
+        return self._shared([(person.address, server) for server in self.servers])
+
+    def down(self, person: Person) -> Link[Datagram]:
+        return self._shared([(server, person.address) for server in self.servers])
 
     def stall(self, seconds: float) -> None:
         """Python does nothing for so long: no signalling, no engine event, no tick. The router goes on."""
@@ -243,6 +250,12 @@ class Lab:
 
     def to_core(self, action: Callable[[], None], *, after: float) -> None:
         self.later(lambda: self._to_core(action), after=after)
+
+    def _shared(self, ways: list[tuple[Address, Address]]) -> Link[Datagram]:
+        link = self.network.link(*ways[0], now=self.now)
+        for source, target in ways[1:]:
+            self.network.share(source, target, link)
+        return link
 
     # --- time ---------------------------------------------------------------------------------------------------------
 

@@ -318,7 +318,7 @@ def test_candidates_of_all_kinds_make_us_send_nothing(attack: Attack) -> None:
 
 
 def lossy(lab: Lab, binh: Person, chi: Person) -> None:
-    lab.network.set(SERVER, chi.address, Conditions(delay=0.02, loss=0.02))
+    lab.network.set(SERVER, chi.address, Conditions(delay=0.02, loss=0.02), now=lab.now)
     lab.run(SECONDS)
 
 

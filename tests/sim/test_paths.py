@@ -52,8 +52,8 @@ def test_of_two_server_addresses_the_living_one_is_used(seed: int) -> None:
     alice, bob = lab.join("alice", publish=[SMALL]), lab.join("bob")
     dead, living = lab.servers if seed % 2 else reversed(lab.servers)
     for person in (alice, bob):
-        lab.network.set(person.address, dead, DEAD)
-        lab.network.set(dead, person.address, DEAD)
+        lab.network.set(person.address, dead, DEAD, now=lab.now)
+        lab.network.set(dead, person.address, DEAD, now=lab.now)
     lab.until(lambda: bob.received(alice).frames, within=1)
     lab.run(3)
     assert {event.local for _, event in lab.occurrences(Event.PathChanged)} == {living}
@@ -68,7 +68,7 @@ def test_answers_leave_from_the_address_that_was_asked(seed: int) -> None:
     for person, own in zip(people, lab.servers, strict=True):
         for server in lab.servers:
             if server != own:
-                lab.network.set(person.address, server, DEAD)
+                lab.network.set(person.address, server, DEAD, now=lab.now)
     lab.run(4)
     assert [person.stats["selected"] for person in people] == lab.servers
     for person in people:

@@ -121,7 +121,7 @@ def test_a_first_picture_in_disorder_begins_with_its_first_packet(seed: int, cod
     camera = Camera(codec=codec, encodings=(300_000,), more={"fps": FPS})
     lab = Lab(seed)
     alice, bob = lab.join("alice", publish=[camera]), lab.join("bob")
-    lab.link(alice, up=Conditions(delay=DELAY, jitter=0.01, duplicate=0.02))
+    lab.link(alice, up=Conditions(delay=DELAY, reorder=0.4, reorder_delay=0.008, duplicate=0.02))
     lab.run(3)
     got = bob.received(alice)
     assert got.undecodable == got.corrupt == got.seam_total == got.broken == 0

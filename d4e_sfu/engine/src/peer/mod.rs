@@ -226,6 +226,15 @@ impl Peer {
         self.receivers.push(Receiver::new(spec, now));
     }
 
+    /// When the frames of a voice came that was asked to be logged: number, when it was made, when it came, whether by repair.
+    pub fn take_arrivals(&mut self, receiver: u32) -> Vec<(u32, Nanos, Nanos, bool)> {
+        self.receivers
+            .iter_mut()
+            .filter(|r| r.spec.receiver == receiver)
+            .flat_map(Receiver::take_arrivals)
+            .collect()
+    }
+
     pub fn remove_receiver(&mut self, receiver: u32) {
         self.receivers.retain(|r| r.spec.receiver != receiver);
     }

@@ -24,8 +24,7 @@ const KEYFRAME_GAP: Nanos = 300 * SECOND / 1000;
 /// RFC 3550 §6.2 would allow more; clients send sender reports about once a second.
 const REPORT_INTERVAL: Nanos = SECOND;
 const VOICE_FRAME: Nanos = 20 * SECOND / 1000;
-/// Voice: length of talk and of silence when `dtx` is on; and libopus' interval of packets in silence.
-const SPURT: Nanos = 2 * SECOND;
+/// Voice: libopus' interval of packets in silence.
 const SILENCE_PACKET: u64 = 20;
 /// Behind by more than this the source skips frames instead of catching up.
 const MAX_CATCH_UP: Nanos = SECOND / 5;
@@ -209,13 +208,14 @@ impl Publication {
     }
 
     fn voice(&mut self, now: Nanos, outlet: &mut Outlet) {
-        let since = self.next - self.started;
-        let talking = !self.spec.dtx || (since / SPURT).is_multiple_of(2);
+        let [talk, silence, begin] = self.spec.turns.map(seconds);
+        let into = (self.next - self.started + begin) % (talk + silence).max(1);
+        let talking = !self.spec.dtx || into < talk;
         let starts = talking && !self.talking;
         self.talking = talking;
         let clock = self.clock();
-        let silence = (since % SPURT) / VOICE_FRAME;
-        if !talking && !silence.is_multiple_of(SILENCE_PACKET) {
+        let silent = into.saturating_sub(talk) / VOICE_FRAME;
+        if !talking && !silent.is_multiple_of(SILENCE_PACKET) {
             return;
         }
         let spec = &self.spec;

@@ -77,6 +77,14 @@ impl PyPeer {
     fn remove_receiver(&mut self, receiver: u32) {
         self.peer.remove_receiver(receiver);
     }
+    fn take_arrivals(&mut self, receiver: u32) -> Vec<(u32, f64, f64, bool)> {
+        let at = |at: Nanos| at as f64 / SECOND as f64;
+        self.peer
+            .take_arrivals(receiver)
+            .into_iter()
+            .map(|(frame, made, came, repaired)| (frame, at(made), at(came), repaired))
+            .collect()
+    }
     fn request_keyframe(&mut self, receiver: u32) {
         self.peer.request_keyframe(receiver);
     }

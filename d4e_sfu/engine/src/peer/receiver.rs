@@ -47,6 +47,8 @@ pub struct Receiver {
     last_pli: Option<Nanos>,
     reception: Reception,
     counts: Counts,
+    /// Of a voice, when somebody asked for it: number of the frame, when it was made, when it came, and whether by repair.
+    arrivals: Vec<(u32, Nanos, Nanos, bool)>,
 }
 
 struct Held {
@@ -134,6 +136,7 @@ impl Receiver {
             last_pli: None,
             reception: Reception::default(),
             counts: Counts::default(),
+            arrivals: Vec::new(),
             spec,
         }
     }
@@ -177,7 +180,17 @@ impl Receiver {
         self.packet(now, seq, Arrived { payload, ..arrived }, true);
     }
 
+    pub fn take_arrivals(&mut self) -> Vec<(u32, Nanos, Nanos, bool)> {
+        std::mem::take(&mut self.arrivals)
+    }
+
     fn packet(&mut self, now: Nanos, seq: SeqNo, arrived: Arrived<'_>, repaired: bool) {
+        if self.spec.log && !self.spec.codec.is_video() {
+            let frame = assemble(self.spec.codec, &[arrived.payload.to_vec()]);
+            if let Some(stamp) = frame.and_then(|frame| Stamp::read(&frame.body)) {
+                self.arrivals.push((stamp.frame, stamp.sent, now, repaired));
+            }
+        }
         if repaired && self.next.is_none() {
             // Only the media stream says where numbering begins.
             self.counts.rtx_duplicates += 1;
@@ -234,10 +247,12 @@ impl Receiver {
     }
 
     fn begin_at(&mut self, now: Nanos, at: u64) {
-        let Some(next) = self.next.filter(|&next| at < next && next - at < MAX_START) else {
-            return;
-        };
+        let Some(next) = self.next else { return };
+        // What a frame under way holds already is no earlier beginning, however late its repair comes.
         let first = self.partial.first().map_or(next, |held| held.at);
+        if at >= first || next - at >= MAX_START {
+            return;
+        }
         for held in self.partial.drain(..) {
             self.buffer.insert(held.at, held);
         }
@@ -517,5 +532,34 @@ impl Reception {
             let change = i64::from(transit.wrapping_sub(before) as i32).unsigned_abs() as f64;
             self.jitter += (change - self.jitter) / 16.0;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_repair_of_what_a_first_frame_holds_already_is_one_too_many_and_no_new_beginning() {
+        let spec =
+            serde_json::json!({"receiver": 1, "codec": "vp8", "payload_type": 96, "ssrc": 7});
+        let mut receiver = Receiver::new(serde_json::from_value(spec).unwrap(), 0);
+        let packet = |payload| Arrived {
+            timestamp: Timestamp(1),
+            marker: false,
+            payload,
+            dependency: &[],
+        };
+        for seq in [5, 6] {
+            receiver.media(0, SeqNo(seq), packet(&[0x10, 0]));
+        }
+        receiver.rtx(0, packet(&[0, 6, 0x10, 0]));
+        receiver.media(0, SeqNo(8), packet(&[0x10, 0]));
+        receiver.consume(2 * SECOND);
+        assert_eq!(receiver.counts.rtx_duplicates, 1);
+        assert_eq!(
+            (receiver.counts.lost, receiver.next),
+            (1, receiver.unwrapper.highest().map(|at| at.0 + 1))
+        );
     }
 }

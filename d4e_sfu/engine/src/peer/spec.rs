@@ -107,9 +107,12 @@ pub struct PublishSpec {
     /// Frames carry a dependency descriptor, where the extension is mapped. AV1 tells of its layers by nothing else.
     #[serde(default = "yes")]
     pub dependency_descriptor: bool,
-    /// Voice: silent every other two seconds, a one-byte packet each 400 ms of it.
+    /// Voice: silent by turns, a one-byte packet each 400 ms of it.
     #[serde(default)]
     pub dtx: bool,
+    /// With `dtx`: seconds of talk, of the silence that follows, and how far into that round the publication begins.
+    #[serde(default = "default_turns")]
+    pub turns: [f64; 3],
     /// Largest RTP payload.
     #[serde(default = "default_max_payload")]
     pub max_payload: usize,
@@ -188,6 +191,9 @@ pub struct ReceiveSpec {
     /// Between two requests for the same packet.
     #[serde(default = "default_retry")]
     pub retry: f64,
+    /// Voice: keep when each frame came, until it is taken.
+    #[serde(default)]
+    pub log: bool,
 }
 
 /// Keys given instead of a handshake: master key and salt of each direction, in hexadecimal.
@@ -245,6 +251,9 @@ fn default_keyframe_factor() -> f64 {
 }
 fn one() -> u8 {
     1
+}
+fn default_turns() -> [f64; 3] {
+    [2.0, 2.0, 0.0]
 }
 fn default_max_payload() -> usize {
     1100
