@@ -15,6 +15,7 @@ mod debug;
 pub mod events;
 mod forward;
 mod measure;
+mod probe;
 mod rtcp;
 mod table;
 mod tick;
@@ -61,6 +62,8 @@ pub struct Router {
     dirty: Vec<u32>,
     /// Empty between two calls of `forward`; kept for its room.
     turns: Vec<forward::Turn>,
+    /// Transports at whose pacer something waits.
+    pacing: Vec<u32>,
     events: Events,
     counters: Counters,
     /// When the periodic work was last done, and whether there is media to do it for.
@@ -68,6 +71,7 @@ pub struct Router {
     busy: bool,
     voices_told: Now,
     links_told: Now,
+    estimates_told: Now,
 }
 
 impl Router {
@@ -104,12 +108,20 @@ impl Router {
             self.tick(now, out);
             self.forward(now, out);
         }
+        if !self.pacing.is_empty() {
+            self.pace(now, out);
+        }
     }
 
     /// When `advance` must be called at the latest; `None` while there is nothing to wait for.
     #[must_use]
     pub fn next_timeout(&self) -> Option<Now> {
-        (!self.transports.is_empty()).then(|| self.ticked.plus(self.tick_interval()))
+        let tick = (!self.transports.is_empty()).then(|| self.ticked.plus(self.tick_interval()))?;
+        let paced = self
+            .pacing
+            .iter()
+            .filter_map(|&row| self.transports.get(row)?.link.pacer.due());
+        Some(paced.fold(tick, Now::min))
     }
 
     pub fn events(&mut self) -> &mut Events {

@@ -9,6 +9,10 @@
 //! | t | t | forwarding t |
 //! | t | c ≠ t | forwarding c, until a keyframe of t is here as a whole and a frame of c has ended |
 //!
+//! Where his link is the limit, packets wait at the pacer before they are decided about, and how long they have waited
+//! says what is shed: first higher temporal layers, then the picture pauses where a frame begins (*held*), until nothing
+//! waits any more and a keyframe comes. What is shed has no number, so nobody asks for it.
+//!
 //! Inside an encoding there may be layers. `goal` is the highest that is wanted, `layer` the one that is forwarded, and
 //! `whole` are all those that the subscriber's decoder could follow from here: it has, or needs nothing of, what they need.
 //! At the start of a picture `layer` becomes the one in `whole` that is nearest to `goal`.
@@ -25,9 +29,10 @@ use crate::cache::{Facts, Packet};
 use crate::clock::Clocks;
 use crate::legs::Reported;
 use crate::now::{Now, ticks};
+use crate::pacer::MAX_WAIT;
 use crate::wire::codec::layer::{Layer, Layers};
 use crate::wire::drop::DropReason;
-use crate::wire::seq::{ExtSeq, Ssrc, Timestamp};
+use crate::wire::seq::{ExtSeq, SeqNo, Ssrc, Timestamp};
 
 /// Two ways of measuring the same instant may differ by this much, of which a repair that came late may be a second; beyond
 /// it the sender reports are not believed.
@@ -38,6 +43,20 @@ const FRAME_END_PATIENCE: Duration = Duration::from_millis(200);
 const LOOK_BACK: Duration = Duration::from_millis(90);
 /// but not for ever: where every repair takes so long, that is how it is there.
 const LOOK_BACK_PATIENCE: Duration = Duration::from_secs(3);
+
+/// Having waited no longer than this, nothing is shed, and what was is taken up again: it is what the pacer lets go in one
+/// piece.
+const IN_TIME: Duration = Duration::from_millis(40);
+/// Having waited for this long, only the lowest temporal layer goes on.
+const THIN: Duration = Duration::from_millis(150);
+/// Having waited for this long no further frame begins: a keyframe of a thin link may take so long, and whoever sees a
+/// picture half a second after the voice sees it with somebody else's words.
+const PAUSE: Duration = Duration::from_millis(400);
+/// Who was held asks for a keyframe after this: publishers are not to make one oftener for a link that cannot carry it.
+const HOLD: Duration = Duration::from_secs(2);
+
+/// Packets that probes send again: what came last may still be missing there.
+const PROBED: i16 = 32;
 
 /// How a packet leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +82,8 @@ pub enum Verdict {
     Forward(Rewrite),
     /// Nothing is forwarded yet, and this packet opens the gate: begin here.
     Start,
+    /// It has waited for too long: call [`Subscription::hold`].
+    Hold,
     Drop(DropReason),
 }
 
@@ -101,6 +122,14 @@ pub struct Subscription {
     /// The picture to switch to, and since when only the end of the frame that he is being sent has been waited for.
     ready: Option<(ExtSeq, Now)>,
     wanted_temporal: u8,
+    /// Last sent again for a probe.
+    probed: SeqNo,
+    /// The link could not carry the picture, since then.
+    held: Option<Now>,
+    /// It carries no higher temporal layers.
+    thinned: bool,
+    /// Packets bear transport-wide numbers.
+    pub transport_wide: bool,
     goal: Layer,
     layer: Layer,
     whole: Layers,
@@ -165,6 +194,10 @@ impl Subscription {
             current: None,
             ready: None,
             wanted_temporal: spec.temporal,
+            probed: SeqNo(0),
+            held: None,
+            thinned: false,
+            transport_wide: spec.transport_wide,
             goal: Layer::TOP,
             layer: Layer::TOP,
             whole: Layers::NONE,
@@ -209,6 +242,24 @@ impl Subscription {
             && size(self.nearest()) != size(self.goal)
     }
 
+    /// The link could not carry the picture; it goes on with a keyframe, when nothing waits any more.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        self.held.is_some()
+    }
+
+    /// It was held so lately that no keyframe should be made for it.
+    #[must_use]
+    pub fn rests(&self, now: Now) -> bool {
+        self.held.is_some_and(|since| now.since(since) < HOLD)
+    }
+
+    /// Nothing more is forwarded, until the pacer has nothing that waits and a keyframe comes.
+    pub fn hold(&mut self, now: Now) {
+        self.current = None;
+        self.held = Some(now);
+    }
+
     /// The encoding whose keyframe this subscription waits for.
     #[must_use]
     pub fn awaits(&self) -> Option<u8> {
@@ -219,7 +270,7 @@ impl Subscription {
         self.wanted = spatial;
         self.wanted_temporal = temporal;
         if spatial.is_none() {
-            (self.target, self.current) = (None, None);
+            (self.target, self.current, self.held) = (None, None, None);
         }
     }
 
@@ -247,10 +298,24 @@ impl Subscription {
         }
     }
 
-    /// What becomes of a packet of `encoding`, whose stream began at `epoch`. Changes the numbers: call once per packet.
-    pub fn decide(&mut self, encoding: u8, epoch: ExtSeq, packet: &Packet) -> Verdict {
+    /// What becomes of a packet of `encoding`, whose stream began at `epoch`, after it has `waited` at the pacer. Changes the
+    /// numbers: call once per packet.
+    pub fn decide(
+        &mut self,
+        encoding: u8,
+        epoch: ExtSeq,
+        packet: &Packet,
+        waited: Duration,
+    ) -> Verdict {
         if self.target.is_none() {
             return Verdict::Drop(DropReason::Paused);
+        }
+        if waited > MAX_WAIT {
+            // The rest of this frame would come too late as well, or not at all.
+            return match self.current == Some(encoding) {
+                true => Verdict::Hold,
+                false => Verdict::Drop(DropReason::QueueFull),
+            };
         }
         let opens = packet.keyframe_start
             && self.target == Some(encoding)
@@ -267,9 +332,12 @@ impl Subscription {
                 self.structure(&run, packet);
                 Verdict::Forward(rewrite)
             }
-            Place::Ahead if self.current == Some(encoding) => self.ahead(packet),
-            _ if opens && self.current.is_none() => Verdict::Start,
+            Place::Ahead if self.current == Some(encoding) => self.ahead(packet, waited),
+            _ if opens && self.current.is_none() && (self.held.is_none() || waited <= IN_TIME) => {
+                Verdict::Start
+            }
             _ if self.current == Some(encoding) => Verdict::Drop(DropReason::Late),
+            _ if self.held.is_some() => Verdict::Drop(DropReason::QueueFull),
             _ if self.target == Some(encoding) => Verdict::Drop(DropReason::AwaitingKeyframe),
             _ => Verdict::Drop(DropReason::OtherLayer),
         }
@@ -349,6 +417,7 @@ impl Subscription {
         };
         // A keyframe opens every layer.
         (self.layer, self.whole) = (self.goal, Layers::ALL);
+        (self.held, self.thinned) = (None, false);
         self.top = packet.frame.top;
         self.picture = None;
         self.numbering
@@ -360,7 +429,7 @@ impl Subscription {
     }
 
     /// The next packet in order, or one after a gap.
-    fn ahead(&mut self, packet: &Packet) -> Verdict {
+    fn ahead(&mut self, packet: &Packet, waited: Duration) -> Verdict {
         if packet.facts == Facts::Padding {
             self.numbering.leave_out(packet.seq, false);
             return Verdict::Drop(DropReason::Padding);
@@ -378,6 +447,12 @@ impl Subscription {
         }
         let frame = &packet.frame;
         let opening = self.picture.replace(packet.timestamp) != Some(packet.timestamp);
+        if opening {
+            if waited > PAUSE {
+                return Verdict::Hold;
+            }
+            self.thinned = waited > THIN || self.thinned && waited > IN_TIME;
+        }
         if frame.start {
             // Behind a gap a higher frame may not be the first of its picture: what is missing has kept its layer.
             let opening = opening && (!gap || frame.layer.spatial == 0);
@@ -394,7 +469,12 @@ impl Subscription {
             let first = picture_id.is_some() && self.left_out != picture_id;
             self.left_out = picture_id;
             self.numbering.leave_out(packet.seq, first);
-            return Verdict::Drop(DropReason::OtherLayer);
+            let shed = self.thinned && frame.needed.contains(self.goal);
+            return Verdict::Drop(if shed {
+                DropReason::QueueFull
+            } else {
+                DropReason::OtherLayer
+            });
         }
         if frame.start {
             self.whole = self.whole.with(frame.switches);
@@ -432,7 +512,8 @@ impl Subscription {
             self.top = frame.top;
         }
         self.whole = self.whole.with(frame.opens);
-        if self.layer == self.goal || !(opening || frame.opens.contains(self.goal)) {
+        let goal = self.carried_goal();
+        if self.layer == goal || !(opening || frame.opens.contains(goal)) {
             return;
         }
         let nearest = self.nearest();
@@ -442,13 +523,22 @@ impl Subscription {
         }
     }
 
+    /// The highest layer that is wanted, as far as the link carries it.
+    fn carried_goal(&self) -> Layer {
+        Layer {
+            temporal: if self.thinned { 0 } else { self.goal.temporal },
+            ..self.goal
+        }
+    }
+
     /// The layer nearest to the goal that he could follow from here: a smaller picture rather than a larger one than he
     /// wants, a larger one rather than none.
     fn nearest(&self) -> Layer {
-        let below = (0..=self.goal.spatial).rev();
-        let above = self.goal.spatial + 1..=self.layer.spatial;
+        let goal = self.carried_goal();
+        let below = (0..=goal.spatial).rev();
+        let above = goal.spatial + 1..=self.layer.spatial;
         for spatial in below.chain(above) {
-            for temporal in (0..=self.goal.temporal).rev() {
+            for temporal in (0..=goal.temporal).rev() {
                 let layer = Layer { spatial, temporal };
                 if self.whole.contains(layer) {
                     return layer;
@@ -476,6 +566,25 @@ impl Subscription {
             .open()
             .filter(|run| run.encoding == encoding)?;
         Some(run.exact(timestamp))
+    }
+
+    /// When the newest packet sent is shown.
+    #[must_use]
+    pub fn shown(&self) -> Option<Timestamp> {
+        self.last.map(|last| last.timestamp)
+    }
+
+    /// The packet that a probe may send again: the latest ones in turn, from the newest back.
+    pub fn probed_next(&mut self) -> Option<SeqNo> {
+        self.current?;
+        let newest = self.numbering.next().seq().add(u16::MAX);
+        let behind = newest.since(self.probed.add(u16::MAX));
+        self.probed = if (1..PROBED).contains(&behind) {
+            self.probed.add(u16::MAX)
+        } else {
+            newest
+        };
+        Some(self.probed)
     }
 
     /// The cached packet behind an outgoing number, and how it was written when it went first.

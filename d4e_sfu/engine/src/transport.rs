@@ -2,12 +2,14 @@
 //! directions. It opens what comes in and seals what goes out; it knows publications and subscriptions only as row keys
 //! that the router gave it. First and last stop of every media packet.
 
+pub mod link;
 pub mod path;
 pub mod streams;
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use self::link::Link;
 use self::path::Path;
 use self::streams::Streams;
 use crate::api::{Extension, Profile, TransportId};
@@ -17,7 +19,7 @@ use crate::now::{Now, ticks};
 use crate::outlet::Outlet;
 use crate::twcc::Arrivals;
 use crate::wire::drop::DropReason;
-use crate::wire::packet::Header;
+use crate::wire::packet::{self, Header};
 use crate::wire::rtcp::ReferenceAnswer;
 use crate::wire::seq::{ExtSeq, SeqNo, Ssrc};
 use crate::wire::srtp::{self, Opener, ReplayWindow, Sealer};
@@ -68,6 +70,8 @@ impl ExtensionIds {
 struct Keys {
     opener: Opener,
     sealer: Sealer,
+    /// What sealing adds to a packet.
+    overhead: usize,
     /// SRTCP index of what we send: one count for the whole transport.
     rtcp_index: u32,
 }
@@ -93,9 +97,6 @@ pub struct Transport {
     pub remote_ufrag: String,
     pub integrity: IntegrityKey,
     pub may_publish: bool,
-    pub start_bitrate: u32,
-    /// What he would be sent if his link had no limit.
-    pub demand: u32,
     pub signal_lost: bool,
     pub path: Path,
     pub extensions: ExtensionIds,
@@ -113,6 +114,7 @@ pub struct Transport {
     /// From the client to us, as we receive it; and from us to him, as he reports it.
     pub up: Leg,
     pub down: Leg,
+    pub link: Link,
     /// Of the voices that he sends, as it is now.
     pub voice_jitter: Duration,
     keys: Option<Keys>,
@@ -138,8 +140,6 @@ impl Transport {
             remote_ufrag,
             integrity: IntegrityKey::new(local_pwd),
             may_publish,
-            start_bitrate,
-            demand: 0,
             signal_lost: false,
             path: Path::new(now),
             extensions: ExtensionIds::default(),
@@ -156,6 +156,7 @@ impl Transport {
             reported: now,
             up: Leg::default(),
             down: Leg::default(),
+            link: Link::new(start_bitrate),
             voice_jitter: Duration::ZERO,
             keys: None,
             rtcp_senders: Vec::new(),
@@ -182,6 +183,7 @@ impl Transport {
         self.keys = Some(Keys {
             opener: Opener::new(profile, receive)?,
             sealer: Sealer::new(profile, send)?,
+            overhead: profile.rtp_overhead(),
             rtcp_index: 0,
         });
         self.path.keyed();
@@ -210,6 +212,7 @@ impl Transport {
             None => sample,
             Some(before) => (before * 7 + sample) / 8,
         });
+        self.link.round_trip(sample);
     }
 
     /// The latest of each receiver counts; beyond the bound they go unanswered.
@@ -330,8 +333,14 @@ impl Transport {
             local,
             remote,
             extensions: &self.extensions,
+            link: &mut self.link,
         })
     }
+}
+
+/// What UDP and IP add to a datagram (RFC 768, RFC 791, RFC 8200).
+fn datagram_overhead(remote: SocketAddr) -> usize {
+    if remote.is_ipv4() { 28 } else { 48 }
 }
 
 /// A transport with path and keys, borrowed for a run of packets.
@@ -340,20 +349,31 @@ pub struct Sending<'a> {
     local: SocketAddr,
     remote: SocketAddr,
     pub extensions: &'a ExtensionIds,
+    pub link: &'a mut Link,
 }
 
 impl Sending<'_> {
-    /// Seals what `write` puts into the slot (header, then prefix; it returns both lengths) with `rest` behind it.
-    /// Returns the datagram's length.
+    /// Seals what `write` puts into the slot (header, then prefix; it returns both lengths) with `rest` behind it. Where it
+    /// is `numbered`, the first header extension has room for the transport-wide number, which is told here, when all that
+    /// the number stands for is known. Returns the datagram's length.
     pub fn rtp(
         &mut self,
+        now: Now,
         out: &mut impl Outlet,
         roc: u32,
         rest: &[u8],
+        numbered: bool,
         write: impl FnOnce(&mut [u8]) -> Option<(usize, usize)>,
     ) -> Option<usize> {
         let slot = out.slot();
         let (header, prefix) = write(slot)?;
+        let plain = header + prefix + rest.len();
+        let bytes = plain + self.keys.overhead + datagram_overhead(self.remote);
+        if let Some(number) = self.link.sent(now, bytes, numbered) {
+            let at = packet::first_element(slot);
+            slot.get_mut(at..at + 2)?
+                .copy_from_slice(&number.to_be_bytes());
+        }
         let len = self.keys.sealer.seal_rtp(slot, header, prefix, rest, roc)?;
         out.commit(self.local, self.remote, len);
         Some(len)

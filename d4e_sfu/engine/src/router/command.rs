@@ -249,7 +249,7 @@ impl Router {
                 self.remove_subscription(subscription)?
             }
             Command::SetDemand { transport, bitrate } => {
-                self.transport(transport)?.demand = bitrate;
+                self.transport(transport)?.link.set_demand(bitrate);
             }
             Command::Debug { token } => {
                 let state = self.debug_state(now);
@@ -322,6 +322,7 @@ impl Router {
             self.remove_subscription(subscription);
         }
         let (row, transport) = self.transports.remove(id)?;
+        self.pacing.retain(|&kept| kept != row);
         self.by_ufrag.remove(&transport.local_ufrag);
         for pair in transport.path.pairs() {
             if self.by_address.get(&pair) == Some(&row) {
@@ -385,6 +386,7 @@ impl Router {
         let (row, subscription) = self.subscriptions.remove(id)?;
         if let Some(transport) = self.transports.get_mut(subscription.transport) {
             transport.subscriptions.retain(|&kept| kept != row);
+            transport.link.pacer.forget(row, None);
         }
         if let Some(publication) = self.publications.get_mut(subscription.publication) {
             publication.subscriptions.retain(|&kept| kept != row);

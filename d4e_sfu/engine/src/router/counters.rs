@@ -1,6 +1,8 @@
 //! What the router counts: plain integers, read by whoever takes a snapshot. The set of names is closed; a room, a person
 //! or an address is never part of one.
 
+use std::time::Duration;
+
 use crate::wire::drop::DropCounts;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -10,15 +12,18 @@ pub enum Kind {
     Video,
     /// Retransmissions, both ways.
     Rtx,
+    /// Sent for nothing but to find out what a link carries; retransmissions sent for that are here too.
+    Probe,
     Rtcp,
     Stun,
     Dtls,
 }
 
-pub const KINDS: [(Kind, &str); 6] = [
+pub const KINDS: [(Kind, &str); 7] = [
     (Kind::Audio, "audio"),
     (Kind::Video, "video"),
     (Kind::Rtx, "rtx"),
+    (Kind::Probe, "probe"),
     (Kind::Rtcp, "rtcp"),
     (Kind::Stun, "stun"),
     (Kind::Dtls, "dtls"),
@@ -32,8 +37,8 @@ pub struct Traffic {
 
 #[derive(Clone, Debug, Default)]
 pub struct Counters {
-    received: [Traffic; 6],
-    sent: [Traffic; 6],
+    received: [Traffic; 7],
+    sent: [Traffic; 7],
     /// PLI and FIR that subscribers sent; PLI that went to publishers; joiners served from the cache instead.
     pub keyframe_requests_received: u64,
     pub keyframe_requests_sent: u64,
@@ -44,6 +49,12 @@ pub struct Counters {
     /// Gaps that a retransmission from a publisher closed.
     pub packets_repaired: u64,
     pub layer_switches: u64,
+    /// Packets that have waited at a pacer, and how long in all; pictures paused because a link could not carry them.
+    pub packets_paced: u64,
+    pub paced_microseconds: u64,
+    pub pictures_held: u64,
+    /// Probes begun, and the packets that were sent for nothing else.
+    pub probes: u64,
     pub path_changes: u64,
     pub checks_answered: u64,
     pub transports_gone: u64,
@@ -58,6 +69,12 @@ impl Counters {
     }
     pub fn sent(&mut self, kind: Kind, bytes: usize) {
         add(&mut self.sent[kind as usize], bytes);
+    }
+
+    /// A packet leaves that has waited.
+    pub fn paced(&mut self, waited: Duration) {
+        self.packets_paced += 1;
+        self.paced_microseconds += waited.as_micros() as u64;
     }
 
     /// Every counter but the drops, under its exported name.
@@ -82,6 +99,10 @@ impl Counters {
         tell("nacks_sent", self.nacks_sent);
         tell("packets_repaired", self.packets_repaired);
         tell("layer_switches", self.layer_switches);
+        tell("packets_paced", self.packets_paced);
+        tell("paced_microseconds", self.paced_microseconds);
+        tell("pictures_held", self.pictures_held);
+        tell("probes", self.probes);
         tell("path_changes", self.path_changes);
         tell("checks_answered", self.checks_answered);
         tell("transports_gone", self.transports_gone);

@@ -5,6 +5,7 @@ use std::fmt::Write;
 
 use super::Router;
 use crate::now::Now;
+use crate::transport::Transport;
 
 impl Router {
     pub(super) fn debug_state(&self, now: Now) -> String {
@@ -13,7 +14,7 @@ impl Router {
             let path = transport.path.selected();
             let _ = write!(
                 json,
-                "{}{{\"id\":{},\"path\":{},\"pairs\":{},\"keys\":{},\"may_publish\":{},\"signal_lost\":{},\"streams\":{},\"round_trip_ms\":{}}}",
+                "{}{{\"id\":{},\"path\":{},\"pairs\":{},\"keys\":{},\"may_publish\":{},\"signal_lost\":{},\"streams\":{},\"round_trip_ms\":{},\"link\":{}}}",
                 comma(at),
                 transport.id,
                 path.map_or("null".into(), |(local, remote)| format!(
@@ -25,6 +26,7 @@ impl Router {
                 transport.signal_lost,
                 transport.streams.len(),
                 transport.round_trip().as_millis(),
+                link(now, transport),
             );
         }
         json.push_str("],\"publications\":[");
@@ -62,7 +64,7 @@ impl Router {
                 .map_or(0, |publication| publication.id);
             let _ = write!(
                 json,
-                "{}{{\"id\":{},\"publication\":{},\"ssrc\":{},\"wanted\":{},\"target\":{},\"current\":{},\"packets\":{}}}",
+                "{}{{\"id\":{},\"publication\":{},\"ssrc\":{},\"wanted\":{},\"target\":{},\"current\":{},\"held\":{},\"packets\":{}}}",
                 comma(at),
                 subscription.id,
                 publication,
@@ -70,12 +72,28 @@ impl Router {
                 layer(subscription.wanted()),
                 layer(subscription.target()),
                 layer(subscription.current()),
+                subscription.is_held(),
                 subscription.packets,
             );
         }
         json.push_str("]}");
         json
     }
+}
+
+/// What is estimated of the way to him, and what waits for it.
+fn link(now: Now, transport: &Transport) -> String {
+    let Some(estimate) = transport.link.estimate(now, transport.id) else {
+        return "null".into();
+    };
+    format!(
+        "{{\"bitrate\":{},\"loss\":{},\"queue_ms\":{},\"limited\":{},\"waiting\":{}}}",
+        estimate.bitrate,
+        estimate.loss,
+        estimate.queue_ms,
+        estimate.limited,
+        transport.link.pacer.waiting(),
+    )
 }
 
 fn comma(at: usize) -> &'static str {

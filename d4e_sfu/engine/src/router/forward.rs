@@ -1,6 +1,8 @@
 //! From the cache to the subscribers: the second half of the media path, and the hottest loop here. Subscriber by
 //! subscriber, so that the packets of a frame to one address lie side by side in the send slots.
 
+use std::time::Duration;
+
 use super::Router;
 use super::blame;
 use super::counters::{Counters, Kind};
@@ -8,6 +10,7 @@ use crate::api::{Event, Extension, MAX_ENCODINGS};
 use crate::cache::{Cached, Facts, Packet};
 use crate::now::Now;
 use crate::outlet::Outlet;
+use crate::pacer::{Next, Waiting};
 use crate::publication::Publication;
 use crate::publication::encoding::{Encoding, Picture};
 use crate::subscription::{Rewrite, Subscription, Verdict};
@@ -85,12 +88,21 @@ impl Router {
                 now,
                 out,
                 publication: &*publication,
+                row: turn.subscription,
                 subscription: &mut *subscription,
                 sending,
                 counters,
             }
             .run();
-            let awaited = match (publication.is_voice(), subscription.awaits()) {
+            let transport = self.transports.get_mut(turn.transport);
+            let Some(pacer) = transport.map(|transport| &mut transport.link.pacer) else {
+                return;
+            };
+            if pacer.waits() && !std::mem::replace(&mut pacer.listed, true) {
+                self.pacing.push(turn.transport);
+            }
+            let rests = subscription.is_held() && (subscription.rests(now) || !pacer.open(now));
+            let awaited = match (publication.is_voice() || rests, subscription.awaits()) {
                 (true, _) => None,
                 (false, Some(awaited)) => {
                     let coming = coming(now, publication, subscription, awaited);
@@ -113,6 +125,13 @@ impl Router {
                 *seen = true;
             }
         }
+        self.tell_layer(turn.subscription);
+    }
+
+    fn tell_layer(&mut self, row: u32) {
+        let Some(subscription) = self.subscriptions.get_mut(row) else {
+            return;
+        };
         if subscription.told != subscription.spatial() {
             subscription.told = subscription.spatial();
             self.counters.layer_switches += 1;
@@ -122,6 +141,64 @@ impl Router {
                 spatial,
             });
         }
+    }
+
+    /// What has waited at a pacer and may leave now.
+    pub(super) fn pace(&mut self, now: Now, out: &mut impl Outlet) {
+        let mut pacing = std::mem::take(&mut self.pacing);
+        pacing.retain(|&row| self.pace_one(now, row, out));
+        self.pacing = pacing;
+    }
+
+    /// True while something waits there.
+    fn pace_one(&mut self, now: Now, row: u32, out: &mut impl Outlet) -> bool {
+        while let Some(transport) = self.transports.get_mut(row)
+            && let Some(next) = transport.link.pacer.next(now)
+        {
+            match next {
+                Next::Picture(waiting) => self.let_go(now, row, &waiting, out),
+                Next::Repair(repair) => self.resend(now, row, repair, out),
+                Next::Late(_) => self.counters.drops.count(DropReason::Late),
+                Next::Padding => self.pad(now, row, out),
+            }
+        }
+        let Some(transport) = self.transports.get_mut(row) else {
+            return false;
+        };
+        transport.link.pacer.listed = transport.link.pacer.waits();
+        transport.link.pacer.listed
+    }
+
+    /// A picture's packet has waited, and is decided about now.
+    fn let_go(&mut self, now: Now, row: u32, waiting: &Waiting, out: &mut impl Outlet) {
+        let Some(subscription) = self.subscriptions.get_mut(waiting.subscription) else {
+            return;
+        };
+        let Some(publication) = self.publications.get(subscription.publication) else {
+            return;
+        };
+        blame::set(self.transports.get(publication.transport).map(|t| t.id));
+        let Some(sending) = self
+            .transports
+            .get_mut(row)
+            .and_then(|transport| transport.sending())
+        else {
+            self.counters.drops.count(DropReason::NotConnected);
+            return;
+        };
+        let waited = now.since(waiting.since);
+        self.counters.paced(waited);
+        Delivery {
+            now,
+            out,
+            publication,
+            row: waiting.subscription,
+            subscription,
+            sending,
+            counters: &mut self.counters,
+        }
+        .consider(waiting.encoding, waiting.seq, waited);
+        self.tell_layer(waiting.subscription);
     }
 
     /// Every subscription has had the news of this publication.
@@ -148,6 +225,8 @@ struct Delivery<'a, O: Outlet> {
     now: Now,
     out: &'a mut O,
     publication: &'a Publication,
+    /// Of the subscription.
+    row: u32,
     subscription: &'a mut Subscription,
     sending: Sending<'a>,
     counters: &'a mut Counters,
@@ -164,30 +243,68 @@ impl<O: Outlet> Delivery<'_, O> {
             {
                 continue;
             }
-            let encoding = &publication.encodings[usize::from(fresh.encoding)];
-            let Some(cached) = encoding
-                .cache
-                .as_ref()
-                .and_then(|cache| cache.get(fresh.seq))
-            else {
-                self.counters.drops.count(DropReason::Late);
-                continue;
+            caught_up = if self.must_wait(fresh.encoding) {
+                self.wait(fresh.encoding, fresh.seq);
+                caught_up
+            } else {
+                self.consider(fresh.encoding, fresh.seq, Duration::ZERO)
+                    .or(caught_up)
             };
-            if cached.packet.waits {
-                continue;
-            }
-            match self
-                .subscription
-                .decide(fresh.encoding, encoding.epoch, cached.packet)
-            {
-                Verdict::Forward(rewrite) => self.send(encoding, cached, &rewrite),
-                Verdict::Start => caught_up = self.start(fresh.encoding, fresh.seq),
-                Verdict::Drop(reason) => self.counters.drops.count(reason),
-            }
-            caught_up = self.switch().or(caught_up);
         }
         self.switch();
         self.report();
+    }
+
+    /// The link is the limit, and this is a picture that the subscriber watches or is about to.
+    fn must_wait(&self, encoding: u8) -> bool {
+        !self.sending.link.pacer.open(self.now)
+            && !self.publication.is_voice()
+            && (self.subscription.current() == Some(encoding)
+                || self.subscription.target() == Some(encoding))
+    }
+
+    fn wait(&mut self, encoding: u8, seq: ExtSeq) {
+        let waiting = Waiting {
+            subscription: self.row,
+            encoding,
+            seq,
+            since: self.now,
+        };
+        if !self.sending.link.pacer.wait(waiting) {
+            self.hold();
+        }
+    }
+
+    /// The link does not carry this picture.
+    fn hold(&mut self) {
+        self.subscription.hold(self.now);
+        self.counters.pictures_held += 1;
+        self.counters.drops.count(DropReason::QueueFull);
+        self.sending.link.pacer.count_limited(self.now);
+    }
+
+    /// A packet in the cache that has `waited` for its turn. Up to what is returned everything of that encoding has been
+    /// dealt with.
+    fn consider(&mut self, encoding: u8, seq: ExtSeq, waited: Duration) -> Option<(u8, ExtSeq)> {
+        let row = &self.publication.encodings[usize::from(encoding)];
+        let Some(cached) = row.cache.as_ref().and_then(|cache| cache.get(seq)) else {
+            self.counters.drops.count(DropReason::Late);
+            return None;
+        };
+        if cached.packet.waits {
+            return None;
+        }
+        let mut caught_up = None;
+        match self
+            .subscription
+            .decide(encoding, row.epoch, cached.packet, waited)
+        {
+            Verdict::Forward(rewrite) => self.send(row, cached, &rewrite),
+            Verdict::Start => caught_up = self.start(encoding, seq),
+            Verdict::Hold => self.hold(),
+            Verdict::Drop(reason) => self.counters.drops.count(reason),
+        }
+        self.switch().or(caught_up)
     }
 
     /// Takes up the encoding that is waited for, if it can be seamless now. Who sees nothing is shown what there is of the picture, be it
@@ -195,6 +312,9 @@ impl<O: Outlet> Delivery<'_, O> {
     fn switch(&mut self) -> Option<(u8, ExtSeq)> {
         let target = self.subscription.awaits()?;
         let picture = coming(self.now, self.publication, self.subscription, target)?;
+        if self.subscription.is_held() && !self.sending.link.pacer.open(self.now) {
+            return None;
+        }
         if self.subscription.current().is_none() {
             self.counters.pictures_from_cache += u64::from(picture.since < self.now);
         } else if !picture.whole || !self.subscription.may_leave(self.now, picture.seq) {
@@ -215,6 +335,7 @@ impl<O: Outlet> Delivery<'_, O> {
             first.packet,
             &self.publication.clocks(),
         );
+        self.sending.link.pacer.forget(self.row, Some(encoding));
         for seq in seq.0..=newest.0 {
             let Some(cached) = cache.recent(self.now, ExtSeq(seq)) else {
                 continue;
@@ -222,10 +343,18 @@ impl<O: Outlet> Delivery<'_, O> {
             if cached.packet.waits {
                 continue;
             }
-            match self.subscription.decide(encoding, row.epoch, cached.packet) {
+            if self.must_wait(encoding) {
+                self.wait(encoding, ExtSeq(seq));
+                continue;
+            }
+            let epoch = row.epoch;
+            match self
+                .subscription
+                .decide(encoding, epoch, cached.packet, Duration::ZERO)
+            {
                 Verdict::Forward(rewrite) => self.send(row, cached, &rewrite),
                 Verdict::Drop(reason) => self.counters.drops.count(reason),
-                Verdict::Start => {}
+                Verdict::Start | Verdict::Hold => {}
             }
         }
         Some((encoding, newest))
@@ -247,11 +376,13 @@ impl<O: Outlet> Delivery<'_, O> {
                 .unwrap_or(subscription.payload_type),
             seq: rewrite.seq,
             original: None,
+            transport_wide: subscription.transport_wide,
             blocks: subscription
                 .red_payload_type
                 .and(Some(subscription.payload_type)),
         };
         let sent = write(
+            self.now,
             self.out,
             &mut self.sending,
             &subscription.mid,
@@ -346,13 +477,17 @@ pub(super) struct Stamp {
     pub seq: ExtSeq,
     /// For a retransmission: the number it had first (RFC 4588 §4).
     pub original: Option<SeqNo>,
+    /// It bears a transport-wide number, if the client has an extension for it.
+    pub transport_wide: bool,
     /// Payload type of the blocks, where redundant audio is passed on as such.
     pub blocks: Option<u8>,
 }
 
 /// Writes header and changed first bytes into the send slot and seals the rest from the cache behind them. `None` when it
 /// does not fit.
+#[allow(clippy::too_many_arguments)] // the slot, the way to it, and the packet by its parts
 pub(super) fn write(
+    now: Now,
     out: &mut impl Outlet,
     sending: &mut Sending<'_>,
     mid: &str,
@@ -375,7 +510,9 @@ pub(super) fn write(
             0
         }
     };
-    sending.rtp(out, stamp.seq.roc(), payload.get(head..)?, |slot| {
+    let numbered = stamp.transport_wide && ids.sent(Extension::TransportWideCc, 2).is_some();
+    let rest = payload.get(head..)?;
+    sending.rtp(now, out, stamp.seq.roc(), rest, numbered, |slot| {
         let fields = Fields {
             marker: rewrite.marker && !rewrite.filler,
             padding: rewrite.filler,
@@ -390,7 +527,7 @@ pub(super) fn write(
             Some(_) if !rewrite.filler => describe(&mut described, encoding, &cached, rewrite),
             _ => &[],
         };
-        let header = write_fields(slot, &fields, &ids, mid, packet, described)?;
+        let header = write_fields(slot, &fields, &ids, mid, packet, described, numbered)?;
         let body = slot.get_mut(header..)?;
         let mut prefix = 0;
         if let Some(original) = stamp.original {
@@ -458,6 +595,7 @@ fn write_fields(
     mid: &str,
     packet: &Packet,
     described: &[u8],
+    numbered: bool,
 ) -> Option<usize> {
     let carried = &packet.carried;
     let (level, rotation) = (
@@ -466,9 +604,11 @@ fn write_fields(
     );
     let delay = carried.playout_delay.unwrap_or_default();
     let capture = &carried.capture_time[..usize::from(carried.capture_time_len)];
-    let mut elements: [(u8, &[u8]); 6] = [(0, &[]); 6];
+    let mut elements: [(u8, &[u8]); 7] = [(0, &[]); 7];
     let mut count = 0;
     for (present, extension, value) in [
+        // First, so that `Sending::rtp` knows where to put the number.
+        (numbered, Extension::TransportWideCc, &[0; 2][..]),
         (true, Extension::Mid, mid.as_bytes()),
         (carried.audio_level.is_some(), Extension::AudioLevel, &level),
         (

@@ -7,11 +7,16 @@ use super::Router;
 use crate::api::{Event, Leg, Link, Voice};
 use crate::legs;
 use crate::now::Now;
+use crate::transport::Transport;
 
 /// Half of what clients are told at most: who begins to speak is seen soon after.
 const VOICES_INTERVAL: Duration = Duration::from_millis(200);
 /// Receivers report every second (video) to five (voice): oftener would say nothing new.
 const LINKS_INTERVAL: Duration = Duration::from_secs(2);
+/// The allocator acts a few times a second at most.
+const ESTIMATES_INTERVAL: Duration = Duration::from_millis(200);
+/// Without news as well: what a busy Python missed, and what changes slowly.
+const ESTIMATES_AT_LEAST: Duration = Duration::from_secs(1);
 
 impl Router {
     pub(super) fn measure(&mut self, now: Now) {
@@ -22,6 +27,10 @@ impl Router {
         if now.since(self.links_told) >= LINKS_INTERVAL {
             self.links_told = now;
             self.tell_links(now);
+        }
+        let since = now.since(self.estimates_told);
+        if since >= ESTIMATES_INTERVAL {
+            self.tell_estimates(now, since >= ESTIMATES_AT_LEAST);
         }
     }
 
@@ -44,6 +53,29 @@ impl Router {
         }
         if !voices.is_empty() {
             self.events.push(Event::Voices { voices });
+        }
+    }
+
+    /// What links carry, when there is news of one or it is time.
+    fn tell_estimates(&mut self, now: Now, due: bool) {
+        let told = |transport: &Transport| transport.link.estimate(now, transport.id);
+        let news = due
+            || self.transports.iter().any(|(_, transport)| {
+                told(transport).is_some_and(|estimate| transport.link.is_news(&estimate))
+            });
+        if !news {
+            return;
+        }
+        self.estimates_told = now;
+        let mut estimates = Vec::new();
+        for (_, transport) in self.transports.iter_mut() {
+            if let Some(estimate) = told(transport) {
+                transport.link.tell(&estimate);
+                estimates.push(estimate);
+            }
+        }
+        if !estimates.is_empty() {
+            self.events.push(Event::Estimates { estimates });
         }
     }
 

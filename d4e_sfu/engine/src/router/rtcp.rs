@@ -14,13 +14,84 @@ use crate::clock::Report;
 use crate::legs::jitter;
 use crate::now::Now;
 use crate::outlet::Outlet;
+use crate::pacer::Repair;
 use crate::publication::Publication;
+use crate::publication::encoding::Encoding;
 use crate::subscription::repair::Refusal;
-use crate::subscription::reserved;
-use crate::transport::Transport;
+use crate::subscription::{Rewrite, Subscription, reserved};
+use crate::transport::{Sending, Transport};
 use crate::wire::drop::DropReason;
 use crate::wire::rtcp::{Blocks, Compound, Nacks, Packet};
-use crate::wire::seq::Ssrc;
+use crate::wire::seq::{SeqNo, Ssrc};
+
+/// A packet that went to a subscriber under some number, as it is in the cache.
+pub(super) struct Original<'a> {
+    encoding: &'a Encoding,
+    pub cached: Cached<'a>,
+    rewrite: Rewrite,
+}
+
+pub(super) fn original<'a>(
+    now: Now,
+    publication: &'a Publication,
+    subscription: &Subscription,
+    number: SeqNo,
+) -> Option<Original<'a>> {
+    let (run, seq) = subscription.source(number)?;
+    let encoding = publication.encodings.get(usize::from(run.encoding))?;
+    let cached = encoding
+        .cache
+        .as_ref()?
+        .recent(now, seq)
+        // Keys repeat themselves (RFC 4733 §2.5).
+        .filter(|cached| !cached.packet.waits && cached.packet.facts != Facts::Event)?;
+    // RTX stands for one format, the voice's own (RFC 4588 §8.6).
+    let payload = match cached.packet.facts {
+        Facts::Red(red) => red.primary(cached.payload),
+        _ => cached.payload,
+    };
+    let cached = Cached { payload, ..cached };
+    let rewrite = reserved(&run, cached.packet);
+    Some(Original {
+        encoding,
+        cached,
+        rewrite,
+    })
+}
+
+/// Sends it again on the RTX stream; returns the datagram's length.
+pub(super) fn retransmit(
+    now: Now,
+    out: &mut impl Outlet,
+    sending: &mut Sending<'_>,
+    subscription: &mut Subscription,
+    number: SeqNo,
+    original: &Original<'_>,
+) -> Option<usize> {
+    let stamp = Stamp {
+        ssrc: subscription.rtx_ssrc?,
+        payload_type: subscription.rtx_payload_type?,
+        seq: subscription.repairs.number(),
+        original: Some(number),
+        transport_wide: subscription.transport_wide,
+        blocks: None,
+    };
+    let Original {
+        encoding,
+        cached,
+        rewrite,
+    } = original;
+    write(
+        now,
+        out,
+        sending,
+        &subscription.mid,
+        stamp,
+        encoding,
+        *cached,
+        rewrite,
+    )
+}
 
 /// Header, MID, original number and tag, for the account of what is retransmitted.
 const RTX_OVERHEAD: usize = 12 + 8 + 2 + 16;
@@ -80,10 +151,19 @@ impl Router {
                         transport.told_time(now, sender, ntp);
                     }
                 }
-                Packet::Sdes(_)
-                | Packet::TransportFeedback(_)
-                | Packet::Remb { .. }
-                | Packet::Other { .. } => {}
+                Packet::TransportFeedback(feedback) => {
+                    if let Some(transport) = self.transports.get_mut(row)
+                        && let Err(reason) = transport.link.feedback(now, &feedback)
+                    {
+                        self.counters.drops.count(reason);
+                    }
+                }
+                Packet::Remb { bitrate, .. } => {
+                    if let Some(transport) = self.transports.get_mut(row) {
+                        transport.link.remb(now, bitrate);
+                    }
+                }
+                Packet::Sdes(_) | Packet::Other { .. } => {}
             }
         }
         Ok(())
@@ -171,43 +251,21 @@ impl Router {
             return;
         }
         let round_trip = transport.round_trip();
-        let (Some(mut sending), Some(ssrc), Some(payload_type)) = (
-            transport.sending(),
-            subscription.rtx_ssrc,
-            subscription.rtx_payload_type,
-        ) else {
+        if subscription.rtx_ssrc.is_none() || subscription.rtx_payload_type.is_none() {
+            return;
+        }
+        let Some(mut sending) = transport.sending() else {
             return;
         };
         let counters = &mut self.counters;
         for number in lost {
-            let found = subscription.source(number).and_then(|(run, seq)| {
-                let encoding = publication.encodings.get(usize::from(run.encoding))?;
-                let cached = encoding
-                    .cache
-                    .as_ref()?
-                    .recent(now, seq)
-                    // Keys repeat themselves (RFC 4733 §2.5).
-                    .filter(|cached| !cached.packet.waits && cached.packet.facts != Facts::Event)?;
-                // RTX stands for one format, the voice's own (RFC 4588 §8.6).
-                let payload = match cached.packet.facts {
-                    Facts::Red(red) => red.primary(cached.payload),
-                    _ => cached.payload,
-                };
-                let cached = Cached { payload, ..cached };
-                let rewrite = reserved(&run, cached.packet);
-                Some((encoding, cached, rewrite))
-            });
-            let Some((encoding, cached, rewrite)) = found else {
+            let Some(original) = original(now, publication, subscription, number) else {
                 counters.drops.count(DropReason::NotCached);
                 continue;
             };
-            let seq = match subscription.repairs.allow(
-                now,
-                number,
-                cached.payload.len() + RTX_OVERHEAD,
-                round_trip,
-            ) {
-                Ok(seq) => seq,
+            let bytes = original.cached.payload.len() + RTX_OVERHEAD;
+            match subscription.repairs.allow(now, number, bytes, round_trip) {
+                Ok(()) => {}
                 Err(Refusal::Repeated) => {
                     counters.drops.count(DropReason::RepeatedNack);
                     continue;
@@ -216,26 +274,48 @@ impl Router {
                     counters.drops.count(DropReason::RepairLimit);
                     continue;
                 }
-            };
-            let stamp = Stamp {
-                ssrc,
-                payload_type,
-                seq,
-                original: Some(number),
-                blocks: None,
-            };
-            match write(
-                out,
-                &mut sending,
-                &subscription.mid,
-                stamp,
-                encoding,
-                cached,
-                &rewrite,
-            ) {
+            }
+            let pacer = &mut sending.link.pacer;
+            if !publication.is_voice() && !pacer.open_to_repair(now) {
+                let repair = Repair {
+                    subscription: at,
+                    number,
+                    since: now,
+                };
+                if !pacer.wait_to_repair(repair) {
+                    counters.drops.count(DropReason::RepairLimit);
+                } else if !std::mem::replace(&mut pacer.listed, true) {
+                    self.pacing.push(row);
+                }
+                continue;
+            }
+            match retransmit(now, out, &mut sending, subscription, number, &original) {
                 Some(len) => counters.sent(Kind::Rtx, len),
                 None => counters.drops.count(DropReason::Oversized),
             }
+        }
+    }
+
+    /// A retransmission that has waited at the pacer.
+    pub(super) fn resend(&mut self, now: Now, row: u32, repair: Repair, out: &mut impl Outlet) {
+        let Some(subscription) = self.subscriptions.get_mut(repair.subscription) else {
+            return;
+        };
+        let Some(publication) = self.publications.get(subscription.publication) else {
+            return;
+        };
+        let Some(mut sending) = self.transports.get_mut(row).and_then(Transport::sending) else {
+            self.counters.drops.count(DropReason::NotConnected);
+            return;
+        };
+        let Some(original) = original(now, publication, subscription, repair.number) else {
+            self.counters.drops.count(DropReason::NotCached);
+            return;
+        };
+        let number = repair.number;
+        match retransmit(now, out, &mut sending, subscription, number, &original) {
+            Some(len) => self.counters.sent(Kind::Rtx, len),
+            None => self.counters.drops.count(DropReason::Oversized),
         }
     }
 

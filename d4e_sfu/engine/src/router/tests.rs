@@ -10,6 +10,7 @@ mod keyframes;
 mod layers;
 mod measure;
 mod media;
+mod pacing;
 mod repair;
 mod reports;
 mod restarts;

@@ -31,6 +31,7 @@ impl Router {
         self.busy = false;
         self.tick_transports(now, out);
         self.tick_publications(now);
+        self.probe(now);
         self.measure(now);
     }
 

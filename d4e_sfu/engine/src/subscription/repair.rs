@@ -55,14 +55,21 @@ impl Repairs {
         self.credit = (self.credit + bytes as u64 / 2).min(most);
     }
 
-    /// May `seq` (of `bytes` on the wire) go again? If so it counts as sent, and the number on the RTX stream is returned.
+    /// The next number on the RTX stream.
+    pub fn number(&mut self) -> ExtSeq {
+        let number = self.next;
+        self.next = number.next();
+        number
+    }
+
+    /// May `seq` (of `bytes` on the wire) go again? If so it counts as sent.
     pub fn allow(
         &mut self,
         now: Now,
         seq: SeqNo,
         bytes: usize,
         round_trip: Duration,
-    ) -> Result<ExtSeq, Refusal> {
+    ) -> Result<(), Refusal> {
         self.turn(now);
         if self.log.is_empty() {
             self.log.resize(REMEMBERED, None);
@@ -78,9 +85,7 @@ impl Repairs {
         };
         self.credit = credit;
         *entry = Some(now);
-        let number = self.next;
-        self.next = number.next();
-        Ok(number)
+        Ok(())
     }
 
     fn turn(&mut self, now: Now) {
@@ -102,13 +107,13 @@ mod tests {
     fn no_packet_twice_within_a_round_trip() {
         let mut repairs = Repairs::default();
         let at = Now::from_millis;
-        assert_eq!(repairs.allow(at(0), SeqNo(7), 100, RTT), Ok(ExtSeq(1)));
+        assert_eq!(repairs.allow(at(0), SeqNo(7), 100, RTT), Ok(()));
         assert_eq!(
             repairs.allow(at(99), SeqNo(7), 100, RTT),
             Err(Refusal::Repeated)
         );
-        assert_eq!(repairs.allow(at(99), SeqNo(8), 100, RTT), Ok(ExtSeq(2)));
-        assert_eq!(repairs.allow(at(100), SeqNo(7), 100, RTT), Ok(ExtSeq(3)));
+        assert_eq!(repairs.allow(at(99), SeqNo(8), 100, RTT), Ok(()));
+        assert_eq!(repairs.allow(at(100), SeqNo(7), 100, RTT), Ok(()));
     }
 
     #[test]

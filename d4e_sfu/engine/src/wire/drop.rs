@@ -37,6 +37,8 @@ reasons! {
     /// A header extension, or an element of it, is longer than what holds it (RFC 8285 §4).
     BadExtension => "bad_extension",
     BadRtcp => "bad_rtcp",
+    /// Transport-wide feedback about what was never sent.
+    BadFeedback => "bad_feedback",
     /// Seen before (RFC 3711 §3.3.2).
     Replayed => "replayed",
     /// Left of the replay window.
@@ -61,7 +63,7 @@ reasons! {
     Padding => "padding",
     /// Already received, by RTX or twice on the wire.
     Duplicate => "duplicate",
-    /// Repaired too late to be forwarded or cached.
+    /// Repaired too late to be forwarded or cached, or to be of use where it would go.
     Late => "late",
     /// Forwarding gate: subscription paused, or another layer.
     Paused => "paused",
@@ -70,7 +72,7 @@ reasons! {
     AwaitingKeyframe => "awaiting_keyframe",
     /// The subscriber has no validated path or no keys yet.
     NotConnected => "not_connected",
-    /// The subscriber's pacer is past its limit.
+    /// The subscriber's link is the limit: what has waited for too long at the pacer is shed.
     QueueFull => "queue_full",
     /// Asked for again, and no longer (or never) in the cache.
     NotCached => "not_cached",

@@ -202,6 +202,13 @@ pub struct Fields {
     pub ssrc: Ssrc,
 }
 
+/// Where the value of the first header extension lies in a packet that [`write_header`] wrote.
+#[must_use]
+pub fn first_element(packet: &[u8]) -> usize {
+    let one_byte = packet.get(FIXED_LEN) == Some(&0xbe);
+    FIXED_LEN + 4 + if one_byte { 1 } else { 2 }
+}
+
 /// Writes a header with these extension elements: one-byte form when every id is 1–14 and every length 1–16, else
 /// two-byte. Returns its length; `None` when it does not fit into `out`, an id is 0 or an element is over 255 bytes.
 #[must_use]

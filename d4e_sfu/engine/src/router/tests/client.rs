@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 
 use crate::api::{
-    Codec, Command, Encoding, Event, Extension, Link, Profile, PublicationSpec, SubscriptionSpec,
-    Voice,
+    Codec, Command, Encoding, Estimate, Event, Extension, Link, Profile, PublicationSpec,
+    SubscriptionSpec, Voice,
 };
 use crate::now::Now;
 use crate::outlet::Kept;
@@ -80,7 +80,12 @@ impl World {
 
     /// But for what is measured: that comes by the clock, whatever a test is about.
     pub fn events(&mut self) -> Vec<Event> {
-        let measured = |event: &Event| matches!(event, Event::Voices { .. } | Event::Links { .. });
+        let measured = |event: &Event| {
+            matches!(
+                event,
+                Event::Voices { .. } | Event::Links { .. } | Event::Estimates { .. }
+            )
+        };
         std::iter::from_fn(|| self.router.events().pop())
             .filter(|event| !measured(event))
             .collect()
@@ -97,6 +102,17 @@ impl World {
             }
         }
         (voices_told, links_told)
+    }
+
+    /// The latest estimates.
+    pub fn estimates(&mut self) -> Vec<Estimate> {
+        let mut latest = Vec::new();
+        while let Some(event) = self.router.events().pop() {
+            if let Event::Estimates { estimates } = event {
+                latest = estimates;
+            }
+        }
+        latest
     }
 
     pub fn drops(&self, reason: DropReason) -> u64 {
@@ -408,6 +424,11 @@ impl Client {
         slot
     }
 
+    /// Receiver Estimated Maximum Bitrate: his link carries `bps` and no more.
+    pub fn remb(&mut self, world: &mut World, bps: u64) {
+        self.send_rtcp(world, |slot| write_remb(slot, bps));
+    }
+
     pub fn nack(&mut self, world: &mut World, media: u32, lost: &[u16]) {
         let lost: Vec<SeqNo> = lost.iter().map(|&n| SeqNo(n)).collect();
         self.send_rtcp(world, |slot| {
@@ -500,6 +521,17 @@ impl Client {
         }
         (plis, nacks)
     }
+}
+
+/// draft-alvestrand-rmcat-remb-03 §2.2, about no stream by name.
+fn write_remb(slot: &mut [u8], bps: u64) -> Option<usize> {
+    let exponent = (64 - bps.leading_zeros()).saturating_sub(18);
+    let mantissa = (bps >> exponent) as u32;
+    let packet = slot.get_mut(..20)?;
+    packet[..12].copy_from_slice(&[0x8f, 206, 0, 4, 0, 0, 0, 1, 0, 0, 0, 0]);
+    packet[12..16].copy_from_slice(b"REMB");
+    packet[16..].copy_from_slice(&(exponent << 18 | mantissa).to_be_bytes());
+    Some(20)
 }
 
 /// One stream as a client sends it.

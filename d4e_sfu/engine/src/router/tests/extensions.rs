@@ -21,7 +21,7 @@ fn said(speaker: &mut Client, world: &mut World, seq: u16, elements: &[(u8, &[u8
     world.handle(speaker.remote, &datagram);
 }
 
-/// The elements of each packet that this client got, by id.
+/// The elements of each packet that this client got, by id; but for its transport-wide number, which is of no other's making.
 fn elements(client: &mut Client, world: &mut World) -> Vec<Vec<(u8, Vec<u8>)>> {
     let got = client.got(world);
     got.iter()
@@ -29,6 +29,7 @@ fn elements(client: &mut Client, world: &mut World) -> Vec<Vec<(u8, Vec<u8>)>> {
             Got::Rtp { header, packet, .. } => Some(
                 header
                     .extensions(packet)
+                    .filter(|&(id, _)| id != TWCC)
                     .map(|(id, value)| (id, value.to_vec()))
                     .collect(),
             ),

@@ -1,12 +1,13 @@
 //! Forwarding: who gets what, under which numbers; and how streams find their publication.
 
-use super::client::{LEVEL, MID, Source};
+use super::client::{LEVEL, MID, Source, TWCC};
 use super::{Client, Got, STARTS, World, opus, vp8};
 use crate::api::{Codec, Command, Encoding, Event, Profile, PublicationSpec};
 use crate::wire::codec::vp8::Descriptor;
 use crate::wire::drop::DropReason;
+use crate::wire::packet::Header;
 use crate::wire::rtcp;
-use crate::wire::seq::{Ssrc, Timestamp};
+use crate::wire::seq::{SeqNo, Ssrc, Timestamp};
 
 #[test]
 fn a_voice_reaches_the_others_and_not_oneself() {
@@ -57,9 +58,18 @@ fn a_voice_reaches_the_others_and_not_oneself() {
                     Some(format!("s{}", n + 1).as_bytes())
                 );
                 assert_eq!(header.extension(packet, LEVEL), Some(&[0x80 | 30][..]));
+                let number = |header: &Header, packet: &[u8]| {
+                    let bytes = header.extension(packet, TWCC).unwrap();
+                    SeqNo(u16::from_be_bytes(bytes.try_into().unwrap()))
+                };
+                assert_eq!(
+                    number(header, packet).since(number(packets[0].0, packets[0].1)),
+                    i as i16,
+                    "each transport counts its own packets"
+                );
                 assert_eq!(
                     header.extensions(packet).count(),
-                    2,
+                    3,
                     "nothing of the publisher's own labels leaks"
                 );
             }

@@ -1,0 +1,202 @@
+//! The way down to one client: the estimate of what it carries, and the pacer that obeys it. Every packet that leaves passes
+//! here for its transport-wide number and its place in the account. Without feedback from the client nothing is
+//! estimated for long and nothing is paced: he is served as one whose link has no limit.
+
+use std::time::Duration;
+
+use crate::api::{Estimate, TransportId};
+use crate::now::Now;
+use crate::pacer::{Pacer, Probe, ProbeId};
+use crate::wire::drop::DropReason;
+use crate::wire::rtcp::TransportFeedback;
+
+/// Who has agreed to give feedback and has given none for this long after the first packet gives none.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+pub struct Link {
+    pub pacer: Pacer,
+    estimator: Option<Box<Estimator>>,
+    start_bitrate: u32,
+    /// What he would be sent if his link had no limit.
+    demand: u32,
+    /// The first packet that he should have told of.
+    began: Option<Now>,
+    /// He has told something.
+    heard: bool,
+    /// Last told to Python: bitrate, and whether the link was the limit.
+    told: Option<(u32, bool)>,
+}
+
+impl Link {
+    #[must_use]
+    pub fn new(start_bitrate: u32) -> Self {
+        Self {
+            pacer: Pacer::default(),
+            estimator: None,
+            start_bitrate,
+            demand: 0,
+            began: None,
+            heard: false,
+            told: None,
+        }
+    }
+
+    /// A packet of `bytes`, down to the IP header, leaves; it bears the number returned, if it is `numbered`.
+    pub fn sent(&mut self, now: Now, bytes: usize, numbered: bool) -> Option<u16> {
+        let probe = self.pacer.sent(now, bytes);
+        if !numbered {
+            return None;
+        }
+        self.began.get_or_insert(now);
+        Some(self.estimator(now).sent(now, bytes, probe))
+    }
+
+    pub fn feedback(
+        &mut self,
+        now: Now,
+        feedback: &TransportFeedback<'_>,
+    ) -> Result<(), DropReason> {
+        // Who has been sent no number has nothing to tell.
+        self.estimator
+            .as_mut()
+            .ok_or(DropReason::BadFeedback)?
+            .feedback(now, feedback)
+    }
+
+    /// Receiver Estimated Maximum Bitrate: all there is of clients without transport-wide feedback, a cap for others.
+    pub fn remb(&mut self, now: Now, bps: u64) {
+        self.estimator(now).remb(now, bps);
+        self.learnt();
+    }
+
+    pub fn round_trip(&mut self, round_trip: Duration) {
+        if let Some(estimator) = &mut self.estimator {
+            estimator.round_trip(round_trip);
+        }
+    }
+
+    pub fn set_demand(&mut self, bps: u32) {
+        self.demand = bps;
+        if let Some(estimator) = &mut self.estimator {
+            estimator.set_demand(bps);
+        }
+    }
+
+    /// What happens by the clock.
+    pub fn advance(&mut self, now: Now) {
+        if !self.heard {
+            return;
+        }
+        if let Some(estimator) = &mut self.estimator {
+            estimator.advance(now);
+            self.pacer.set_bitrate(estimator.bitrate());
+        }
+    }
+
+    /// A probe begins, if the estimator wants one and he tells what comes.
+    pub fn probe(&mut self, now: Now) -> bool {
+        if !self.heard || self.pacer.probes() {
+            return false;
+        }
+        let wanted = self
+            .estimator
+            .as_mut()
+            .and_then(|estimator| estimator.probe(now));
+        if let Some(probe) = wanted {
+            self.pacer.probe(now, probe);
+        }
+        wanted.is_some()
+    }
+
+    /// He has told something: from now on his packets are paced.
+    fn learnt(&mut self) {
+        self.heard = true;
+        if let Some(estimator) = &self.estimator {
+            self.pacer.set_bitrate(estimator.bitrate());
+        }
+    }
+
+    fn estimator(&mut self, now: Now) -> &mut Estimator {
+        self.estimator.get_or_insert_with(|| {
+            let mut estimator = Box::new(Estimator::new(now, self.start_bitrate));
+            estimator.set_demand(self.demand);
+            estimator
+        })
+    }
+
+    /// What Python should know; `None` while nothing was sent that he should tell of.
+    #[must_use]
+    pub fn estimate(&self, now: Now, transport: TransportId) -> Option<Estimate> {
+        let estimator = self.estimator.as_ref()?;
+        let silent = !self.heard && self.began.is_none_or(|began| now.since(began) > PATIENCE);
+        let Facts { loss, queue, .. } = estimator.facts();
+        Some(Estimate {
+            transport,
+            bitrate: if silent {
+                u32::MAX
+            } else {
+                estimator.bitrate()
+            },
+            loss,
+            queue_ms: queue.as_millis().min(u128::from(u16::MAX)) as u16,
+            limited: self.pacer.limited(now),
+        })
+    }
+
+    /// It differs from what was told by so much that it cannot wait.
+    #[must_use]
+    pub fn is_news(&self, estimate: &Estimate) -> bool {
+        self.told.is_none_or(|(bitrate, limited)| {
+            let change = bitrate.abs_diff(estimate.bitrate);
+            limited != estimate.limited || u64::from(change) * 100 > u64::from(bitrate) * 3
+        })
+    }
+
+    pub fn tell(&mut self, estimate: &Estimate) {
+        self.told = Some((estimate.bitrate, estimate.limited));
+    }
+}
+
+/// Numbers, and what REMB says. What transport-wide feedback tells is not estimated yet, so that whoever gives it is served as
+/// one whose link has no limit.
+struct Estimator {
+    number: u16,
+    bps: u32,
+}
+
+#[derive(Default)]
+struct Facts {
+    loss: u16,
+    queue: Duration,
+}
+
+impl Estimator {
+    fn new(_now: Now, start_bps: u32) -> Self {
+        Self {
+            number: 0,
+            bps: start_bps,
+        }
+    }
+    fn sent(&mut self, _now: Now, _size: usize, _probe: Option<ProbeId>) -> u16 {
+        self.number = self.number.wrapping_add(1);
+        self.number
+    }
+    fn feedback(&mut self, _now: Now, _feedback: &TransportFeedback<'_>) -> Result<(), DropReason> {
+        Ok(())
+    }
+    fn remb(&mut self, _now: Now, bps: u64) {
+        self.bps = bps.min(u64::from(u32::MAX)) as u32;
+    }
+    fn round_trip(&mut self, _round_trip: Duration) {}
+    fn advance(&mut self, _now: Now) {}
+    fn bitrate(&self) -> u32 {
+        self.bps
+    }
+    fn probe(&mut self, _now: Now) -> Option<Probe> {
+        None
+    }
+    fn set_demand(&mut self, _bps: u32) {}
+    fn facts(&self) -> Facts {
+        Facts::default()
+    }
+}
