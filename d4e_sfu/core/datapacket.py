@@ -6,7 +6,6 @@ themselves (SCTP, its limits) are in drivers/datachannel.py.
 
 from __future__ import annotations
 
-import collections
 from typing import TYPE_CHECKING, Final
 
 from google.protobuf.message import DecodeError
@@ -61,7 +60,7 @@ class Mail:
         self.last_sequence = 0  # of what he has sent reliably
         self.held_bytes = 0
         self._limits = limits
-        self._held: collections.deque[tuple[float, bytes]] = collections.deque()
+        self._held: list[tuple[float, bytes]] = []
         rates = limits.packets_per_second, limits.bytes_per_second
         # A packet that is allowed at all is allowed when nothing was sent for a while.
         self._packets, self._bytes = (
@@ -86,7 +85,7 @@ class Mail:
         self._held.append((now, payload))
         self.held_bytes += len(payload)
         while self.held_bytes > HELD_BYTES or now - self._held[0][0] > HELD_SECONDS:
-            _, oldest = self._held.popleft()
+            _, oldest = self._held.pop(0)
             self.held_bytes -= len(oldest)
 
     def release(self, *, now: float) -> list[bytes]:

@@ -5,7 +5,6 @@ State and the messages that tell of it; what happens between participants is in 
 
 from __future__ import annotations
 
-import collections
 import dataclasses
 import enum
 from collections.abc import Mapping
@@ -204,7 +203,7 @@ class Participant:
         self.publications: dict[str, Publication] = {}  # by sid, in order of add_track
         self.subscriptions: dict[str, Subscription] = {}  # by the publication's sid, in order of subscribing
         self.ssrcs: set[int] = set()  # of the streams that he receives or has lately received
-        self.retired_ssrcs: collections.deque[int] = collections.deque()
+        self.retired_ssrcs: list[int] = []  # oldest first
         self.telling = Allowance(rate=TOLD_BYTES_PER_SECOND, burst=TOLD_BURST, now=now)
         self.untold = False  # he has changed, and the others hear of it at the next tick
         self.untold_himself = False  # and so does he
@@ -253,8 +252,9 @@ class Participant:
     def keep(self, ssrcs: tuple[int, int]) -> None:
         """Nothing is sent under them any more, and nothing else yet."""
         self.retired_ssrcs.extend(ssrcs)
-        while len(self.retired_ssrcs) > MAX_RETIRED_SSRCS:
-            self.ssrcs.discard(self.retired_ssrcs.popleft())
+        excess = max(0, len(self.retired_ssrcs) - MAX_RETIRED_SSRCS)
+        self.ssrcs.difference_update(self.retired_ssrcs[:excess])
+        del self.retired_ssrcs[:excess]
 
     def wish(self, sid: str, *, now: float) -> None:
         """Remember that he wants a publication that does not exist yet."""

@@ -11,7 +11,6 @@ On the path of a data message: `dtls.EngineDtls` → here → `associations.Asso
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from struct import unpack_from
@@ -102,7 +101,7 @@ class GuardedSctp(RTCSctpTransport):
         self._advertised_rwnd = limits.window
         self._bucket = TokenBucket(limits.chunks_per_second, limits.chunks_per_second)
         self._kinds: dict[DataKind, RTCDataChannel] = {}
-        self._outbox: deque[tuple[RTCDataChannel, int, bytes]] = deque()
+        self._outbox: list[tuple[RTCDataChannel, int, bytes]] = []
         self._outbox_bytes = 0
         self._inits = 0
         self._aborted_by_peer = False
@@ -150,7 +149,7 @@ class GuardedSctp(RTCSctpTransport):
             return
         handed_over = messages = 0
         while self._outbox and messages < self._limits.burst and handed_over < self._limits.burst_bytes:
-            channel, protocol, payload = self._outbox.popleft()
+            channel, protocol, payload = self._outbox.pop(0)
             self._outbox_bytes -= len(payload)
             handed_over += len(payload)
             messages += 1

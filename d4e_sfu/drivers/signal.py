@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-import collections
 import contextlib
 import logging
 import time
@@ -142,9 +141,9 @@ class _Connection:
         self._socket = socket
         self._transport = request.transport
         self._wall = wall
-        self._waiting: collections.deque[bytes] = collections.deque()
+        self._waiting: list[bytes] = []
         self._waiting_bytes = 0
-        self._wake = asyncio.Event()
+        self._idle: asyncio.Future[None] | None = None  # of the writer, while nothing waits
         self._ending: tuple[int, str] | None = None
         self._cutting: asyncio.TimerHandle | None = None
         self._messages = Allowance(rate=MESSAGES_PER_SECOND, burst=MESSAGE_BURST, now=now)
@@ -162,12 +161,12 @@ class _Connection:
         message = response.SerializeToString()
         self._waiting.append(message)
         self._waiting_bytes += len(message)
-        self._wake.set()
+        self._wake()
 
     def close(self, code: int, reason: str) -> None:
         if self._ending is None:
             self._ending = (code, reason)
-            self._wake.set()
+            self._wake()
             # Whoever does not read our last words in time does not get them.
             self._cutting = asyncio.get_running_loop().call_later(CLOSE_SECONDS, self._cut)
 
@@ -249,7 +248,7 @@ class _Connection:
         """What waits, in order; then the close frame."""
         while True:
             while self._waiting:
-                message = self._waiting.popleft()
+                message = self._waiting.pop(0)
                 try:
                     await self._socket.send(message)
                 except ConnectionError:
@@ -257,8 +256,8 @@ class _Connection:
                 self._waiting_bytes = max(0, self._waiting_bytes - len(message))
             if self._ending is not None:
                 break
-            self._wake.clear()
-            await self._wake.wait()
+            self._idle = asyncio.get_running_loop().create_future()
+            await self._idle
         code, reason = self._ending
         with contextlib.suppress(ConnectionError):
             # RFC 6455 §5.5: a control frame carries at most 125 bytes, two of them the code.
@@ -266,6 +265,10 @@ class _Connection:
         if self._cutting is not None:
             self._cutting.cancel()
         self._cut()
+
+    def _wake(self) -> None:
+        if self._idle is not None and not self._idle.done():
+            self._idle.set_result(None)
 
     def _cut(self) -> None:
         if self._transport is not None:
