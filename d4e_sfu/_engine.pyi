@@ -225,6 +225,23 @@ class Estimate:
     def limited(self) -> bool: ...
     def __eq__(self, value: object, /) -> bool: ...
 
+@final
+class Rate:
+    """What one encoding of a publication has brought in the last second.
+
+    `layers`: (spatial, temporal, bits per second with everything down to the IP header) of each layer that has brought
+    anything, alone: who gets a layer gets those below it as well.
+    """
+
+    def __new__(cls, *, publication: int, encoding: int, layers: Sequence[tuple[int, int, int]]) -> Rate: ...
+    @property
+    def publication(self) -> int: ...
+    @property
+    def encoding(self) -> int: ...
+    @property
+    def layers(self) -> list[tuple[int, int, int]]: ...
+    def __eq__(self, value: object, /) -> bool: ...
+
 @disjoint_base
 class Command:
     """Python → engine. Build one of the nested classes; each is a `Command`, immutable and comparable."""
@@ -473,6 +490,15 @@ class Event:
         def __new__(cls, estimates: Sequence[Estimate]) -> Event.Estimates: ...
         @property
         def estimates(self) -> list[Estimate]: ...
+
+    @final
+    class Rates(Event):
+        """Every second; encodings that have brought nothing since are left out. The latest replaces what waits."""
+
+        __match_args__ = ("rates",)
+        def __new__(cls, rates: Sequence[Rate]) -> Event.Rates: ...
+        @property
+        def rates(self) -> list[Rate]: ...
 
     @final
     class Debug(Event):

@@ -261,6 +261,17 @@ pub struct Estimate {
     pub limited: bool,
 }
 
+/// What one encoding of a publication has brought in the last second.
+#[cfg_attr(feature = "python", pyclass(frozen, eq, get_all, from_py_object))]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rate {
+    pub publication: PublicationId,
+    pub encoding: u8,
+    /// (spatial, temporal, bits per second with everything down to the IP header) of each layer that has brought anything,
+    /// alone: who gets a layer gets those below it as well.
+    pub layers: Vec<(u8, u8, u32)>,
+}
+
 #[cfg_attr(feature = "python", pyclass(frozen, eq))]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
@@ -302,6 +313,11 @@ pub enum Event {
     /// what waits.
     Estimates {
         estimates: Vec<Estimate>,
+    },
+    /// What each encoding brings, every second; those that have brought nothing since are left out. The latest replaces what
+    /// waits.
+    Rates {
+        rates: Vec<Rate>,
     },
     Debug {
         token: u32,

@@ -5,6 +5,7 @@
 pub mod dependencies;
 pub mod encoding;
 pub mod voice;
+pub mod weight;
 
 use std::time::Duration;
 

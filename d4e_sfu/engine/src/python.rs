@@ -9,7 +9,7 @@ use pyo3::types::{PyBytes, PyDict};
 
 use crate::api::{
     self, Codec, Command, Encoding, Estimate, Event, Extension, Leg, Link, Profile,
-    PublicationSpec, SubscriptionSpec, Voice,
+    PublicationSpec, Rate, SubscriptionSpec, Voice,
 };
 use crate::driver;
 use crate::now::Now;
@@ -173,6 +173,22 @@ impl Estimate {
             loss,
             queue_ms,
             limited,
+        }
+    }
+    fn __repr__(&self) -> String {
+        format!("{self:?}")
+    }
+}
+
+#[pymethods]
+impl Rate {
+    #[new]
+    #[pyo3(signature = (*, publication, encoding, layers))]
+    fn py_new(publication: u32, encoding: u8, layers: Vec<(u8, u8, u32)>) -> Self {
+        Self {
+            publication,
+            encoding,
+            layers,
         }
     }
     fn __repr__(&self) -> String {
@@ -381,6 +397,7 @@ fn _engine(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Leg>()?;
     module.add_class::<Link>()?;
     module.add_class::<Estimate>()?;
+    module.add_class::<Rate>()?;
     module.add_class::<api::Command>()?;
     module.add_class::<api::Event>()?;
     module.add_class::<Worker>()?;

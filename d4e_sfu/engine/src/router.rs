@@ -72,6 +72,7 @@ pub struct Router {
     voices_told: Now,
     links_told: Now,
     estimates_told: Now,
+    rates_told: Now,
 }
 
 impl Router {

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use super::dependencies::{Dependencies, Reading};
+use super::weight::Weight;
 use super::{Incoming, is_voice};
 use crate::api::{self, Codec};
 use crate::cache::{Cache, Cached, Facts, MAX_AGE, Packet};
@@ -48,6 +49,7 @@ pub struct Encoding {
     /// Where the latest keyframe starts.
     picture: Option<Picture>,
     pub heard: Now,
+    pub weight: Weight,
     codec: Codec,
     cache_bytes: usize,
     /// H.264: parameter sets come in band, so a picture starts with them and not with its first slice.
@@ -109,6 +111,7 @@ impl Encoding {
             keyframes: KeyframeRequests::default(),
             picture: None,
             heard: Now(0),
+            weight: Weight::default(),
             codec,
             cache_bytes: match codec {
                 _ if is_voice(codec) => second.clamp(32 << 10, 64 << 10),
@@ -193,6 +196,9 @@ impl Encoding {
             frame,
             keyframe_start,
         } = facts;
+        if facts != Facts::Padding {
+            self.weight.count(frame.layer, incoming.wire_len);
+        }
         let (payload, bytes) = match facts {
             Facts::Padding => (&[][..], &[][..]),
             _ => (payload, incoming.dependency),

@@ -18,6 +18,7 @@ enum Key {
     Voices,
     Links,
     Estimates,
+    Rates,
     /// Happens once.
     Once(u64),
 }
@@ -45,6 +46,7 @@ impl Events {
             Event::Voices { .. } => Key::Voices,
             Event::Links { .. } => Key::Links,
             Event::Estimates { .. } => Key::Estimates,
+            Event::Rates { .. } => Key::Rates,
             Event::Dtls { transport, .. } => {
                 let of_one = self.dtls.get(transport).copied().unwrap_or(0);
                 if of_one >= MAX_DTLS_EACH || self.dtls_total >= MAX_DTLS {

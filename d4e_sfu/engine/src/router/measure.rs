@@ -1,10 +1,10 @@
-//! What Python decides by and does not see: who was heard how loud, and how each client's link does. Told a few times a
-//! second, in events that replace each other, so that a busy Python finds the latest.
+//! What Python decides by and does not see: who was heard how loud, how each client's link does, and what each encoding
+//! weighs. Told a few times a second, in events that replace each other, so that a busy Python finds the latest.
 
 use std::time::Duration;
 
 use super::Router;
-use crate::api::{Event, Leg, Link, Voice};
+use crate::api::{Event, Leg, Link, Rate, Voice};
 use crate::legs;
 use crate::now::Now;
 use crate::transport::Transport;
@@ -17,6 +17,8 @@ const LINKS_INTERVAL: Duration = Duration::from_secs(2);
 const ESTIMATES_INTERVAL: Duration = Duration::from_millis(200);
 /// Without news as well: what a busy Python missed, and what changes slowly.
 const ESTIMATES_AT_LEAST: Duration = Duration::from_secs(1);
+/// A picture's rate rises and falls with what it shows; of less than a second a keyframe would be most.
+const RATES_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Router {
     pub(super) fn measure(&mut self, now: Now) {
@@ -31,6 +33,11 @@ impl Router {
         let since = now.since(self.estimates_told);
         if since >= ESTIMATES_INTERVAL {
             self.tell_estimates(now, since >= ESTIMATES_AT_LEAST);
+        }
+        let over = now.since(self.rates_told);
+        if over >= RATES_INTERVAL {
+            self.rates_told = now;
+            self.tell_rates(over);
         }
     }
 
@@ -103,6 +110,26 @@ impl Router {
             .collect();
         if !links.is_empty() {
             self.events.push(Event::Links { links });
+        }
+    }
+
+    /// Of `over`, the time since it was told last.
+    fn tell_rates(&mut self, over: Duration) {
+        let mut rates = Vec::new();
+        for (_, publication) in self.publications.iter_mut() {
+            for (at, encoding) in publication.encodings.iter_mut().enumerate() {
+                let layers: Vec<_> = encoding.weight.take(over).collect();
+                if !layers.is_empty() {
+                    rates.push(Rate {
+                        publication: publication.id,
+                        encoding: at as u8,
+                        layers,
+                    });
+                }
+            }
+        }
+        if !rates.is_empty() {
+            self.events.push(Event::Rates { rates });
         }
     }
 }

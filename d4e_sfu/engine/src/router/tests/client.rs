@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 
 use crate::api::{
-    Codec, Command, Encoding, Estimate, Event, Extension, Link, Profile, PublicationSpec,
+    Codec, Command, Encoding, Estimate, Event, Extension, Link, Profile, PublicationSpec, Rate,
     SubscriptionSpec, Voice,
 };
 use crate::now::Now;
@@ -83,7 +83,10 @@ impl World {
         let measured = |event: &Event| {
             matches!(
                 event,
-                Event::Voices { .. } | Event::Links { .. } | Event::Estimates { .. }
+                Event::Voices { .. }
+                    | Event::Links { .. }
+                    | Event::Estimates { .. }
+                    | Event::Rates { .. }
             )
         };
         std::iter::from_fn(|| self.router.events().pop())
@@ -113,6 +116,17 @@ impl World {
             }
         }
         latest
+    }
+
+    /// What has waited of the rates.
+    pub fn rates(&mut self) -> Vec<Rate> {
+        std::iter::from_fn(|| self.router.events().pop())
+            .filter_map(|event| match event {
+                Event::Rates { rates } => Some(rates),
+                _ => None,
+            })
+            .flatten()
+            .collect()
     }
 
     pub fn drops(&self, reason: DropReason) -> u64 {

@@ -1,7 +1,7 @@
 //! What Python is told of voices and links, and how often.
 
 use super::{Client, World, opus, vp8};
-use crate::api::{Leg, Link, Voice};
+use crate::api::{Codec, Leg, Link, Rate, Voice};
 use crate::router::tests::client::Source;
 use crate::wire::rtcp::{self, Block};
 use crate::wire::seq::{SeqNo, Ssrc};
@@ -127,4 +127,60 @@ fn what_a_subscriber_reports_as_lost_is_told_as_his_down_leg() {
     // Somebody else's stream, and one that is not there.
     report(&mut world, &mut publisher, 50_000, 20);
     assert_eq!(link(&mut world, 1).down, Leg::default());
+}
+
+#[test]
+fn each_layer_of_an_encoding_is_weighed_alone_with_all_that_is_around_its_packets() {
+    let mut world = World::new();
+    let mut publisher = Client::join(&mut world, 1);
+    world.publish_video(&publisher, 1, Codec::Vp8, &["q", "h"]);
+    let mut small = Source::new(0x1111, 96, 65_500).mid("p1").rid("q");
+    let mut large = Source::new(0x2222, 96, 10).mid("p1").rid("h");
+    world.pass(1_000);
+    let mut told = world.rates();
+    let mut sizes = [0, 0];
+    for n in 0..50u16 {
+        let tid = (n % 2) as u8;
+        let payload = vp8(n, 0, tid, n == 0, &[0; 100]);
+        sizes[usize::from(tid)] += payload.len();
+        publisher.send(&mut world, &mut small, &payload, true);
+        if n < 10 {
+            publisher.send(
+                &mut world,
+                &mut large,
+                &vp8(n, 0, 0, n == 0, &[0; 800]),
+                true,
+            );
+        }
+        world.pass(20);
+        told.extend(world.rates());
+    }
+    // Told each second and a tick: together they are the bits of all of it, but for what the ticks are longer.
+    told.extend(world.rates());
+    world.pass(1_100);
+    told.extend(world.rates());
+    let told = |layer: (u8, u8, u8)| {
+        let all = told.iter().flat_map(
+            |Rate {
+                 encoding, layers, ..
+             }| { layers.iter().map(|&(s, t, bits)| ((*encoding, s, t), bits)) },
+        );
+        all.filter(|&(of, _)| of == layer)
+            .map(|(_, bits)| bits as usize / 8)
+            .sum::<usize>()
+    };
+    for (layer, size, count) in [
+        ((0, 0, 0), sizes[0], 25),
+        ((0, 0, 1), sizes[1], 25),
+        ((1, 0, 0), 10 * vp8(0, 0, 0, false, &[0; 800]).len(), 10),
+    ] {
+        // Header with its extensions, seal, UDP and IP: 12 to 32, 16, 28 bytes.
+        let around = (told(layer) - size) / count;
+        assert!(
+            (44..=80).contains(&around),
+            "{around} around each of {layer:?}"
+        );
+    }
+    world.pass(2_000);
+    assert!(world.rates().is_empty(), "nothing has come since");
 }
