@@ -62,6 +62,10 @@ bench: $(VENV)/.dev engine page peer chromium  ## measure every figure; rows go 
 	$(PY) -m benchmarks
 	$(PY) .ci/figures.py
 
+.PHONY: matrix
+matrix: $(VENV)/.dev engine page peer chromium  ## measure what a call survives: weak links, crowds, liars (an hour)
+	$(PY) -m benchmarks.matrix
+
 .PHONY: acceptance
 acceptance: $(VENV)/.dev  ## what is promised, what is proved and by what; fails on a promise without its proof
 	$(PY) -m tests.acceptance

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib
@@ -54,6 +54,30 @@ def latency(without: Sequence[Sequence[float]], through: Sequence[Sequence[float
     axes.set_ylim(bottom=0)
     axes.legend(frameon=False)
     _save("latency.svg")
+
+
+def run(
+    title: str, series: Mapping[str, Sequence[tuple[float, float]]], marks: Sequence[tuple[float, str]], name: str
+) -> None:
+    """One run of a scenario: what was sampled over its time, one below the other, and its steps."""
+    if not series:
+        return
+    _, stacked = pyplot.subplots(
+        len(series), figsize=(8, 1 + 2.2 * len(series)), sharex=True, squeeze=False, layout="constrained"
+    )
+    for axes, (label, points) in zip(stacked[:, 0], series.items(), strict=True):
+        axes.plot([at for at, _ in points], [value for _, value in points], color=ENGINE, linewidth=1)
+        axes.set_ylabel(label)
+        axes.spines[["top", "right"]].set_visible(False)
+        for at, _ in marks:
+            axes.axvline(at, color=LIMIT, linewidth=0.7, linestyle=":")
+    for at, sentence in marks:
+        stacked[0, 0].annotate(
+            sentence[:60], (at, 1), xycoords=("data", "axes fraction"), rotation=25, fontsize=6, color=LIMIT
+        )
+    stacked[0, 0].set_title(title, loc="left", fontsize=11, pad=40)
+    stacked[-1, 0].set_xlabel("seconds")
+    _save(name)
 
 
 def _axes(title: str, x: str, y: str) -> Axes:

@@ -26,14 +26,24 @@ _COMPARE = {"<=": operator.le, ">=": operator.ge, "==": operator.eq}
 
 
 def record(
-    file: str, name: str, runs: Sequence[float], unit: str, target: str = "", *, why: str = "", **more: Any
+    file: str,
+    name: str,
+    runs: Sequence[float],
+    unit: str,
+    target: str = "",
+    *,
+    worst: bool = False,
+    why: str = "",
+    **more: Any,
 ) -> dict[str, Any]:
-    """Write one row: the median of `runs`, compared with `target` (`"<= 2.5"`) if there is one; returns and prints it.
+    """Write one row: the median of `runs`, or the worst of them, compared with `target` (`"<= 2.5"`) if there is one;
+    returns and prints it.
 
     `why` explains a target that is missed; it is kept in the row and shown by `make acceptance`. `more` are fields of
     this row alone.
     """
-    value = round(statistics.median(runs), 4)
+    pick = statistics.median if not worst else min if target.startswith(">=") else max
+    value = round(float(pick(runs)), 4)
     verdict: dict[str, Any] = {}
     if target:
         sign, bound = target.split()

@@ -39,6 +39,13 @@ class Voice:
 
     bitrate: int = 40_000
     dtx: bool = False
+    turns: tuple[float, float, float] | None = None
+    """With `dtx`: seconds of talk and of silence, and where in that round it begins."""
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """Its part of the peer's `PublishSpec`."""
+        return {"dtx": self.dtx} | ({} if self.turns is None else {"turns": self.turns})
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,7 +297,7 @@ class Member:
                 | ({} if isinstance(source, Voice) else {"rtx_ssrc": ssrcs[2 * n + 1]})
             )
         codec = "opus" if isinstance(source, Voice) else source.codec
-        more = {"dtx": source.dtx} if isinstance(source, Voice) else dict(source.more)
+        more = source.spec if isinstance(source, Voice) else dict(source.more)
         return Sending(cid, number, codec, encodings, {"cname": f"member-{self._ufrag}", **more})
 
     async def mute(self, cid: str, muted: bool = True) -> None:

@@ -21,7 +21,7 @@ from tests.lab.client import Camera, Voice
 from tests.lab.offer import EXTENSIONS, Answer, Media, Sending, offer, parse_answer
 
 if TYPE_CHECKING:
-    from tests.lab.virtual import Lab
+    from tests.lab.virtual import Lab, Signalling
 
 Peer: Any = _engine.lab.Peer  # in builds with the crate's feature `peer`
 
@@ -88,7 +88,9 @@ class Received:
 
 
 class Person:
-    def __init__(self, lab: Lab, identity: str, room: str, address: str, *, chance: random.Random) -> None:
+    def __init__(
+        self, lab: Lab, identity: str, room: str, address: str, *, chance: random.Random, peer: Mapping[str, Any]
+    ) -> None:
         self.lab = lab
         self.identity = identity
         self.room = room
@@ -110,7 +112,9 @@ class Person:
         self.numbers: dict[str, int] = {}
         """The same → what its frames carry."""
         self.data: list[tuple[DataKind, models.DataPacket]] = []
+        self.signalling: Signalling
         self._chance = chance
+        self._spec = peer
         self._ufrag = f"{chance.getrandbits(32):08x}"
         self._pwd = f"{chance.getrandbits(128):032x}"
         self._media = [Media(str(n), kind) for n, kind in enumerate(["audio", "video"] * RECEIVE_SECTIONS)]
@@ -201,6 +205,12 @@ class Person:
                 return Received.of(next(each for each in self.peer.stats()["receivers"] if each["receiver"] == ssrc))
         return self._ended.get(sid, Received())
 
+    def arrivals(self, other: Person, name: str = "microphone") -> list[tuple[int, float, float, bool]]:
+        """Frames of a voice since the last call: number, when it was made, when it came, whether by repair."""
+        sid = other.sids.get(name, "")
+        ssrc = next((ssrc for ssrc, carried in self._carried.values() if carried == sid), None)
+        return [] if ssrc is None else list(self.peer.take_arrivals(ssrc))
+
     def section_of(self, other: Person, name: str = "camera") -> str | None:
         return next((mid for mid, (_, sid) in self._carried.items() if sid == other.sids[name]), None)
 
@@ -271,7 +281,7 @@ class Person:
             if not isinstance(source, Voice):
                 encoding["rtx_ssrc"] = self._chance.getrandbits(32)
             encodings.append(encoding)
-        codec, more = ("opus", {"dtx": source.dtx}) if isinstance(source, Voice) else (source.codec, source.more)
+        codec, more = ("opus", source.spec) if isinstance(source, Voice) else (source.codec, source.more)
         return Sending(name, self._chance.getrandbits(31), codec, encodings, {"cname": self.identity, **more})
 
     def _description(self) -> rtc.SessionDescription:
@@ -345,7 +355,7 @@ class Person:
             del self._carried[mid]
         if ssrc is not None and mid not in self._carried:
             self._carried[mid] = (ssrc, sid)
-            spec = {"receiver": ssrc, "mid": mid, "ssrc": ssrc, **section.receive()}
+            spec = {"receiver": ssrc, "mid": mid, "ssrc": ssrc, **section.receive(), "log": self.lab.log_voices}
             self.peer.add_receiver(spec, now=self.lab.now)
 
     def _make_peer(self, answer: Answer) -> Any:
@@ -358,6 +368,7 @@ class Person:
             "local": self.address,
             "extensions": EXTENSIONS,
             "seed": self._chance.getrandbits(63),
+            **self._spec,
         }
         return Peer(spec, now=self.lab.now)
 
@@ -379,7 +390,8 @@ class Client:
         assert not self._closed, f"{response.WhichOneof('message')} after close"
         copy = rtc.SignalResponse()
         copy.CopyFrom(response)
-        self._person.lab.later(lambda: self._person.take(copy))
+        after = self._person.signalling.down(response.ByteSize(), now=self._person.lab.now)
+        self._person.lab.later(lambda: self._person.take(copy), after=after)
 
     def close(self, code: int, reason: str) -> None:
         if not self._closed:

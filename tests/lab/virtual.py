@@ -40,6 +40,8 @@ __all__ = ["Camera", "Conditions", "Lab", "Person", "Voice"]
 START: Final = 100.0  # s; some time after the machine has started
 TICK: Final = 0.25  # s, as the server does
 PORT: Final = 7882
+# Bytes around a message: WebSocket 4, TLS 1.3 22 (RFC 8446 §5.2), TCP and IP 52; fewer where several share a segment.
+FRAMING: Final = 78
 HANDSHAKE: Final = 2  # round trips of DTLS 1.2 (RFC 6347 §4.2.4), cookies aside
 
 # Bytes of master key and salt, and the name in a peer's specification.
@@ -75,6 +77,8 @@ class Lab:
         self._engine = VirtualEngine(self)
         self.sfu.add_worker(self._engine, self.associations)
         self.people: list[Person] = []
+        self.log_voices = False
+        """Sections placed from now on keep when each frame of a voice came."""
         self.events: list[tuple[float, Event]] = []
         """What the engine has told the core, and when the core heard it."""
         self._numbers = itertools.count(1)
@@ -98,17 +102,22 @@ class Lab:
         publish: Sequence[Camera | Voice] = (),
         auto_subscribe: bool = True,
         start: Mapping[str, int] | None = None,
-        seed: int | None = None,
+        signalling: Signalling | None = None,
+        peer: Mapping[str, Any] | None = None,
     ) -> Person:
-        """Someone begins to join; run on for it to happen. `start`: where the numbers of what he publishes begin."""
+        """Someone begins to join; run on for it to happen. `start`: where the numbers of what he publishes begin.
+        `peer` goes into his `PeerSpec`."""
         number = next(self._numbers)
         address = f"198.51.{100 + number // 250}.{number % 250 + 1}:{40_000 + number}"
-        person = Person(self, identity, room, address, chance=self.generator(f"person {number}"))
+        chance = self.generator(f"person {number}")
+        person = Person(self, identity, room, address, chance=chance, peer=peer or {})
+        person.signalling = signalling or Signalling(self.delay)
         self.people.append(person)
         self._by_address[address] = person
         token = tokens.mint(KEY, identity=identity, room=room, role=role, now=WALL)
         request = person.join_request(publish, auto_subscribe=auto_subscribe, start=start)
-        self.later(lambda: self._to_core(lambda: self._joins(person, token, request)))
+        after = person.signalling.up(request.ByteSize(), now=self.now)
+        self.later(lambda: self._to_core(lambda: self._joins(person, token, request)), after=after)
         return person
 
     def run(self, seconds: float) -> None:
@@ -188,7 +197,7 @@ class Lab:
             if person.participant is not None:
                 self.sfu.message(person.participant, request, now=self.now)
 
-        self.later(lambda: self._to_core(arrives))
+        self.later(lambda: self._to_core(arrives), after=person.signalling.up(request.ByteSize(), now=self.now))
 
     def lose_signalling(self, person: Person) -> None:
         def lost() -> None:
@@ -325,6 +334,31 @@ class Lab:
         self._trace.update(f"{self.now!r} {source} {target} ".encode())
         self._trace.update(datagram)
         self.network.send(datagram, source=source, target=target, now=self.now)
+
+
+class Signalling:
+    """One person's signalling connection: a delay, and a rate that it has for itself. Messages keep their order."""
+
+    def __init__(self, delay: float, rate: float | None = None) -> None:
+        self.bytes_up = self.bytes_down = 0
+        self._delay = delay
+        self._rate = rate
+        self._free = [0.0, 0.0]
+
+    def up(self, size: int, *, now: float) -> float:
+        """Seconds until a message of that size has come."""
+        self.bytes_up += size + FRAMING
+        return self._takes(0, size, now)
+
+    def down(self, size: int, *, now: float) -> float:
+        self.bytes_down += size + FRAMING
+        return self._takes(1, size, now)
+
+    def _takes(self, way: int, size: int, now: float) -> float:
+        if self._rate is None:
+            return self._delay
+        self._free[way] = max(now, self._free[way]) + (size + FRAMING) * 8 / self._rate
+        return self._free[way] - now + self._delay
 
 
 class VirtualEngine:

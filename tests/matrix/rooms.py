@@ -1,0 +1,104 @@
+"""Large rooms and thin joins: everybody is heard, nobody is told more than his link carries."""
+
+from __future__ import annotations
+
+import cProfile
+import pstats
+import time
+from itertools import pairwise
+
+from d4e_sfu.config import Config, RoomRule
+from tests.conftest import KEY
+from tests.lab.client import Camera, Voice
+from tests.lab.network import Conditions
+from tests.lab.scenario import Run, gather, wait
+from tests.lab.virtual import Signalling
+
+PEOPLE, PICTURES, TALKERS = 200, 25, 3
+THUMBNAIL = Camera(encodings=(20_000, 60_000), more={"fps": 5})
+SPURT = 0.1  # s without a frame make the next one the first of a spurt
+
+
+def meeting(run: Run) -> None:
+    """200 participants, 3 talk, 25 pictures."""
+    lab = run.lab(config=Config(keys=(KEY,), rooms=(RoomRule(name="*", capacity=PEOPLE),)))
+    run.step("25 join with a picture and a muted or talking microphone, 175 only watch")
+    turns = [Voice(bitrate=24_000, dtx=True, turns=(2.0, 2.0, n * 1.3)) for n in range(TALKERS)]
+    silent = Voice(bitrate=24_000)
+    on_screen = gather(lab, *((THUMBNAIL, turns[n] if n < TALKERS else silent) for n in range(PICTURES)))
+    talkers = on_screen[:TALKERS]
+    lab.run(1)
+    for person in on_screen[TALKERS:]:
+        person.mute("microphone")
+    watchers = []
+    for n in range(PEOPLE - PICTURES):
+        watchers.append(lab.join(f"watcher {n}"))
+        lab.run(0.05)
+    lab.run(3)
+    everyone = [*on_screen, *watchers]
+    for listener in everyone:
+        for talker in talkers:
+            listener.arrivals(talker)
+    run.step("they talk for eight seconds")
+    profile = cProfile.Profile(time.process_time)
+    think = lab._think
+    lab._think = lambda: profile.runcall(think)  # type: ignore[method-assign]
+    seconds = 8.0
+    lab.run(seconds)
+    reached, onsets = [], []
+    for talker in talkers:
+        heard = {listener.identity: listener.arrivals(talker) for listener in everyone if listener is not talker}
+        reached.append(sum(len(frames) >= 50 for frames in heard.values()))
+        onsets += _onsets(list(heard.values()), path=2 * lab.delay)
+    run.figure("meeting_reached", min(reached), f"of {PEOPLE - 1} who hear a talker", f">= {PEOPLE - 1}")
+    run.figure("meeting_onset", 1000 * max(onsets, default=9.0), "ms until the first word is there", "<= 20")
+    allocating = sum(
+        cumulative
+        for (file, _, _), (_, calls, _, cumulative, callers) in pstats.Stats(profile).stats.items()  # type: ignore[attr-defined]
+        if file.endswith("core/allocator.py") and not any(caller[0].endswith("core/allocator.py") for caller in callers)
+    )
+    if allocating:
+        run.figure("meeting_allocator", 100 * allocating / seconds, "% of one core, with a profiler's cost", "<= 10")
+
+
+def _onsets(heard: list[list[tuple[int, float, float, bool]]], *, path: float) -> list[float]:
+    """For each listener and spurt, how long after it was said (and had travelled) the first frame was there."""
+    made = {number: at for frames in heard for number, at, _, _ in frames}
+    numbers = sorted(made)
+    firsts = [number for before, number in pairwise(numbers) if made[number] - made[before] > SPURT]
+    onsets = []
+    for frames in heard:
+        came = {number: at for number, _, at, _ in frames}
+        for first in firsts:
+            behind = min((at for number, at in came.items() if number >= first), default=made[first] + 9.0)
+            onsets.append(behind - made[first] - path)
+    return onsets
+
+
+def narrow_join(run: Run) -> None:
+    """Joining a room of 25 over 64 kbit/s, 400 ms RTT."""
+    lab = run.lab()
+    run.step("25 in a room, with picture and voice")
+    turns = [Voice(bitrate=24_000, dtx=True, turns=(3.0, 22 * 3.0, n * 3.0)) for n in range(25)]
+    people = gather(lab, *((THUMBNAIL, voice) for voice in turns))
+    lab.run(3)
+    run.step("a station joins with a voice, over 64 kbit/s and 400 ms")
+    # TCP's and TLS's handshakes and the upgrade take four round trips before the first message (RFC 8446, RFC 6455).
+    opening = 4 * 0.4
+    signalling = Signalling(0.2, 64_000)
+    station = lab.join("station", publish=[Voice(bitrate=16_000)], signalling=signalling)
+    thin = Conditions(delay=0.2, rate=64_000)
+    lab.link(station, up=thin, down=thin)
+
+    def hears() -> bool:
+        return any(station.received(other, "microphone").frames >= 10 for other in people)
+
+    def is_heard() -> bool:
+        return any(other.received(station, "microphone").frames >= 10 for other in people[:3])
+
+    began = lab.now
+    took = wait(lab, lambda: hears() and is_heard(), within=30)
+    run.figure("narrow_join_voice", opening + took, "s until voice goes both ways", "<= 8")
+    lab.run(max(0.0, 60 - (lab.now - began)))
+    run.figure("narrow_join_signalling_down", signalling.bytes_down / 1000, "kB in the first minute", "<= 40")
+    run.figure("narrow_join_signalling_up", signalling.bytes_up / 1000, "kB in the first minute", "<= 40")
