@@ -587,6 +587,11 @@ impl Subscription {
         Some(self.probed)
     }
 
+    /// What is further back is not in the cache.
+    pub fn probe_anew(&mut self) {
+        self.probed = self.numbering.next().seq();
+    }
+
     /// The cached packet behind an outgoing number, and how it was written when it went first.
     #[must_use]
     pub fn source(&self, out: crate::wire::seq::SeqNo) -> Option<(Run, ExtSeq)> {

@@ -51,8 +51,14 @@ impl Router {
             .and_then(|subscription| {
                 let publication = self.publications.get(subscription.publication)?;
                 let mut sending = transport.sending()?;
-                let again = subscription.probed_next().and_then(|number| {
-                    Some((number, original(now, publication, subscription, number)?))
+                // The second try begins with the newest again.
+                let again = (0..2).find_map(|_| {
+                    let number = subscription.probed_next()?;
+                    let original = original(now, publication, subscription, number);
+                    if original.is_none() {
+                        subscription.probe_anew();
+                    }
+                    Some((number, original?))
                 });
                 match again {
                     Some((number, original)) => {
