@@ -379,6 +379,9 @@ class RoomRule(_Settings):
         StrictBool,
         live("Opus voices may bring in each packet the one before it again: twice the bits, no gap where one is lost."),
     ] = True
+    voice_bitrate: Annotated[
+        Bitrate, live("Bits per second that an Opus voice is asked to keep to on average.", ge=6_000, le=510_000)
+    ] = 24_000
     max_bitrate: Annotated[MaxBitrate, live("Caps for each publication, by its source.")] = MaxBitrate()
     remote_unmute: Annotated[StrictBool, live("A moderator may unmute others, not only mute them.")] = False
 

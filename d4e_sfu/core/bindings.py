@@ -17,6 +17,7 @@ from d4e_sfu.core.sdp import Direction, Section
 
 MAX_ENCODINGS: Final = 3  # of the engine
 MAX_RID: Final = 16  # bytes in a one-byte header extension (RFC 8285 §4.2)
+MAX_OPUS_BITRATE: Final = 510_000  # RFC 7587 §6.1
 _QUALITIES: Final = ("q", "h", "f")  # the rids of LiveKit clients, lowest first
 
 
@@ -34,6 +35,7 @@ class PendingTrack:
     dtx: bool = True  # False: TF_NO_DTX
     stereo: bool = False
     red: bool = True  # redundant audio where the client offers it
+    opus_bitrate: int | None = None  # what it is asked to keep to on average; None, and in stereo: all of max_bitrate
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,10 +110,6 @@ def _read(offered: Offered, track: PendingTrack, codecs: frozenset[Codec]) -> Bo
         return None
     if not track.red:
         choice = replace(choice, red=None)
-    if choice.red is not None:
-        # Each packet brings what was lost before it; asking for it as well would cost twice.
-        feedback = tuple(value for value in choice.media.feedback if value != "nack")
-        choice = replace(choice, media=replace(choice.media, feedback=feedback))
     if choice.codec == Codec.Opus:
         choice = replace(choice, media=replace(choice.media, format=_opus_format(track)))
     rids = _send_rids(section, choice)
@@ -135,8 +133,9 @@ def _opus_format(track: PendingTrack) -> str:
     if track.dtx:
         words.append("usedtx=1")
     if track.stereo:
-        words += ["stereo=1", f"maxaveragebitrate={min(510_000, track.max_bitrate)}"]
-    return ";".join(words)
+        words.append("stereo=1")
+    bitrate = None if track.stereo else track.opus_bitrate
+    return ";".join((*words, f"maxaveragebitrate={min(bitrate or MAX_OPUS_BITRATE, track.max_bitrate)}"))
 
 
 def _encodings(section: Section, choice: payloads.Choice, rids: Sequence[str], order: Sequence[str]) -> list[Encoding]:

@@ -43,6 +43,8 @@ class RoomPolicy:
     """The preferred first."""
     red: bool
     """A voice may bring what was lost before (RFC 2198)."""
+    voice_bitrate: int
+    """Bits per second that a voice in Opus is asked to keep to on average."""
     max_bitrate: Mapping[Source, int]
     """Bits per second, for each publication of a source."""
     remote_unmute: bool
@@ -73,6 +75,7 @@ def room_policy(config: Config, room: str) -> RoomPolicy:
         idle_timeout=rule.idle_timeout,
         codecs=rule.codecs,
         red=rule.red,
+        voice_bitrate=rule.voice_bitrate,
         max_bitrate=MappingProxyType({source: rule.max_bitrate.of(source) for source in Source}),
         remote_unmute=rule.remote_unmute,
     )

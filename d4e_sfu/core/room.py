@@ -682,4 +682,5 @@ def _pending(publication: Publication) -> PendingTrack:
         dtx=not publication.info.disable_dtx,
         stereo=publication.info.stereo,
         red=not publication.info.disable_red,
+        opus_bitrate=publication.publisher.room.policy.voice_bitrate if publication.is_voice else None,
     )

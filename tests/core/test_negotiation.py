@@ -528,8 +528,16 @@ def test_a_section_may_change_hands_within_one_offer() -> None:
 @pytest.mark.parametrize(
     ("track", "parameters"),
     [
-        (mic(), "minptime=10;useinbandfec=1;usedtx=1"),
-        (replace(mic(), dtx=False), "minptime=10;useinbandfec=1"),
+        (replace(mic(), opus_bitrate=24_000), "minptime=10;useinbandfec=1;usedtx=1;maxaveragebitrate=24000"),
+        (replace(mic(), dtx=False), "minptime=10;useinbandfec=1;maxaveragebitrate=64000"),
+        (
+            replace(mic(), opus_bitrate=24_000, max_bitrate=16_000),
+            "minptime=10;useinbandfec=1;usedtx=1;maxaveragebitrate=16000",
+        ),
+        (
+            replace(mic(), opus_bitrate=24_000, stereo=True),
+            "minptime=10;useinbandfec=1;usedtx=1;stereo=1;maxaveragebitrate=64000",
+        ),
         (replace(mic(), dtx=False, stereo=True), "minptime=10;useinbandfec=1;stereo=1;maxaveragebitrate=64000"),
         (
             replace(mic(), stereo=True, max_bitrate=2_000_000),

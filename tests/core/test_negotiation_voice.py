@@ -25,15 +25,15 @@ def numbers(answer_sdp: str) -> list[int]:
     return [payload.number for payload in sdp.parse(answer_sdp).sections[0].payloads]
 
 
-def test_a_voice_that_offers_redundancy_is_asked_for_it_first_and_for_no_repair() -> None:
+def test_a_voice_that_offers_redundancy_is_asked_for_it_first_and_for_what_it_does_not_bring_again() -> None:
     answer = negotiation().answer(offered(NACKED, RED, *KEYS), pending=[mic()], outgoing=[])
     assert numbers(answer.sdp) == [63, 111, 110]
     section = sections_of(answer)["0"]
     assert section.payloads[0].format == "111/111"
-    assert section.payloads[1].feedback == ("transport-cc",)
+    assert section.payloads[1].feedback == ("transport-cc", "nack")
     spec = answer.published[0].spec
     assert (spec.payload_type, spec.red_payload_type, spec.event_payload_type) == (111, 63, 110)
-    assert not spec.nack
+    assert spec.nack
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::now::Now;
 use crate::wire::codec::layer::Frame;
-use crate::wire::codec::{dependency, red, vp8, vp9};
+use crate::wire::codec::{dependency, vp8, vp9};
 use crate::wire::seq::{ExtSeq, Timestamp};
 
 /// Older packets are not served: a picture or a repair that late helps nobody.
@@ -16,8 +16,6 @@ pub const MAX_AGE: Duration = Duration::from_secs(1);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Facts {
     Audio,
-    /// Sound with that of packets before it (RFC 2198).
-    Red(red::Facts),
     /// A key pressed (RFC 4733).
     Event,
     Vp8(vp8::Descriptor),

@@ -190,6 +190,12 @@ impl Gaps {
         count
     }
 
+    /// What has been missing for longer than `age` would come too late.
+    pub fn let_go_after(&mut self, now: Now, age: Duration) {
+        self.missing
+            .retain(|missing| now.since(missing.since) <= age);
+    }
+
     /// Nobody asks: what is missing stays missing.
     pub fn let_go(&mut self) {
         self.missing.clear();

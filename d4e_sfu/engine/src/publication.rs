@@ -2,6 +2,7 @@
 //! publisher (packets again, a keyframe). It fills the caches that subscriptions are served from; it knows subscriptions
 //! only as row keys that the router gave it. Second stop of a media packet, after the transport has opened it.
 
+mod apart;
 pub mod dependencies;
 pub mod encoding;
 pub mod voice;
@@ -9,6 +10,7 @@ pub mod weight;
 
 use std::time::Duration;
 
+use self::apart::Carrier;
 use self::encoding::{Accepted, Encoding};
 use self::voice::Voice;
 use crate::api::{Codec, MAX_ENCODINGS, PublicationId, PublicationSpec};
@@ -25,6 +27,10 @@ use crate::wire::seq::{ExtSeq, SeqNo, Timestamp};
 const MIN_BURST_BITS: u64 = 2_000_000;
 /// The encodings of one picture leave within a few milliseconds of each other; one that is this late is not coming.
 const GOES_ON_WITHOUT: Duration = Duration::from_millis(200);
+
+/// A voice that comes later than this is played by nobody: receivers wait for a few hundred milliseconds at most, on a
+/// satellite's link for 700.
+pub const PLAYOUT: Duration = Duration::from_millis(700);
 
 /// Where a third is lost on the way, half of all repairs need more than one request: of eight, one hardly ever.
 const ROUND_TRIPS: usize = 8;
@@ -111,9 +117,6 @@ impl Publication {
 
     /// What a payload of a voice is; `None` when it breaks its format's rules.
     fn sound(&self, payload_type: u8, payload: &[u8]) -> Option<Facts> {
-        if Some(payload_type) == self.red_payload_type {
-            return red::Facts::parse(payload, self.payload_type).map(Facts::Red);
-        }
         if Some(payload_type) == self.event_payload_type {
             // RFC 4733 §2.3: events of four bytes each.
             return payload.len().is_multiple_of(4).then_some(Facts::Event);
@@ -163,7 +166,12 @@ impl Publication {
         if !expected {
             return Err(DropReason::BadPayload);
         }
-        let sound = self.sound(incoming.payload_type, incoming.payload);
+        let mut sound = self.sound(incoming.payload_type, incoming.payload);
+        let mut redundant = None;
+        if Some(incoming.payload_type) == self.red_payload_type {
+            redundant = red::Payload::parse(incoming.payload, self.payload_type);
+            sound = redundant.and(sound);
+        }
         let row = self
             .encodings
             .get_mut(usize::from(encoding))
@@ -176,7 +184,8 @@ impl Publication {
                 [_] => return Err(DropReason::BadPayload),
             }
         } else {
-            (incoming.seq, incoming.payload)
+            let own = redundant.map(|redundant| redundant.primary());
+            (incoming.seq, own.unwrap_or(incoming.payload))
         };
         let Accepted {
             seq,
@@ -194,6 +203,18 @@ impl Publication {
         if let Some(level) = incoming.carried.audio_level {
             self.voice
                 .hear(level, incoming.timestamp, clock_rate(self.codec));
+        }
+        let mut restored = 0;
+        if let Some(redundant) = redundant {
+            let carrier = Carrier {
+                seq,
+                timestamp: incoming.timestamp,
+                carried: incoming.carried,
+            };
+            apart::restore(now, row, &carrier, &redundant, |seq| {
+                restored += 1;
+                self.fresh.push(Fresh { encoding, seq });
+            });
         }
         if !waits {
             self.fresh.push(Fresh { encoding, seq });
@@ -213,6 +234,7 @@ impl Publication {
             activated,
             malformed,
             repaired: repaired.is_some(),
+            restored,
         })
     }
 
@@ -242,9 +264,14 @@ impl Publication {
         // A quarter more, or half of all answers would just miss the second request.
         let shortest = self.round_trips.iter().min().copied().unwrap_or_default();
         let patience = shortest * 5 / 4;
-        self.encodings
-            .get_mut(usize::from(encoding))
-            .map_or(0, |row| row.gaps.due(now, patience, out))
+        let voice = self.is_voice();
+        let Some(row) = self.encodings.get_mut(usize::from(encoding)) else {
+            return 0;
+        };
+        if voice {
+            row.gaps.let_go_after(now, PLAYOUT.saturating_sub(shortest));
+        }
+        row.gaps.due(now, patience, out)
     }
 
     /// The encoding that a subscriber who wants at most `wanted` should get, and the spatial layer in it. Of several
@@ -295,6 +322,8 @@ pub struct Received {
     pub malformed: Option<DropReason>,
     /// It had been asked for.
     pub repaired: bool,
+    /// Packets before it that had not come, and that it brought with it.
+    pub restored: u8,
 }
 
 #[must_use]

@@ -229,6 +229,7 @@ impl Router {
         if received.repaired {
             self.counters.packets_repaired += 1;
         }
+        self.counters.packets_restored += u64::from(received.restored);
         self.wake(binding.publication);
         received.malformed.map_or(Ok(()), Err)
     }

@@ -293,7 +293,6 @@ impl Subscription {
     pub fn payload_type_of(&self, facts: Facts) -> Option<u8> {
         match facts {
             Facts::Event => self.event_payload_type,
-            Facts::Red(_) => self.red_payload_type.or(Some(self.payload_type)),
             _ => Some(self.payload_type),
         }
     }
@@ -623,9 +622,7 @@ fn numbers(facts: &Facts) -> (Option<u16>, Option<u8>) {
     match facts {
         Facts::Vp8(descriptor) => (descriptor.picture_id, descriptor.tl0_pic_idx),
         Facts::Vp9(descriptor) => (descriptor.picture_id, descriptor.tl0_pic_idx),
-        Facts::Audio | Facts::Red(_) | Facts::Event | Facts::H264 | Facts::Av1 | Facts::Padding => {
-            (None, None)
-        }
+        Facts::Audio | Facts::Event | Facts::H264 | Facts::Av1 | Facts::Padding => (None, None),
     }
 }
 

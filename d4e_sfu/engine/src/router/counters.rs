@@ -48,6 +48,8 @@ pub struct Counters {
     pub nacks_sent: u64,
     /// Gaps that a retransmission from a publisher closed.
     pub packets_repaired: u64,
+    /// Gaps that redundant audio of a publisher closed.
+    pub packets_restored: u64,
     pub layer_switches: u64,
     /// Packets that have waited at a pacer, and how long in all; pictures paused because a link could not carry them.
     pub packets_paced: u64,
@@ -98,6 +100,7 @@ impl Counters {
         tell("nacks_received", self.nacks_received);
         tell("nacks_sent", self.nacks_sent);
         tell("packets_repaired", self.packets_repaired);
+        tell("packets_restored", self.packets_restored);
         tell("layer_switches", self.layer_switches);
         tell("packets_paced", self.packets_paced);
         tell("paced_microseconds", self.paced_microseconds);

@@ -15,6 +15,7 @@ use crate::publication::Publication;
 use crate::publication::encoding::{Encoding, Picture};
 use crate::subscription::{Rewrite, Subscription, Verdict};
 use crate::transport::{ExtensionIds, OUR_SSRC, Sending};
+use crate::wire::codec::red::Redundant;
 use crate::wire::codec::{dependency, vp8, vp9};
 use crate::wire::drop::DropReason;
 use crate::wire::packet::{Fields, write_header};
@@ -362,13 +363,7 @@ impl<O: Outlet> Delivery<'_, O> {
 
     fn send(&mut self, encoding: &Encoding, cached: Cached<'_>, rewrite: &Rewrite) {
         let subscription = &mut *self.subscription;
-        let payload = match cached.packet.facts {
-            Facts::Red(red) if subscription.red_payload_type.is_none() => {
-                red.primary(cached.payload)
-            }
-            _ => cached.payload,
-        };
-        let cached = Cached { payload, ..cached };
+        let redundant = Redundant::default();
         let stamp = Stamp {
             ssrc: subscription.ssrc,
             payload_type: subscription
@@ -377,9 +372,7 @@ impl<O: Outlet> Delivery<'_, O> {
             seq: rewrite.seq,
             original: None,
             transport_wide: subscription.transport_wide,
-            blocks: subscription
-                .red_payload_type
-                .and(Some(subscription.payload_type)),
+            redundant,
         };
         let sent = write(
             self.now,
@@ -471,7 +464,7 @@ fn coming(
 
 /// What a packet is called where it goes.
 #[derive(Clone, Copy)]
-pub(super) struct Stamp {
+pub(super) struct Stamp<'a> {
     pub ssrc: crate::wire::seq::Ssrc,
     pub payload_type: u8,
     pub seq: ExtSeq,
@@ -479,8 +472,8 @@ pub(super) struct Stamp {
     pub original: Option<SeqNo>,
     /// It bears a transport-wide number, if the client has an extension for it.
     pub transport_wide: bool,
-    /// Payload type of the blocks, where redundant audio is passed on as such.
-    pub blocks: Option<u8>,
+    /// The sound of earlier packets that goes with it.
+    pub redundant: Redundant<'a>,
 }
 
 /// Writes header and changed first bytes into the send slot and seals the rest from the cache behind them. `None` when it
@@ -491,7 +484,7 @@ pub(super) fn write(
     out: &mut impl Outlet,
     sending: &mut Sending<'_>,
     mid: &str,
-    stamp: Stamp,
+    stamp: Stamp<'_>,
     encoding: &Encoding,
     cached: Cached<'_>,
     rewrite: &Rewrite,
@@ -505,10 +498,7 @@ pub(super) fn write(
         _ if rewrite.filler => payload.len(),
         Facts::Vp8(descriptor) => descriptor.len,
         Facts::Vp9(descriptor) => descriptor.head,
-        Facts::Red(red) if stamp.blocks.is_some() => red.headers_len(),
-        Facts::Audio | Facts::Red(_) | Facts::Event | Facts::H264 | Facts::Av1 | Facts::Padding => {
-            0
-        }
+        Facts::Audio | Facts::Event | Facts::H264 | Facts::Av1 | Facts::Padding => 0,
     };
     let numbered = stamp.transport_wide && ids.sent(Extension::TransportWideCc, 2).is_some();
     let rest = payload.get(head..)?;
@@ -553,11 +543,8 @@ pub(super) fn write(
                 ..descriptor
             }
             .write(body)?,
-            Facts::Red(red) => match stamp.blocks {
-                Some(payload_type) => red.write_headers(payload, payload_type, body)?,
-                None => 0,
-            },
-            Facts::Audio | Facts::Event | Facts::H264 | Facts::Av1 | Facts::Padding => 0,
+            Facts::Audio => stamp.redundant.write(body)?,
+            Facts::Event | Facts::H264 | Facts::Av1 | Facts::Padding => 0,
         };
         Some((header, prefix))
     })

@@ -9,17 +9,18 @@ use super::blame;
 use super::counters::Kind;
 use super::forward::{Stamp, write};
 use crate::api::Event;
-use crate::cache::{Cached, Facts};
+use crate::cache::{Cached, Facts, MAX_AGE};
 use crate::clock::Report;
 use crate::legs::jitter;
 use crate::now::Now;
 use crate::outlet::Outlet;
 use crate::pacer::Repair;
-use crate::publication::Publication;
 use crate::publication::encoding::Encoding;
+use crate::publication::{PLAYOUT, Publication};
 use crate::subscription::repair::Refusal;
 use crate::subscription::{Rewrite, Subscription, reserved};
 use crate::transport::{Sending, Transport};
+use crate::wire::codec::red::Redundant;
 use crate::wire::drop::DropReason;
 use crate::wire::rtcp::{Blocks, Compound, Nacks, Packet};
 use crate::wire::seq::{SeqNo, Ssrc};
@@ -45,12 +46,6 @@ pub(super) fn original<'a>(
         .recent(now, seq)
         // Keys repeat themselves (RFC 4733 §2.5).
         .filter(|cached| !cached.packet.waits && cached.packet.facts != Facts::Event)?;
-    // RTX stands for one format, the voice's own (RFC 4588 §8.6).
-    let payload = match cached.packet.facts {
-        Facts::Red(red) => red.primary(cached.payload),
-        _ => cached.payload,
-    };
-    let cached = Cached { payload, ..cached };
     let rewrite = reserved(&run, cached.packet);
     Some(Original {
         encoding,
@@ -74,7 +69,8 @@ pub(super) fn retransmit(
         seq: subscription.repairs.number(),
         original: Some(number),
         transport_wide: subscription.transport_wide,
-        blocks: None,
+        // RTX stands for one format, the voice's own (RFC 4588 §8.6).
+        redundant: Redundant::default(),
     };
     let Original {
         encoding,
@@ -251,6 +247,12 @@ impl Router {
             return;
         }
         let round_trip = transport.round_trip();
+        // It has another half of the round trip to go.
+        let oldest = if publication.is_voice() {
+            PLAYOUT.saturating_sub(round_trip / 2)
+        } else {
+            MAX_AGE
+        };
         if subscription.rtx_ssrc.is_none() || subscription.rtx_payload_type.is_none() {
             return;
         }
@@ -259,7 +261,9 @@ impl Router {
         };
         let counters = &mut self.counters;
         for number in lost {
-            let Some(original) = original(now, publication, subscription, number) else {
+            let found = original(now, publication, subscription, number)
+                .filter(|found| now.since(found.cached.packet.arrival) <= oldest);
+            let Some(original) = found else {
                 counters.drops.count(DropReason::NotCached);
                 continue;
             };

@@ -12,6 +12,10 @@ const RED: u8 = 63;
 const KEYS: u8 = 110;
 
 fn publish(world: &mut World, client: &Client, codec: Codec) {
+    publish_with(world, client, codec, false);
+}
+
+fn publish_with(world: &mut World, client: &Client, codec: Codec, nack: bool) {
     world.apply(Command::AddPublication {
         publication: 1,
         transport: client.id,
@@ -28,7 +32,7 @@ fn publish(world: &mut World, client: &Client, codec: Codec) {
                 rtx_ssrc: None,
             }],
             max_bitrate: 1_000_000,
-            nack: false,
+            nack,
         },
     });
 }
@@ -71,42 +75,167 @@ fn numbers(got: &[(Header, Vec<u8>)]) -> Vec<i16> {
         .collect()
 }
 
+/// Sends `source`'s next packets, `lost` of them not: one RED payload with as many blocks before it as there are (`blocks`).
+fn speak(
+    world: &mut World,
+    speaker: &mut Client,
+    source: &mut Source,
+    packets: std::ops::Range<u8>,
+    blocks: u8,
+    lost: &[u8],
+) {
+    for n in packets {
+        // A browser sends what it has nothing redundant for without RED.
+        let before: Vec<u8> = (n.saturating_sub(blocks)..n).collect();
+        source.payload_type = if before.is_empty() { VOICE } else { RED };
+        let mut payload = Vec::new();
+        for &old in &before {
+            let word = u32::from(n - old) * 960 << 10 | 4;
+            payload.push(0x80 | VOICE);
+            payload.extend(&word.to_be_bytes()[1..]);
+        }
+        if !before.is_empty() {
+            payload.push(VOICE);
+        }
+        before.iter().for_each(|&old| payload.extend(opus(old)));
+        payload.extend(opus(n));
+        let datagram = source.next(speaker, &payload, n == 0);
+        source.timestamp = source.timestamp.wrapping_add(960);
+        if !lost.contains(&n) {
+            world.handle(speaker.remote, &datagram);
+        }
+        world.pass(20);
+    }
+}
+
 #[test]
-fn redundant_audio_is_passed_to_who_takes_it_and_taken_apart_for_who_does_not() {
-    for start in STARTS {
+fn redundant_audio_is_taken_apart_and_what_was_lost_is_there_for_everyone() {
+    for (start, blocks, lost) in STARTS.into_iter().flat_map(|start| {
+        [
+            (start, 1, &[][..]),
+            (start, 1, &[3, 5, 8]),
+            (start, 2, &[3, 4, 7]),
+            (start, 3, &[2, 3, 4, 8, 10]),
+        ]
+    }) {
         let mut world = World::new();
         let mut speaker = Client::join(&mut world, 1);
         let (mut modern, mut plain) = (Client::join(&mut world, 2), Client::join(&mut world, 3));
-        publish(&mut world, &speaker, Codec::Opus);
+        publish_with(&mut world, &speaker, Codec::Opus, true);
         subscribe(&mut world, &modern, Some(35), None);
         subscribe(&mut world, &plain, None, None);
         let mut source = Source::new(10, RED, start).mid("p1");
-        for n in 0..6 {
-            // A browser sends what it has nothing redundant for without RED.
-            source.payload_type = if n == 0 { VOICE } else { RED };
-            let payload = if n == 0 {
-                opus(0)
-            } else {
-                red(VOICE, n - 1, n)
-            };
-            speaker.send(&mut world, &mut source, &payload, n == 0);
-            source.timestamp += 960;
+        source.timestamp = 0_u32.wrapping_sub(4_000);
+        speak(&mut world, &mut speaker, &mut source, 0..12, blocks, lost);
+        for listener in [&mut modern, &mut plain] {
+            let got = listener.media(&mut world);
+            assert_eq!(numbers(&got), (0..12).collect::<Vec<_>>(), "{lost:?}");
+            for (n, (header, payload)) in (0_u32..).zip(&got) {
+                assert_eq!((header.payload_type, payload), (9, &opus(n as u8)));
+                let began = 0_u32.wrapping_sub(4_000).wrapping_add(960 * n);
+                assert_eq!(header.timestamp, Timestamp(began));
+            }
         }
-        let (modern, plain) = (modern.media(&mut world), plain.media(&mut world));
-        for (n, (header, payload)) in modern.iter().enumerate() {
-            let (payload_type, expected) = match n as u8 {
-                0 => (9, opus(0)),
-                n => (35, red(9, n - 1, n)), // the blocks are named by this client's number too
-            };
-            assert_eq!((header.payload_type, payload), (payload_type, &expected));
-        }
-        for (n, (header, payload)) in plain.iter().enumerate() {
-            assert_eq!((header.payload_type, payload), (9, &opus(n as u8)));
-            assert_eq!(header.timestamp, Timestamp(1_000 + 960 * n as u32));
-        }
-        assert_eq!(numbers(&modern), [0, 1, 2, 3, 4, 5]);
-        assert_eq!(numbers(&plain), [0, 1, 2, 3, 4, 5]);
+        let (_, nacks) = speaker.asked(&mut world);
+        assert_eq!(nacks, [], "what is restored is not asked for");
+        let restored = world.router.snapshot().counters.packets_restored;
+        assert_eq!(restored, lost.len() as u64);
     }
+}
+
+#[test]
+fn what_comes_after_it_was_restored_is_a_duplicate_and_what_no_block_brings_is_asked_for() {
+    let mut world = World::new();
+    let mut speaker = Client::join(&mut world, 1);
+    let mut listener = Client::join(&mut world, 2);
+    publish_with(&mut world, &speaker, Codec::Opus, true);
+    subscribe(&mut world, &listener, None, None);
+    let mut source = Source::new(10, VOICE, 7).mid("p1");
+    speaker.send(&mut world, &mut source, &opus(0), false);
+    source.timestamp += 960;
+    let late = source.next(&mut speaker, &opus(1), false);
+    source.payload_type = RED;
+    source.timestamp += 960;
+    speaker.send(&mut world, &mut source, &red(VOICE, 1, 2), false);
+    world.handle(speaker.remote, &late);
+    assert_eq!(world.drops(DropReason::Duplicate), 1);
+    // Two are lost, one is brought again.
+    source.seq = ExtSeq(source.seq.0 + 2);
+    source.timestamp += 3 * 960;
+    speaker.send(&mut world, &mut source, &red(VOICE, 4, 5), false);
+    world.pass(30);
+    let got = listener.media(&mut world);
+    assert_eq!(numbers(&got), [0, 1, 2, 4, 5]);
+    assert_eq!(got[3].1, opus(4));
+    assert_eq!(speaker.asked(&mut world).1, [(10, 10)]);
+}
+
+/// A block says when its sound began, and nothing of whose it is.
+#[test]
+fn a_block_whose_packet_cannot_be_known_restores_nothing() {
+    // Ticks from the last packet before the gap to the one after it, how many are missing, and the block's offset.
+    for (ticks, missing, offset, restored) in [
+        (1_920, 1, 960, true),
+        (5_000, 1, 960, true),    // after a pause: the only one that is missing
+        (1_920, 1, 1_920, false), // the packet before the gap, which is here
+        (1_920, 1, 2_880, false), // older than anything known
+        (1_920, 1, 0, false),     // the packet itself
+        (2_880, 2, 960, true),
+        (5_000, 2, 960, false), // did the pause come before the first or the second?
+        (2_880, 2, 700, false),
+        (960, 0, 480, false), // nothing is missing
+    ] {
+        let mut world = World::new();
+        let mut speaker = Client::join(&mut world, 1);
+        publish(&mut world, &speaker, Codec::Opus);
+        let mut source = Source::new(10, VOICE, 65_534).mid("p1");
+        speaker.send(&mut world, &mut source, &opus(0), false);
+        source.payload_type = RED;
+        source.seq = ExtSeq(source.seq.0 + missing);
+        source.timestamp += ticks;
+        let mut payload = red(VOICE, 1, 2);
+        let word = offset << 10 | 4_u32;
+        payload[1..4].copy_from_slice(&word.to_be_bytes()[1..]);
+        speaker.send(&mut world, &mut source, &payload, false);
+        let counters = world.router.snapshot().counters;
+        assert_eq!(
+            counters.packets_restored,
+            u64::from(restored),
+            "{missing} missing in {ticks}, offset {offset}"
+        );
+    }
+}
+
+/// Retransmissions take a round trip: one that would come after its time is not asked for.
+#[test]
+fn a_voice_is_asked_for_again_only_while_it_can_still_be_in_time() {
+    let mut world = World::new();
+    let mut speaker = Client::join(&mut world, 1);
+    let mut listener = Client::join(&mut world, 2);
+    publish_with(&mut world, &speaker, Codec::Opus, true);
+    subscribe(&mut world, &listener, None, None);
+    let mut source = Source::new(10, VOICE, 7).mid("p1");
+    let mut asked = Vec::new();
+    for n in 0..100 {
+        if n != 3 {
+            speaker.send(&mut world, &mut source, &opus(n), false);
+        } else {
+            source.seq = source.seq.next();
+        }
+        source.timestamp += 960;
+        world.pass(20);
+        let (_, nacks) = speaker.asked(&mut world);
+        asked.extend(nacks.iter().map(|_| (u32::from(n) - 3) * 20));
+    }
+    assert!((2..=6).contains(&asked.len()), "{asked:?} ms");
+    assert!(*asked.last().unwrap() < 720, "{asked:?} ms");
+    // And one that is asked for is sent again while it helps, by its age here.
+    let got = listener.media(&mut world);
+    let number = |back: usize| got[got.len() - back].0.seq.0;
+    listener.nack(&mut world, 0x5000_0002, &[number(40), number(10)]);
+    let again = listener.media(&mut world);
+    assert_eq!(again.len(), 1);
+    assert_eq!(again[0].1[..2], number(10).to_be_bytes());
 }
 
 /// RTX stands for the voice alone (RFC 4588 §8.6): a decoder would take blocks and keys for sound.

@@ -1,29 +1,42 @@
-//! Redundant audio (RED, RFC 2198): in front of each packet's own sound, that of packets before it. Read here is where the
-//! packet's own sound (the primary block) begins, and rewritten are the payload types of the blocks. Nothing is repaired from
-//! what is redundant: that is the decoder's business, which knows what it is missing.
+//! Redundant audio (RED, RFC 2198): in front of each packet's own sound (the primary block), that of packets before it. Read
+//! here are the blocks that publishers send, and written those that are made for a viewer. Which packet a block belongs to
+//! is not known here: a block says when its sound begins, not the number of its packet.
 
-/// In one packet; libwebrtc sends one, and at most nine.
+/// In one packet that is read; libwebrtc sends one, and at most nine.
 pub const MAX_REDUNDANT: usize = 9;
+/// In one packet that is written.
+pub const MAX_WRITTEN: usize = 2;
+/// A block's offset takes 14 bits, its length 10 (RFC 2198 §3).
+pub const MAX_OFFSET: u32 = (1 << 14) - 1;
+pub const MAX_LEN: usize = (1 << 10) - 1;
 /// F and payload type, timestamp offset, length (RFC 2198 §3); the primary block has the first byte only.
 const REDUNDANT_LEN: usize = 4;
-/// Block headers, all together.
-pub const MAX_HEADERS: usize = MAX_REDUNDANT * REDUNDANT_LEN + 1;
 const FOLLOWS: u8 = 0x80;
 
+/// The sound of an earlier packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Facts {
-    redundant: u8,
-    /// Where the primary block begins.
-    primary: u16,
+pub struct Block<'a> {
+    /// By how much its timestamp is older than the packet's.
+    pub offset: u16,
+    pub sound: &'a [u8],
 }
 
-impl Facts {
+/// A payload whose blocks lie in it as their headers say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Payload<'a> {
+    bytes: &'a [u8],
+    redundant: usize,
+    /// Where the primary block begins.
+    primary: usize,
+}
+
+impl<'a> Payload<'a> {
     /// `None`: too many blocks, lengths that lie, nothing of its own, or a block that is not of `payload_type`, the voice's.
     #[must_use]
-    pub fn parse(payload: &[u8], payload_type: u8) -> Option<Self> {
+    pub fn parse(bytes: &'a [u8], payload_type: u8) -> Option<Self> {
         let (mut redundant, mut sound) = (0, 0);
         loop {
-            let header = payload.get(redundant * REDUNDANT_LEN..)?;
+            let header = bytes.get(redundant * REDUNDANT_LEN..)?;
             let &first = header.first()?;
             if first & !FOLLOWS != payload_type {
                 return None;
@@ -31,43 +44,92 @@ impl Facts {
             if first & FOLLOWS == 0 {
                 break;
             }
-            let &[_, _, high, low] = header.first_chunk::<REDUNDANT_LEN>()?;
-            sound += usize::from(u16::from_be_bytes([high, low]) & 0x3ff);
+            let (_, len) = read(header)?;
+            sound += len;
             redundant += 1;
             if redundant > MAX_REDUNDANT {
                 return None;
             }
         }
         let primary = redundant * REDUNDANT_LEN + 1 + sound;
-        (primary < payload.len()).then_some(Self {
-            redundant: redundant as u8,
-            primary: u16::try_from(primary).ok()?,
+        (primary < bytes.len()).then_some(Self {
+            bytes,
+            redundant,
+            primary,
         })
     }
 
     /// The packet's own sound, as it would be without RED.
     #[must_use]
-    pub fn primary<'a>(&self, payload: &'a [u8]) -> &'a [u8] {
-        payload.get(usize::from(self.primary)..).unwrap_or_default()
+    pub fn primary(&self) -> &'a [u8] {
+        self.bytes.get(self.primary..).unwrap_or_default()
     }
 
-    /// Length of the block headers; the sound of all blocks follows.
+    /// What is redundant, the last block first: that of the packet before this one, as a rule.
+    pub fn blocks(&self) -> impl Iterator<Item = Block<'a>> {
+        let (bytes, mut end) = (self.bytes, self.primary);
+        (0..self.redundant).rev().filter_map(move |at| {
+            let (offset, len) = read(bytes.get(at * REDUNDANT_LEN..)?)?;
+            let sound = bytes.get(end.checked_sub(len)?..end)?;
+            end -= len;
+            Some(Block { offset, sound })
+        })
+    }
+}
+
+/// What goes in front of a packet's own sound, the oldest first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Redundant<'a> {
+    pub blocks: [Option<Block<'a>>; MAX_WRITTEN],
+    /// Of every block, the primary one too.
+    pub payload_type: u8,
+}
+
+impl Redundant<'_> {
     #[must_use]
-    pub fn headers_len(&self) -> usize {
-        usize::from(self.redundant) * REDUNDANT_LEN + 1
+    pub fn is_empty(&self) -> bool {
+        self.blocks.iter().all(Option::is_none)
     }
 
-    /// Writes the block headers with another payload type for the voice. Returns their length.
+    /// What it adds to the payload.
     #[must_use]
-    pub fn write_headers(&self, payload: &[u8], payload_type: u8, out: &mut [u8]) -> Option<usize> {
-        let len = self.headers_len();
-        let out = out.get_mut(..len)?;
-        out.copy_from_slice(payload.get(..len)?);
-        for first in out.iter_mut().step_by(REDUNDANT_LEN) {
-            *first = *first & FOLLOWS | payload_type & !FOLLOWS;
+    pub fn len(&self) -> usize {
+        let blocks = self.blocks.iter().flatten();
+        let len: usize = blocks.map(|block| REDUNDANT_LEN + block.sound.len()).sum();
+        len + usize::from(len > 0)
+    }
+
+    /// All headers, and the sound of what is redundant; nothing where there is none. Returns the length.
+    #[must_use]
+    pub fn write(&self, out: &mut [u8]) -> Option<usize> {
+        let len = self.len();
+        if len == 0 {
+            return Some(0);
         }
+        let out = out.get_mut(..len)?;
+        let blocks = || self.blocks.iter().flatten();
+        let (headers, mut sound) = out.split_at_mut(blocks().count() * REDUNDANT_LEN + 1);
+        for (header, block) in headers.chunks_exact_mut(REDUNDANT_LEN).zip(blocks()) {
+            if u32::from(block.offset) > MAX_OFFSET || block.sound.len() > MAX_LEN {
+                return None;
+            }
+            let word = u32::from(block.offset) << 10 | block.sound.len() as u32;
+            header.copy_from_slice(&word.to_be_bytes());
+            header[0] = FOLLOWS | self.payload_type;
+            let (own, rest) = sound.split_at_mut(block.sound.len());
+            own.copy_from_slice(block.sound);
+            sound = rest;
+        }
+        *headers.last_mut()? = self.payload_type & !FOLLOWS;
         Some(len)
     }
+}
+
+/// Offset and length of a redundant block's header.
+fn read(header: &[u8]) -> Option<(u16, usize)> {
+    let &[_, a, b, c] = header.first_chunk::<REDUNDANT_LEN>()?;
+    let word = u32::from_be_bytes([0, a, b, c]);
+    Some(((word >> 10) as u16, (word & 0x3ff) as usize))
 }
 
 #[cfg(test)]
@@ -90,58 +152,92 @@ mod tests {
     }
 
     #[test]
-    fn the_primary_block_is_found_behind_the_others() {
+    fn blocks_are_taken_apart_the_nearest_first() {
         for redundant in [&[][..], &[&[1, 2, 3][..]], &[&[1], &[][..], &[2, 2]]] {
             let payload = packed(111, redundant, b"own");
-            let facts = Facts::parse(&payload, 111).unwrap();
-            assert_eq!(facts.primary(&payload), b"own");
-            assert_eq!(facts.headers_len(), redundant.len() * 4 + 1);
+            let read = Payload::parse(&payload, 111).unwrap();
+            assert_eq!(read.primary(), b"own");
+            let found: Vec<_> = read.blocks().map(|b| (b.offset, b.sound)).collect();
+            let expected: Vec<_> = (1..)
+                .map(|n| 960 * n)
+                .zip(redundant.iter().rev().copied())
+                .collect();
+            assert_eq!(found, expected);
         }
     }
 
     #[test]
-    fn payload_types_of_blocks_become_those_of_another_client() {
-        let payload = packed(111, &[b"one", b"two"], b"own");
-        let facts = Facts::parse(&payload, 111).unwrap();
-        let mut out = [0; MAX_HEADERS];
-        let len = facts.write_headers(&payload, 9, &mut out).unwrap();
-        let again = [&out[..len], &payload[len..]].concat();
-        assert_eq!(again, packed(9, &[b"one", b"two"], b"own"));
-        assert_eq!(facts.write_headers(&payload, 9, &mut out[..len - 1]), None);
+    fn what_is_written_is_what_is_read() {
+        let block = |offset, sound| Some(Block { offset, sound });
+        for (blocks, expected) in [
+            ([None, None], &[][..]),
+            ([None, block(960, &b"one"[..])], &[&b"one"[..]]),
+            ([block(960, b"one"), None], &[b"one"]),
+            (
+                [block(1_920, b"two"), block(960, b"one")],
+                &[b"two", b"one"],
+            ),
+        ] {
+            let redundant = Redundant {
+                blocks,
+                payload_type: 9,
+            };
+            assert_eq!(redundant.is_empty(), expected.is_empty());
+            let mut out = [0; 64];
+            let len = redundant.write(&mut out).unwrap();
+            assert_eq!(len, redundant.len());
+            let payload = [&out[..len], b"own"].concat();
+            if expected.is_empty() {
+                assert_eq!(payload, b"own");
+                continue;
+            }
+            assert_eq!(payload, packed(9, expected, b"own"));
+            assert_eq!(redundant.write(&mut out[..len - 1]), None);
+        }
+        let long = [0; MAX_LEN + 1];
+        for blocks in [
+            [block(1 << 14, b"far"), None],
+            [block(960, &long[..]), None],
+        ] {
+            let redundant = Redundant {
+                blocks,
+                payload_type: 9,
+            };
+            assert_eq!(redundant.write(&mut [0; 2_000]), None);
+        }
     }
 
     #[test]
     fn what_lies_or_hides_something_else_is_refused() {
         let good = packed(111, &[b"one"], b"own");
         for len in 0..good.len() - 2 {
-            assert_eq!(Facts::parse(&good[..len], 111), None, "{len} bytes");
+            assert_eq!(Payload::parse(&good[..len], 111), None, "{len} bytes");
         }
         assert_eq!(
-            Facts::parse(&packed(111, &[b"one"], b""), 111),
+            Payload::parse(&packed(111, &[b"one"], b""), 111),
             None,
             "silent"
         );
-        assert_eq!(Facts::parse(&good, 110), None, "another payload type");
+        assert_eq!(Payload::parse(&good, 110), None, "another payload type");
         let mut mixed = good.clone();
         mixed[4] = 110;
         assert_eq!(
-            Facts::parse(&mixed, 111),
+            Payload::parse(&mixed, 111),
             None,
             "the primary alone is another"
         );
         let most = [&b"x"[..]; MAX_REDUNDANT + 1];
-        assert!(Facts::parse(&packed(111, &most[1..], b"own"), 111).is_some());
-        assert_eq!(Facts::parse(&packed(111, &most, b"own"), 111), None);
+        assert!(Payload::parse(&packed(111, &most[1..], b"own"), 111).is_some());
+        assert_eq!(Payload::parse(&packed(111, &most, b"own"), 111), None);
     }
 
     proptest! {
         #[test]
         fn any_bytes(payload in proptest::collection::vec(prop_oneof![Just(0xef), Just(0x6f), any::<u8>()], 0..80)) {
-            if let Some(facts) = Facts::parse(&payload, 111) {
-                prop_assert!(!facts.primary(&payload).is_empty());
-                let mut out = [0; MAX_HEADERS];
-                let len = facts.write_headers(&payload, 111, &mut out).unwrap();
-                prop_assert_eq!(&out[..len], &payload[..len]);
+            if let Some(read) = Payload::parse(&payload, 111) {
+                prop_assert!(!read.primary().is_empty());
+                let redundant: usize = read.blocks().map(|block| REDUNDANT_LEN + block.sound.len()).sum();
+                prop_assert_eq!(redundant + 1 + read.primary().len(), payload.len());
             }
         }
     }
