@@ -332,6 +332,9 @@ impl Router {
             return;
         };
         self.counters.keyframe_requests_received += 1;
+        if subscription.is_held() {
+            return; // His link could not carry it: one is asked for when it can.
+        }
         let round_trip = self
             .transports
             .get(row)

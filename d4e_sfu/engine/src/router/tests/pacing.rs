@@ -56,9 +56,13 @@ impl Scene {
         }
     }
 
-    /// A second of 50 voices and 25 frames, by the millisecond.
+    /// Seconds of 50 voices and 25 frames.
     fn run(&mut self, seconds: u64) {
-        for ms in 0..seconds * 1_000 {
+        self.run_ms(seconds * 1_000);
+    }
+
+    fn run_ms(&mut self, ms: u64) {
+        for ms in 0..ms {
             if ms % 20 == 0 {
                 self.voice.timestamp += 960;
                 let sound = opus(ms as u8);
@@ -188,6 +192,25 @@ fn voice_never_waits_and_the_picture_is_shed_without_a_hole_in_its_numbers() {
     scene.run(2);
     assert_eq!(scene.of(PICTURE, since).len(), 100);
     assert_no_holes(&scene.of(PICTURE, Now(0)));
+}
+
+#[test]
+fn a_client_whose_picture_is_held_gets_no_keyframe_however_often_he_asks() {
+    let mut scene = Scene::new();
+    scene.run(2);
+    scene.viewer.remb(&mut scene.world, 120_000);
+    let _ = scene.world.events();
+    while !scene.world.events().contains(&paused()) {
+        scene.run_ms(20);
+    }
+    let before = scene.asked.len();
+    for _ in 0..18 {
+        scene.viewer.pli(&mut scene.world, PICTURE);
+        scene.run_ms(100);
+    }
+    assert_eq!(scene.asked.len(), before);
+    scene.run_ms(400);
+    assert_eq!(scene.asked.len(), before + 1, "when it is time");
 }
 
 fn paused() -> Event {
