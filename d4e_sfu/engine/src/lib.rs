@@ -1,7 +1,7 @@
 //! The packet engine of d4e-sfu: a sans-IO selective-forwarding router, and the thread that drives it.
 //!
 //! Tiers, each of which names only those above it: `wire` (bytes ↔ values, no state but keys); mechanisms (`cache`, `clock`,
-//! `nack`, `twcc`, `bucket`, `legs`, `pacer`: state and `now`); nouns (`transport`, `publication`, `subscription`, which never name
+//! `nack`, `twcc`, `bucket`, `legs`, `pacer`, `estimator`: state and `now`); nouns (`transport`, `publication`, `subscription`, which never name
 //! each other); `router` (the tables and the media path); outside (`driver`, `python`: the thread, its sockets and PyO3, no
 //! logic). `api` is what crosses to Python. `peer` shares only `wire` with all this. The way of a packet:
 //! `engine/README.md`.
@@ -17,6 +17,7 @@ pub mod wire;
 pub mod bucket;
 pub mod cache;
 pub mod clock;
+pub mod estimator;
 pub mod legs;
 pub mod nack;
 pub mod now;

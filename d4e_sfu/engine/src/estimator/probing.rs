@@ -1,0 +1,260 @@
+//! Asking the link: packets that leave faster than the estimate, and what their arrivals show. After libwebrtc's
+//! `probe_controller.cc` and `probe_bitrate_estimator.cc`; its constants by their names there. Where we depart: one
+//! cluster at a time (libwebrtc sends the first two at once; on a thin link the second would stand in its queue before the
+//! first voice); and only the first probes may lower the estimate, for five packets after jitter prove little.
+
+use std::time::Duration;
+
+use crate::now::Now;
+use crate::pacer::{Probe, ProbeId};
+
+/// `first_exponential_probe_scale`; then `further_exponential_probe_scale`
+const FIRST: f64 = 3.0;
+const FURTHER: f64 = 2.0;
+/// `further_probe_threshold`: a result above this share of what was asked for asks on.
+const THRESHOLD: f64 = 0.7;
+/// `kDefaultMaxProbingBitrate`, where the demand is not above it
+const MAX: f64 = 5e6;
+/// `alr_probing_interval`, `alr_probe_scale`
+const INTERVAL: Duration = Duration::from_secs(5);
+const SCALE: f64 = 2.0;
+/// `loss_limited_probe_scale`
+const LOSS_LIMITED: f64 = 1.5;
+/// `min_probe_packets_sent`, `min_probe_duration` (s)
+const PACKETS: u32 = 5;
+const DURATION: f64 = 0.015;
+/// `kMaxWaitingTimeForProbingResult`, beside the round trip
+const WAIT: Duration = Duration::from_secs(1);
+/// `kBitrateDropThreshold`, `kBitrateDropTimeout`, `kProbeFractionAfterDrop`, `kProbeUncertainty`
+const DROP: f64 = 0.66;
+const DROP_TIMEOUT: Duration = Duration::from_secs(5);
+const AFTER_DROP: f64 = 0.85;
+const UNCERTAINTY: f64 = 0.05;
+/// `kMinReceivedProbesRatio`, `kMinReceivedBytesRatio`
+const RECEIVED: f64 = 0.8;
+/// `kMaxValidRatio`
+const MAX_RATIO: f64 = 2.0;
+/// `kMinRatioForUnsaturatedLink`, `kTargetUtilizationFraction`
+const SATURATED: f64 = 0.9;
+const UTILIZATION: f64 = 0.95;
+/// A probe's own queue is no overuse: groups that left until so long after it are not looked at.
+const AFTERMATH: Duration = Duration::from_millis(300);
+
+#[derive(Debug)]
+pub(super) struct Prober {
+    last: u32,
+    waiting: Option<(Cluster, Now)>,
+    /// The next in a row of probes, bit/s.
+    next: Option<f64>,
+    /// The row that began with the first packet goes on.
+    starting: bool,
+    ended: Now,
+    /// The estimate before it fell, and when.
+    fell: Option<(f64, Now)>,
+    recover: bool,
+    quiet: Now,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Cluster {
+    probe: Probe,
+    packets: u32,
+    size: f64,
+    /// (first, last, size of the last) by our clock; (first, last, size of the first) by his; µs, bytes
+    sent: Option<(i64, i64, f64)>,
+    arrived: Option<(i64, i64, f64)>,
+}
+
+/// What decides whether to ask.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Situation {
+    pub estimate: f64,
+    pub demand: f64,
+    pub overused: bool,
+    pub loss_limited: bool,
+    pub round_trip: Duration,
+}
+
+/// What a probe has shown, bit/s.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Shown {
+    pub bps: f64,
+    /// It is one of the first, so that it may lower the estimate.
+    pub first: bool,
+}
+
+impl Prober {
+    pub const fn new(now: Now, start: f64) -> Self {
+        Self {
+            last: 0,
+            waiting: None,
+            next: Some(start * FIRST),
+            starting: true,
+            ended: now,
+            fell: None,
+            recover: false,
+            quiet: Now(0),
+        }
+    }
+
+    /// The next probe, when it is time for one.
+    pub fn next(&mut self, now: Now, situation: Situation) -> Option<Probe> {
+        if let Some((_, since)) = self.waiting {
+            if now.since(since) < WAIT + situation.round_trip {
+                return None;
+            }
+            self.end(now);
+        }
+        let estimate = situation.estimate;
+        let bps = if let Some(next) = self.next.take() {
+            next
+        } else if situation.overused {
+            return None;
+        } else if let Some(bps) = self.recovery(now, estimate) {
+            bps
+        } else if situation.demand > estimate && now.since(self.ended) >= INTERVAL {
+            let scale = if situation.loss_limited {
+                LOSS_LIMITED
+            } else {
+                SCALE
+            };
+            scale * estimate
+        } else {
+            return None;
+        };
+        let bps = bps.min(MAX.max(SCALE * situation.demand));
+        if bps <= estimate * (1.0 + UNCERTAINTY) {
+            self.end(now);
+            return None;
+        }
+        self.last = self.last.wrapping_add(1).max(1);
+        let probe = Probe {
+            id: ProbeId(self.last),
+            bps: bps as u32,
+            bytes: (bps * DURATION / 8.0) as u32,
+            packets: PACKETS,
+        };
+        let cluster = Cluster {
+            probe,
+            packets: 0,
+            size: 0.0,
+            sent: None,
+            arrived: None,
+        };
+        self.waiting = Some((cluster, now));
+        self.quiet = now.plus(AFTERMATH);
+        Some(probe)
+    }
+
+    fn recovery(&mut self, now: Now, estimate: f64) -> Option<f64> {
+        let (before, at) = self.fell?;
+        if now.since(at) > DROP_TIMEOUT {
+            self.fell = None;
+        }
+        if !std::mem::take(&mut self.recover) {
+            return None;
+        }
+        self.fell = None;
+        let bps = AFTER_DROP * before;
+        (bps * (1.0 - UNCERTAINTY) > estimate).then_some(bps)
+    }
+
+    fn end(&mut self, now: Now) {
+        self.waiting = None;
+        self.starting = false;
+        self.ended = now;
+    }
+
+    /// A packet of a probe leaves.
+    pub fn sent(&mut self, now: Now) {
+        self.quiet = now.plus(AFTERMATH);
+    }
+
+    /// Until then what leaves meets the queue of a probe.
+    pub const fn quiet(&self) -> Now {
+        self.quiet
+    }
+
+    /// The estimate has become `after`.
+    pub fn estimated(&mut self, now: Now, before: f64, after: f64) {
+        if after < DROP * before {
+            self.fell = Some((before, now));
+        }
+    }
+
+    /// The queue has drained, or feedback is back after `before` was the estimate: what was lost may be asked for.
+    pub fn recovered(&mut self, now: Now, before: Option<f64>) {
+        self.recover = self.fell.is_some() || before.is_some();
+        if let Some(before) = before {
+            self.fell = Some((before, now));
+        }
+    }
+
+    /// A packet of probe `id` has arrived; µs.
+    pub fn arrived(&mut self, id: u32, sent: i64, arrived: i64, size: u16) {
+        let Some((cluster, _)) = &mut self.waiting else {
+            return;
+        };
+        if cluster.probe.id.0 != id {
+            return;
+        }
+        let size = f64::from(size);
+        cluster.packets += 1;
+        cluster.size += size;
+        let (first, last, last_size) = cluster.sent.unwrap_or((sent, sent, size));
+        cluster.sent = Some(if sent >= last {
+            (first.min(sent), sent, size)
+        } else {
+            (first.min(sent), last, last_size)
+        });
+        let (first, last, first_size) = cluster.arrived.unwrap_or((arrived, arrived, size));
+        cluster.arrived = Some(if arrived <= first {
+            (arrived, last.max(arrived), size)
+        } else {
+            (first, last.max(arrived), first_size)
+        });
+    }
+
+    /// What the probe has shown, once enough of it has arrived; asks on if that was much.
+    pub fn shown(&mut self, now: Now) -> Option<Shown> {
+        let (cluster, _) = self.waiting.as_ref()?;
+        if !cluster.is_complete() {
+            return None;
+        }
+        let (asked, shown) = (f64::from(cluster.probe.bps), cluster.bps());
+        let first = self.starting;
+        self.end(now);
+        let shown = shown?;
+        if shown > THRESHOLD * asked {
+            self.next = Some(FURTHER * shown.max(asked));
+            self.starting = first;
+        }
+        Some(Shown { bps: shown, first })
+    }
+}
+
+impl Cluster {
+    fn is_complete(&self) -> bool {
+        f64::from(self.packets) >= RECEIVED * f64::from(self.probe.packets)
+            && self.size >= RECEIVED * f64::from(self.probe.bytes)
+    }
+
+    /// The lesser of the rates of sending and of arrival; `None` when they contradict each other.
+    fn bps(&self) -> Option<f64> {
+        let (first_sent, last_sent, last_size) = self.sent?;
+        let (first_arrived, last_arrived, first_size) = self.arrived?;
+        let rate = |size: f64, from: i64, to: i64| {
+            (to > from && to - from <= 1_000_000).then(|| size * 8e6 / (to - from) as f64)
+        };
+        let sent = rate(self.size - last_size, first_sent, last_sent)?;
+        let arrived = rate(self.size - first_size, first_arrived, last_arrived)?;
+        if arrived > MAX_RATIO * sent {
+            return None;
+        }
+        Some(if arrived < SATURATED * sent {
+            UTILIZATION * arrived
+        } else {
+            sent.min(arrived)
+        })
+    }
+}
