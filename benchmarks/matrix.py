@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
+import statistics
 import sys
 import time
 import traceback
@@ -92,14 +93,16 @@ def _shown(outcomes: Iterator[Outcome], total: int) -> Iterator[Outcome]:
 
 
 def _record(outcomes: list[Outcome]) -> list[str]:
-    """Writes the worst of each figure; names those that miss their target."""
+    """Writes the worst of each figure (or what else it asks for); names those that miss their target."""
     found: dict[str, list[Figure]] = {}
     for outcome in outcomes:
         for figure in outcome.figures:
             found.setdefault(figure.name, []).append(figure)
     missed = []
     for name, figures in found.items():
-        row = record(FILE, name, [figure.value for figure in figures], figures[0].unit, figures[0].target, worst=True)
+        first = figures[0]
+        pick = statistics.mean if first.mean else min if first.target.startswith(">=") else max
+        row = record(FILE, name, [figure.value for figure in figures], first.unit, first.target, pick=pick)
         missed += [] if row["met"] else [name]
     return missed
 

@@ -15,7 +15,7 @@ import platform
 import statistics
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -32,17 +32,16 @@ def record(
     unit: str,
     target: str = "",
     *,
-    worst: bool = False,
+    pick: Callable[[Sequence[float]], float] = statistics.median,
     why: str = "",
     **more: Any,
 ) -> dict[str, Any]:
-    """Write one row: the median of `runs`, or the worst of them, compared with `target` (`"<= 2.5"`) if there is one;
-    returns and prints it.
+    """Write one row: the median of `runs` (or what else `pick` makes of them), compared with `target` (`"<= 2.5"`) if
+    there is one; returns and prints it.
 
     `why` explains a target that is missed; it is kept in the row and shown by `make acceptance`. `more` are fields of
     this row alone.
     """
-    pick = statistics.median if not worst else min if target.startswith(">=") else max
     value = round(float(pick(runs)), 4)
     verdict: dict[str, Any] = {}
     if target:

@@ -15,14 +15,17 @@ from livekit.protocol import models, rtc
 from d4e_sfu.core import datapacket
 from d4e_sfu.core.boundary import DataKind
 from d4e_sfu.core.participant import State
-from d4e_sfu.core.quality import Word
+from d4e_sfu.core.quality import Cause, Judgement, Word
 
 if TYPE_CHECKING:
     from d4e_sfu.core.participant import Participant
 
-# Which leg of a link is to blame has no field in the room protocol: a data packet from the server says it, on this
-# topic, to clients that listen for it. See docs/signalling.md.
+# Which leg of a link is to blame, and for what, has no field in the room protocol: a data packet from the server says
+# it, on this topic, to clients that listen for it. See docs/signalling.md.
 QUALITY_TOPIC: Final = "d4e.quality"
+
+
+NOTHING: Final = (None, "", Cause.NONE)
 
 
 def speakers_changed(speakers: Sequence[models.SpeakerInfo]) -> rtc.SignalResponse:
@@ -53,18 +56,22 @@ def tell_quality(participants: Collection[Participant], *, now: float) -> None:
     }
     for participant in participants:
         told = {sid: known[sid] for sid in (participant.sid, *sorted(participant.hears())) if sid in known}
-        before, participant.told_quality = participant.told_quality, {s: (j.word, j.leg) for s, j in told.items()}
-        changed = [sid for sid, judgement in told.items() if before.get(sid) != (judgement.word, judgement.leg)]
-        words = [sid for sid in changed if before.get(sid, (None, ""))[0] != told[sid].word]
+        before, participant.told_quality = participant.told_quality, {s: j.said for s, j in told.items()}
+        changed = [sid for sid, judgement in told.items() if before.get(sid) != judgement.said]
+        words = [sid for sid in changed if before.get(sid, NOTHING)[0] != told[sid].word]
         if words:
             updates = [
                 rtc.ConnectionQualityInfo(participant_sid=sid, quality=told[sid].word, score=told[sid].score)
                 for sid in words
             ]
             participant.send(rtc.SignalResponse(connection_quality=rtc.ConnectionQualityUpdate(updates=updates)))
-        blamed = [sid for sid in changed if before.get(sid, (None, ""))[1] != told[sid].leg]
+        blamed = [sid for sid in changed if before.get(sid, NOTHING)[1:] != told[sid].said[1:]]
         if blamed and participant.state is State.ACTIVE:
-            legs = [{"participant": s, "quality": Word.Name(told[s].word).lower(), "leg": told[s].leg} for s in blamed]
-            payload = json.dumps({"updates": legs}).encode()
+            payload = json.dumps({"updates": [_blame(sid, told[sid]) for sid in blamed]}).encode()
             packet = models.DataPacket(user=models.UserPacket(payload=payload, topic=QUALITY_TOPIC))
             datapacket.deliver(participant, DataKind.RELIABLE, packet.SerializeToString(), now=now)
+
+
+def _blame(sid: str, judgement: Judgement) -> dict[str, str]:
+    word, leg, cause = judgement.said
+    return {"participant": sid, "quality": Word.Name(word).lower(), "leg": leg, "cause": cause}

@@ -16,7 +16,7 @@ from d4e_sfu.config import Source
 from d4e_sfu.core.allowance import Allowance
 from d4e_sfu.core.datapacket import Mail
 from d4e_sfu.core.permission import Permission
-from d4e_sfu.core.quality import Quality
+from d4e_sfu.core.quality import Cause, Quality, Word
 from d4e_sfu.core.sections import SectionsRequirement
 
 if TYPE_CHECKING:
@@ -213,9 +213,7 @@ class Participant:
         self.offers = Allowance(rate=OFFERS_PER_SECOND, burst=OFFER_BURST, now=now)
         self.quality = Quality()
         self.refreshed: Refreshed | None = None
-        self.told_quality: dict[
-            str, tuple[models.ConnectionQuality, str]
-        ] = {}  # by sid: what he was told of others, and himself
+        self.told_quality: dict[str, tuple[Word, str, Cause]] = {}  # by sid: what he was told of others, and himself
         self.mail = Mail(data_limits, now=now)
 
     def become(self, state: State) -> None:

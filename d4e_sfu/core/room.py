@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from livekit.protocol import models, rtc
 
 from d4e_sfu._engine import Command, SubscriptionSpec, Voice
-from d4e_sfu.core import audience, quality
+from d4e_sfu.core import audience
 from d4e_sfu.core.negotiation import LocalTransport, Negotiation, Outgoing, PendingTrack
 from d4e_sfu.core.participant import Participant, State
 from d4e_sfu.core.publication import CODECS, Publication, PublicationState
@@ -68,7 +68,6 @@ class Room:
         self.participants: dict[str, Participant] = {}  # by identity, in order of joining
         self.empty_since: float | None = now
         self.speakers = Speakers()
-        self._judged_at = now
         self._created_wall = wall
         self._told = (0, 0)  # participants and publishers, as in the last room_update
         self._told_at = now
@@ -487,11 +486,14 @@ class Room:
         audience.tell_speakers(self.participants.values(), self.speakers.changes(now=now))
 
     def _judge(self, *, now: float) -> None:
-        if now - self._judged_at < quality.INTERVAL:
+        """Once for each telling of the engine, which is of everybody."""
+        measured = [participant for participant in self.participants.values() if participant.quality.is_news]
+        if not measured:
             return
-        self._judged_at = now
-        for participant in self.participants.values():
-            participant.quality.judge()
+        busy = self.worker.engine.busy
+        for participant in measured:
+            voices = (each for each in participant.publications.values() if each.is_voice)
+            participant.quality.judge(sends=any(not voice.info.muted for voice in voices), busy=busy)
         audience.tell_quality(self.participants.values(), now=now)
 
     def _silence(self, publication: Publication) -> None:

@@ -272,6 +272,11 @@ class Sfu:
                     measured = self._transports.get(TransportId(link.transport))
                     if measured is not None:
                         measured.quality.measure(link)
+            case Event.Estimates(estimates=estimates):
+                for estimate in estimates:
+                    estimated = self._transports.get(TransportId(estimate.transport))
+                    if estimated is not None:
+                        estimated.quality.estimated(estimate)
             case Event.WorkerDied(transport=transport):
                 self._worker_died(engine, transport, now=now)
             case _:

@@ -1,4 +1,4 @@
-"""How good a link is said to be, and which leg is to blame."""
+"""How good a link is said to be, which leg is to blame, and for what."""
 
 from __future__ import annotations
 
@@ -7,10 +7,20 @@ import json
 import pytest
 from livekit.protocol import models, rtc
 
-from d4e_sfu._engine import Event, Leg, Link
+from d4e_sfu._engine import Estimate, Event, Leg, Link
 from d4e_sfu.core.audience import QUALITY_TOPIC
 from d4e_sfu.core.boundary import DataKind
-from d4e_sfu.core.quality import INTERVAL, PATIENCE, SILENT_MS, UNHEARD_TIMES, Quality, Word
+from d4e_sfu.core.quality import (
+    BUSY,
+    DUMB_TIMES,
+    INTERVAL,
+    PATIENCE,
+    SILENT_MS,
+    UNHEARD_TIMES,
+    Cause,
+    Quality,
+    Word,
+)
 from tests.core.house import House, Person, join_request
 from tests.doubles import microphone
 
@@ -34,6 +44,7 @@ class Wire:
         packets: int = RATE,
         reported: bool = True,
         jitter: tuple[int, int] = (0, 0),
+        queue: int = 0,
         silent_ms: int = 0,
         round_trip_ms: int | None = None,
     ) -> Link:
@@ -44,7 +55,7 @@ class Wire:
             self._down = [self._down[0] + packets, self._down[1] + round(packets * down)]
         return Link(
             transport=self.transport,
-            up=Leg(expected=self._up[0], lost=self._up[1], jitter_ms=jitter[0]),
+            up=Leg(expected=self._up[0], lost=self._up[1], jitter_ms=jitter[0], queue_ms=queue),
             down=Leg(expected=self._down[0], lost=self._down[1], jitter_ms=jitter[1]),
             sent=self._sent,
             silent_ms=silent_ms,
@@ -84,6 +95,87 @@ def test_the_worse_leg_is_found_and_named(what: dict[str, object], expected: tup
     assert judged(wire.link(), wire.link(**what)) == expected  # type: ignore[arg-type]
 
 
+def blamed(quality: Quality) -> tuple[str, Cause]:
+    assert quality.judgement is not None
+    return quality.judgement.leg, quality.judgement.cause
+
+
+@pytest.mark.parametrize(
+    ("what", "queue_ms", "expected"),
+    [
+        ({"up": 0.2}, 0, ("up", Cause.LOSS)),
+        ({"down": 0.2}, 0, ("down", Cause.LOSS)),
+        ({"up": 0.2, "jitter": (80, 5)}, 0, ("up", Cause.QUEUE)),
+        ({"up": 0.2, "queue": 300}, None, ("up", Cause.QUEUE)),
+        ({"round_trip_ms": 440, "queue": 400}, None, ("up", Cause.QUEUE)),
+        ({"round_trip_ms": 440, "queue": 5}, None, ("down", Cause.QUEUE)),
+        ({"round_trip_ms": 40}, 400, ("down", Cause.QUEUE)),
+        ({"down": 0.2, "round_trip_ms": 340}, 300, ("down", Cause.QUEUE)),
+        ({"down": 0.01, "round_trip_ms": 60}, 5, ("", Cause.NONE)),
+    ],
+)
+def test_the_cause_is_found_and_named(
+    what: dict[str, object], queue_ms: int | None, expected: tuple[str, Cause]
+) -> None:
+    wire, quality = Wire(), Quality()
+    for _ in range(3):
+        quality.measure(wire.link(round_trip_ms=40))
+        quality.judge()
+    if queue_ms is not None:
+        estimate = {"transport": 1, "bitrate": 300_000, "loss": 0, "limited": False}
+        quality.estimated(Estimate(queue_ms=queue_ms, **estimate))  # type: ignore[arg-type]
+        quality.estimated(Estimate(queue_ms=0, **estimate))  # type: ignore[arg-type]
+    judged(wire.link(**what), quality=quality)  # type: ignore[arg-type]
+    assert blamed(quality) == expected
+
+
+def test_a_way_that_has_become_longer_for_good_is_nobodys_queue() -> None:
+    wire, quality = Wire(), Quality()
+    judged(wire.link(round_trip_ms=40), wire.link(round_trip_ms=40), quality=quality)
+    for _ in range(40):
+        judged(wire.link(round_trip_ms=600), quality=quality)
+    assert blamed(quality) == ("both", Cause.NONE)
+
+
+def later(link: Link, *, silent_ms: int) -> Link:
+    """The same, as nothing has come since."""
+    return Link(
+        transport=link.transport, up=link.up, down=link.down, sent=link.sent, silent_ms=silent_ms, round_trip_ms=None
+    )
+
+
+def test_whose_voice_is_on_and_who_sends_nothing_is_to_blame_himself() -> None:
+    wire, quality = Wire(), Quality()
+    judged(wire.link(), wire.link(), quality=quality)
+    stuck = wire.link()
+    for turn in range(1, DUMB_TIMES + 2):
+        quality.measure(later(stuck, silent_ms=500 + turn))
+        quality.judge(sends=True)
+        assert blamed(quality) == (("up", Cause.SENDER) if turn > DUMB_TIMES else ("", Cause.NONE))
+    silent = Quality()
+    for turn in range(10):
+        silent.measure(later(stuck, silent_ms=500 + turn))
+        silent.judge(sends=False)
+    assert blamed(silent) == ("", Cause.NONE), "who is muted owes nothing"
+
+
+def test_a_worker_without_time_is_to_blame_for_what_is_lost_before_it() -> None:
+    for busy, expected in ((BUSY, ("", Cause.SERVER)), (0.5, ("up", Cause.LOSS)), (None, ("up", Cause.LOSS))):
+        wire, quality = Wire(), Quality()
+        judged(wire.link(), wire.link(), quality=quality)
+        quality.measure(wire.link(up=0.3))
+        quality.judge(busy=busy)
+        assert blamed(quality) == expected
+
+
+def test_reports_that_come_every_five_seconds_are_waited_for() -> None:
+    wire, quality = Wire(), Quality()
+    judged(wire.link(down=0.2), wire.link(down=0.2), quality=quality)
+    for _ in range(2):
+        assert judged(wire.link(reported=False), quality=quality) == (Word.POOR, "down")
+    assert judged(wire.link(down=0.2), quality=quality) == (Word.POOR, "down")
+
+
 def test_the_score_falls_with_every_fault() -> None:
     scores = []
     for loss in (0.0, 0.03, 0.08, 0.2, 0.5, 1.0):
@@ -118,7 +210,8 @@ def test_who_acknowledges_nothing_of_what_he_is_sent_receives_nothing() -> None:
     for turn in range(1, UNHEARD_TIMES + 1):
         found = judged(wire.link(reported=False), quality=quality)
         assert found == ((Word.LOST, "down") if turn == UNHEARD_TIMES else (Word.EXCELLENT, ""))
-    judged(wire.link(), wire.link(), quality=quality)
+    for _ in range(PATIENCE - 1):
+        judged(wire.link(), quality=quality)
     assert judged(wire.link(), quality=quality) == (Word.EXCELLENT, "")
 
 
@@ -143,7 +236,7 @@ def words(person: Person) -> list[tuple[str, int]]:
     return [(each.participant_sid, each.quality) for message in told for each in message.updates]
 
 
-def legs(person: Person) -> list[tuple[str, str]]:
+def legs(person: Person) -> list[tuple[str, str, str]]:
     """What came on the data topic."""
     sent, house = [], person.house
     for transport, kind, payload in house.associations.sent:
@@ -151,7 +244,9 @@ def legs(person: Person) -> list[tuple[str, str]]:
             packet = models.DataPacket.FromString(payload)
             assert (kind, packet.user.topic) == (DataKind.RELIABLE, QUALITY_TOPIC)
             assert not packet.participant_identity, "it is nobody's but the server's"
-            sent += [(each["participant"], each["leg"]) for each in json.loads(packet.user.payload)["updates"]]
+            sent += [
+                (each["participant"], each["leg"], each["cause"]) for each in json.loads(packet.user.payload)["updates"]
+            ]
     house.associations.sent = [each for each in house.associations.sent if each[0] != person.participant.transport]
     return sent
 
@@ -187,7 +282,7 @@ def test_he_himself_and_those_who_receive_him_are_told_with_the_leg_and_nobody_e
     assert legs(an) == legs(binh) == legs(chi) == [], "nothing to blame, nothing to say"
     weather.pass_by(an={"up": 0.3})
     assert words(an) == words(binh) == [(an.sid, Word.POOR)]
-    assert legs(an) == legs(binh) == [(an.sid, "up")]
+    assert legs(an) == legs(binh) == [(an.sid, "up", "loss")]
     assert words(chi) == []
     assert legs(chi) == []
     weather.pass_by(an={"up": 0.3})
@@ -195,11 +290,11 @@ def test_he_himself_and_those_who_receive_him_are_told_with_the_leg_and_nobody_e
     assert legs(an) == legs(binh) == []
     weather.pass_by(an={"down": 0.3})
     assert words(an) == []
-    assert legs(an) == [(an.sid, "down")]
-    weather.pass_by()
-    weather.pass_by()
+    assert legs(an) == [(an.sid, "down", "loss")]
+    for _ in range(PATIENCE):
+        weather.pass_by()
     assert words(an) == [(an.sid, Word.EXCELLENT)]
-    assert legs(an) == [(an.sid, "")]
+    assert legs(an) == [(an.sid, "", "")]
 
 
 def test_whoever_begins_to_receive_someone_hears_how_good_his_link_is(house: House) -> None:
@@ -212,7 +307,7 @@ def test_whoever_begins_to_receive_someone_hears_how_good_his_link_is(house: Hou
     binh.ask(subscription=rtc.UpdateSubscription(track_sids=[sid], subscribe=True), now=weather.now)
     weather.pass_by(an={"up": 0.3})
     assert words(binh) == [(an.sid, Word.POOR)]
-    assert legs(binh) == [(an.sid, "up")]
+    assert legs(binh) == [(an.sid, "up", "loss")]
 
 
 def test_an_operator_sees_the_leg_and_its_figures(house: House) -> None:
@@ -223,7 +318,7 @@ def test_an_operator_sees_the_leg_and_its_figures(house: House) -> None:
     state = house.sfu.debug_room("ward")
     assert state is not None
     seen = state["participants"][0]["quality"]
-    assert (seen["word"], seen["leg"], seen["round_trip_ms"]) == ("poor", "down", 80)
+    assert (seen["word"], seen["leg"], seen["cause"], seen["round_trip_ms"]) == ("poor", "down", "loss", 80)
     assert seen["down"]["loss_percent"] == 20.0
     assert seen["down"]["jitter_ms"] == 40
     assert seen["up"]["loss_percent"] == 0.0

@@ -35,6 +35,8 @@ class Figure:
     unit: str
     target: str
     """Such as `<= 2.5`."""
+    mean: bool = False
+    """Over all seeds; else the worst of them counts."""
 
     @property
     def met(self) -> bool:
@@ -73,8 +75,8 @@ class Run:
         if self._say is not None:
             self._say(f"  {at:6.1f} s  {sentence}")
 
-    def figure(self, name: str, value: float, unit: str, target: str) -> None:
-        self.figures.append(Figure(name, value, unit, target))
+    def figure(self, name: str, value: float, unit: str, target: str, *, mean: bool = False) -> None:
+        self.figures.append(Figure(name, value, unit, target, mean))
         if self._say is not None:
             figure = self.figures[-1]
             self._say(f"            {name}: {value:.4g} {unit}, target {target}: {'met' if figure.met else 'MISSED'}")

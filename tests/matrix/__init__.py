@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Final
 
 from tests.lab.scenario import Run
-from tests.matrix import liar, rfc8867, rooms, weak
+from tests.matrix import blame, liar, rfc8867, rooms, weak
 
 ROWS: Final[dict[str, Callable[[Run], None]]] = {
     "narrow": weak.narrow,
@@ -24,4 +24,5 @@ ROWS: Final[dict[str, Callable[[Run], None]]] = {
     "meeting": rooms.meeting,
     "narrow-join": rooms.narrow_join,
     "liar": liar.liar,
+    "blame": blame.blame,
 }

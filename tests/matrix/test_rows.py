@@ -13,7 +13,7 @@ import pytest
 from benchmarks import matrix, results
 from tests.lab.network import HEADERS
 from tests.lab.scenario import Figure, Run
-from tests.matrix import ROWS, liar, weak
+from tests.matrix import ROWS, blame, liar, weak
 
 SEEDS = [1, *(pytest.param(seed, marks=pytest.mark.long) for seed in range(2, 21))]
 
@@ -45,6 +45,13 @@ def test_where_nothing_is_lost_redundancy_costs_nothing_and_who_loses_nothing_pa
     run = Run(seed)
     weak.bursts(run)
     held(run, "bursts_overhead_below_1_percent", "bursts_others", "bursts_overhead")
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_whose_leg_is_at_fault_is_told_within_five_seconds(seed: int) -> None:
+    run = Run(seed)
+    blame.blame(run)
+    held(run, "blame_leg")
 
 
 @pytest.mark.parametrize("seed", SEEDS)

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 from livekit.protocol import models
 
-from d4e_sfu.core.quality import INTERVAL, Word
+from d4e_sfu.core.quality import INTERVAL, PATIENCE, Word
 from d4e_sfu.core.speakers import RELEASE
 from tests.lab.virtual import TICK, Lab, Person
 from tests.sim.scene import GOOD, SEEDS, VOICE
@@ -78,7 +78,7 @@ def test_a_poor_link_is_told_with_the_leg_that_is_to_blame(seed: int, leg: str) 
     blamed = {each["identity"]: each["quality"]["leg"] for each in room["participants"]}
     assert blamed == {"an": leg, "binh": None, "chi": None}
     lab.link(an, **{leg: GOOD})
-    lab.run(4 * INTERVAL)
+    lab.run((PATIENCE + 2) * INTERVAL)
     assert qualities(chi, an)[-1] == Word.EXCELLENT
 
 

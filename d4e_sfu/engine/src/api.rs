@@ -225,6 +225,9 @@ pub struct Leg {
     pub lost: u64,
     /// The worst of a voice since the last `Event::Links` (RFC 3550 §6.4.1).
     pub jitter_ms: u32,
+    /// How long a voice has waited on the way beyond the shortest time of late, the worst since the last `Event::Links`.
+    /// Known of the way to us; of the other, `Estimate` tells.
+    pub queue_ms: u32,
 }
 
 /// How one client's link does.

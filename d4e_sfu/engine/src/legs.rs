@@ -12,6 +12,9 @@ pub struct Leg {
     pub lost: u64,
     /// The worst of a voice since it was last taken. A picture's says little: its packets leave in bursts.
     pub jitter: Duration,
+    /// How long a voice has waited on the way beyond the shortest time, the worst since it was last taken. Known only of the
+    /// way to us.
+    pub queue: Duration,
 }
 
 impl Leg {
@@ -25,9 +28,13 @@ impl Leg {
         self.jitter = self.jitter.max(jitter);
     }
 
+    pub fn queue(&mut self, queue: Duration) {
+        self.queue = self.queue.max(queue);
+    }
+
     pub fn take(&mut self) -> Self {
         let taken = *self;
-        self.jitter = Duration::ZERO;
+        (self.jitter, self.queue) = (Duration::ZERO, Duration::ZERO);
         taken
     }
 }
@@ -43,8 +50,8 @@ pub fn jitter(ticks: u32, rate: u32) -> Duration {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Reported {
     before: Option<Report>,
-    /// What he misses of what was sent. Packets on their way at the time of a report make it go up and down, and the true value
-    /// only grows: so it is worth what its peaks add.
+    /// What he misses of what was sent. Numbers left out on the way to him at the time of a report make it go up and down, and
+    /// the true value only grows: so it is worth what its peaks add.
     missed: i64,
     peak: i64,
 }
@@ -53,17 +60,18 @@ pub struct Reported {
 struct Report {
     highest: u32,
     lost: i32,
-    sent: u32,
+    never_sent: u32,
 }
 
 impl Reported {
     /// Expected and lost since the report before; nothing for the first, and for one that goes back or jumps. `sent` counts
-    /// the packets that left until now.
-    pub fn since(&mut self, highest: u32, lost: i32, sent: u32) -> (u64, u64) {
+    /// the packets that left until now, `newest` is the number of the last of them: what is on its way is in both, however
+    /// long a report has taken.
+    pub fn since(&mut self, highest: u32, lost: i32, sent: u32, newest: u32) -> (u64, u64) {
         let report = Report {
             highest,
             lost,
-            sent,
+            never_sent: newest.wrapping_sub(sent),
         };
         let Some(before) = self.before.replace(report) else {
             return (0, 0);
@@ -75,7 +83,7 @@ impl Reported {
         }
         let expected = i64::from(expected);
         let lost = (i64::from(lost) - i64::from(before.lost)).clamp(-expected, expected);
-        let never_sent = expected - i64::from(sent.wrapping_sub(before.sent));
+        let never_sent = i64::from(report.never_sent.wrapping_sub(before.never_sent) as i32);
         self.missed += lost - never_sent;
         let more = (self.missed - self.peak).clamp(0, expected);
         self.peak += more;
@@ -93,7 +101,7 @@ mod tests {
             let mut reported = Reported::default();
             let mut since = |numbers: u32, lost| {
                 let at = start.wrapping_add(numbers);
-                reported.since(at, lost, at)
+                reported.since(at, lost, at, at)
             };
             assert_eq!(since(0, 7), (0, 0), "what was before is not known");
             assert_eq!(since(50, 12), (50, 5));
@@ -112,18 +120,29 @@ mod tests {
             // 100 numbers, of which 30 never came from the publisher; what is on its way varies.
             let underway = [5, 0, 20, 9][round % 4];
             (highest, sent, missed) = (highest + 100, sent + 70, missed + 30);
-            let (_, of_this) = reported.since(highest, missed, sent + underway);
+            let (_, of_this) = reported.since(highest, missed, sent + underway, highest + underway);
             lost += of_this;
         }
         assert!(lost <= 20, "{lost}: not more than what may be on its way");
         for _ in 0..10 {
             (highest, sent, missed) = (highest + 100, sent + 70, missed + 40);
-            lost += reported.since(highest, missed, sent).1;
+            lost += reported.since(highest, missed, sent, highest).1;
         }
         assert!(
             (80..=120).contains(&lost),
             "{lost}: ten of each hundred are his"
         );
+    }
+
+    #[test]
+    fn a_report_that_takes_longer_finds_no_more_lost() {
+        let mut reported = Reported::default();
+        reported.since(100, 0, 105, 105);
+        for (round, underway) in [5, 40, 80, 80, 10].into_iter().enumerate() {
+            let highest = 200 + 100 * round as u32;
+            let newest = highest + underway;
+            assert_eq!(reported.since(highest, 0, newest, newest), (100, 0));
+        }
     }
 
     #[test]
@@ -133,6 +152,9 @@ mod tests {
         leg.count(10, 0);
         leg.jitter(jitter(480, 48_000));
         leg.jitter(jitter(48, 48_000));
+        let queue = Duration::from_millis(70);
+        leg.queue(queue);
+        leg.queue(Duration::from_millis(7));
         let jitter = Duration::from_millis(10);
         let expected = 20;
         let lost = 10;
@@ -141,10 +163,12 @@ mod tests {
             Leg {
                 expected,
                 lost,
-                jitter
+                jitter,
+                queue
             }
         );
-        assert_eq!(leg.take().jitter, Duration::ZERO);
+        let Leg { jitter, queue, .. } = leg.take();
+        assert_eq!((jitter, queue), (Duration::ZERO, Duration::ZERO));
         assert_eq!(leg.take().expected, 20);
     }
 }

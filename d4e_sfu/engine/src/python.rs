@@ -123,12 +123,13 @@ impl Voice {
 #[pymethods]
 impl Leg {
     #[new]
-    #[pyo3(signature = (*, expected=0, lost=0, jitter_ms=0))]
-    fn py_new(expected: u64, lost: u64, jitter_ms: u32) -> Self {
+    #[pyo3(signature = (*, expected=0, lost=0, jitter_ms=0, queue_ms=0))]
+    fn py_new(expected: u64, lost: u64, jitter_ms: u32, queue_ms: u32) -> Self {
         Self {
             expected,
             lost,
             jitter_ms,
+            queue_ms,
         }
     }
     fn __repr__(&self) -> String {

@@ -591,6 +591,12 @@ impl Subscription {
         self.probed = self.numbering.next().seq();
     }
 
+    /// The number that the last packet bore, as a report counts (RFC 3550 §6.4.1).
+    #[must_use]
+    pub fn newest(&self) -> u32 {
+        (self.numbering.next().0 as u32).wrapping_sub(1)
+    }
+
     /// The cached packet behind an outgoing number, and how it was written when it went first.
     #[must_use]
     pub fn source(&self, out: crate::wire::seq::SeqNo) -> Option<(Run, ExtSeq)> {

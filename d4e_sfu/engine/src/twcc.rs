@@ -130,6 +130,9 @@ impl Arrivals {
     }
 }
 
+/// Nothing waits longer than this, s: it is another clock.
+const LONGEST_WAIT: u32 = 5;
+
 /// Reception statistics of one stream, for receiver reports (RFC 3550 §6.4.1, appendices A.3 and A.8).
 #[derive(Clone, Debug, Default)]
 pub struct Reception {
@@ -141,6 +144,9 @@ pub struct Reception {
     /// in 1/16 tick
     jitter: u64,
     transit: Option<u32>,
+    /// The shortest transit of late, and how far above it one was since `waited` was last asked; in ticks.
+    shortest: Option<u32>,
+    above: u32,
     /// Middle of the last sender report's NTP time, and when it came.
     report: Option<(u32, Now)>,
 }
@@ -158,6 +164,28 @@ impl Reception {
             let difference = difference.min(u64::from(rate) * 10);
             self.jitter = (self.jitter + difference).saturating_sub((self.jitter + 8) >> 4);
         }
+        self.wait(transit, rate);
+    }
+
+    fn wait(&mut self, transit: u32, rate: u32) {
+        let shortest = self.shortest.unwrap_or(transit);
+        let above = transit.wrapping_sub(shortest) as i32;
+        if above < 0 || above as u32 > rate.saturating_mul(LONGEST_WAIT) {
+            // A shorter way, or another clock.
+            self.shortest = Some(transit);
+            return;
+        }
+        self.shortest = Some(shortest);
+        self.above = self.above.max(above as u32);
+    }
+
+    /// The longest that a packet has waited on its way since the last time, in ticks: longer than the shortest of late. Asked
+    /// every second, by which a millisecond more becomes the shortest, so that clocks may differ and ways become longer.
+    pub fn waited(&mut self, rate: u32) -> u32 {
+        self.shortest = self
+            .shortest
+            .map(|shortest| shortest.wrapping_add(rate / 1000));
+        std::mem::take(&mut self.above)
     }
 
     pub fn sender_report(&mut self, now: Now, ntp: u64) {

@@ -30,7 +30,7 @@ import { Moderation, Refused } from "./moderation";
 import { People, PeopleButton } from "./people";
 import type { Acts } from "./person";
 import { followDevices, type Plugged } from "./plugged";
-import { ownLinkWord, takeLegs, weak } from "./quality";
+import { ownLinkWord, takeBlame, weak } from "./quality";
 import { difference, may, TO_DO, type Permission, type Right } from "./rights";
 import { Settings } from "./settings";
 import { Speaking } from "./speaking";
@@ -180,7 +180,7 @@ export class Call {
       .on(RoomEvent.TrackUnmuted, publication)
       .on(RoomEvent.TrackMuted, publication)
       .on(RoomEvent.DataReceived, (payload, sender, _, topic) => {
-        for (const participant of takeLegs(room, payload, sender, topic)) {
+        for (const participant of takeBlame(room, payload, sender, topic)) {
           person(participant);
           if (participant.isLocal) this.network();
         }

@@ -96,6 +96,10 @@ export const words = {
   networkWeak: { vi: "Mạng yếu", en: "Weak network" },
   networkWeakUp: { vi: "Mạng yếu, gửi đi chập chờn", en: "Weak network: sending" },
   networkWeakDown: { vi: "Mạng yếu, nhận về chập chờn", en: "Weak network: receiving" },
+  networkFullUp: { vi: "Mạng yếu, đường gửi đi bị nghẽn", en: "Weak network: too narrow for sending" },
+  networkFullDown: { vi: "Mạng yếu, đường nhận về bị nghẽn", en: "Weak network: too narrow for receiving" },
+  deviceSilent: { vi: "Máy của người này không gửi tiếng", en: "Their device sends no sound" },
+  serverBusy: { vi: "Máy chủ đang quá tải", en: "The server is overloaded" },
   networkLost: { vi: "Mất kết nối", en: "Connection lost" },
   ownNetworkWeak: {
     vi: "Mạng của bạn đang yếu. Tắt hình sẽ giúp nghe rõ hơn.",
@@ -104,6 +108,10 @@ export const words = {
   ownNetworkWeakUp: {
     vi: "Mạng của bạn yếu: người khác nghe và thấy bạn không rõ. Tắt hình sẽ giúp tiếng rõ hơn.",
     en: "Your network is weak: the others hear and see you badly. Without pictures your voice gets through better.",
+  },
+  ownDeviceSilent: {
+    vi: "Máy của bạn không gửi tiếng đi. Hãy tắt rồi bật lại micrô, hoặc tải lại trang.",
+    en: "Your device sends no sound. Switch the microphone off and on, or load the page again.",
   },
   ownNetworkWeakDown: {
     vi: "Mạng của bạn yếu: bạn nghe và thấy không rõ. Tắt hình sẽ giúp nghe rõ hơn.",

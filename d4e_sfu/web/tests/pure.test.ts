@@ -8,7 +8,7 @@ import { layout } from "../src/layout";
 import { read, tokenOf } from "../src/link";
 import { decibels, segments } from "../src/meter";
 import { difference } from "../src/plugged";
-import { qualityWord, readLegs, weak } from "../src/quality";
+import { qualityWord, readBlame, weak, type Cause, type Leg } from "../src/quality";
 import { serverUrl } from "../src/room";
 import { missing } from "../src/support";
 import { initials } from "../src/tile";
@@ -163,18 +163,30 @@ test("a device counts once, however many names the browser has for it", () => {
   expect(difference(after, before)).toEqual({ came: [], went: [device("audioinput", "b")] });
 });
 
-test("every connection quality but the unknown has a word, and a weak one tells its leg", () => {
+test("every connection quality but the unknown has a word, and a weak one tells its leg and cause", () => {
   for (const quality of Object.values(ConnectionQuality)) {
-    expect(qualityWord(quality, "") === null, quality).toBe(quality === ConnectionQuality.Unknown);
+    expect(qualityWord(quality, { leg: "", cause: "" }) === null, quality).toBe(quality === ConnectionQuality.Unknown);
   }
   expect([ConnectionQuality.Poor, ConnectionQuality.Lost].every(weak)).toBe(true);
-  const poor = (["up", "down", "both", ""] as const).map((leg) => qualityWord(ConnectionQuality.Poor, leg));
-  expect(poor).toEqual(["networkWeakUp", "networkWeakDown", "networkWeak", "networkWeak"]);
+  const poor = (leg: Leg, cause: Cause) => qualityWord(ConnectionQuality.Poor, { leg, cause });
+  const legs = ["up", "down", "both", ""] as const;
+  expect(legs.map((leg) => poor(leg, "loss"))).toEqual(["networkWeakUp", "networkWeakDown", "networkWeak", "networkWeak"]);
+  expect(legs.map((leg) => poor(leg, "queue"))).toEqual(["networkFullUp", "networkFullDown", "networkWeak", "networkWeak"]);
+  expect([poor("up", "sender"), poor("", "server")]).toEqual(["deviceSilent", "serverBusy"]);
 });
 
-test("which leg is to blame is read from the server's packet, and nothing from another", () => {
+test("what is to blame is read from the server's packet, and nothing from another", () => {
   const packet = (text: string): Uint8Array => new TextEncoder().encode(text);
-  const told = { updates: [{ participant: "PA_1", quality: "poor", leg: "up" }, { participant: 2, leg: "up" }, { participant: "PA_3", leg: "x" }] };
-  expect(readLegs(packet(JSON.stringify(told)))).toEqual([["PA_1", "up"]]);
-  for (const text of ["", "{", "[]", "7", '{"updates":[]}']) expect(readLegs(packet(text)), text).toEqual([]);
+  const updates = [
+    { participant: "PA_1", quality: "poor", leg: "up", cause: "queue" },
+    { participant: 2, leg: "up", cause: "loss" },
+    { participant: "PA_3", leg: "x", cause: "loss" },
+    { participant: "PA_4", leg: "up", cause: "bad luck" },
+    { participant: "PA_5", leg: "down" },
+  ];
+  expect(readBlame(packet(JSON.stringify({ updates })))).toEqual([
+    ["PA_1", { leg: "up", cause: "queue" }],
+    ["PA_5", { leg: "down", cause: "" }],
+  ]);
+  for (const text of ["", "{", "[]", "7", '{"updates":[]}']) expect(readBlame(packet(text)), text).toEqual([]);
 });

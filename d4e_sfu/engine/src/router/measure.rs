@@ -139,5 +139,6 @@ fn leg(leg: legs::Leg) -> Leg {
         expected: leg.expected,
         lost: leg.lost,
         jitter_ms: leg.jitter.as_millis().min(u128::from(u32::MAX)) as u32,
+        queue_ms: leg.queue.as_millis().min(u128::from(u32::MAX)) as u32,
     }
 }

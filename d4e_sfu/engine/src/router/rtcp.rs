@@ -204,10 +204,11 @@ impl Router {
             let Some(transport) = self.transports.get_mut(row) else {
                 continue;
             };
+            let (sent, newest) = (subscription.packets, subscription.newest());
             let (expected, lost) =
                 subscription
                     .receipt
-                    .since(block.highest, block.lost, subscription.packets);
+                    .since(block.highest, block.lost, sent, newest);
             transport.down.count(expected, lost);
             if let Some(rate) = rate {
                 let own = jitter(block.jitter, rate).saturating_sub(of_publisher);

@@ -150,12 +150,14 @@ fn receiver_report(now: Now, transport: &mut Transport, out: &mut impl Outlet) -
         delay: 0,
     }; MAX_BLOCKS];
     let mut count = 0;
-    let mut voice = Duration::ZERO;
+    let (mut voice, mut queue) = (Duration::ZERO, Duration::ZERO);
     for stream in transport.streams.iter_mut().take(MAX_BLOCKS) {
         let (expected, lost) = stream.reception.interval();
         transport.up.count(expected, lost);
         if stream.binding.is_voice() {
-            voice = voice.max(jitter(stream.reception.jitter(), stream.binding.clock_rate));
+            let rate = stream.binding.clock_rate;
+            voice = voice.max(jitter(stream.reception.jitter(), rate));
+            queue = queue.max(jitter(stream.reception.waited(rate), rate));
         }
         if let Some(block) = stream.reception.block(now, stream.ssrc, (expected, lost)) {
             blocks[count] = block;
@@ -163,6 +165,7 @@ fn receiver_report(now: Now, transport: &mut Transport, out: &mut impl Outlet) -
         }
     }
     transport.up.jitter(voice);
+    transport.up.queue(queue);
     transport.voice_jitter = voice;
     let (answers, answered) = transport.time_answers(now);
     transport.sending()?.rtcp(out, |slot| {
