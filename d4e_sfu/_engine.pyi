@@ -411,6 +411,18 @@ class Command:
         def bitrate(self) -> int: ...
 
     @final
+    class SetRedundancy(Command):
+        """May his voices be sent with redundancy (RFC 2198) while he loses packets? From the start they may; whether it
+        is of use the engine decides. For when what his link carries does not suffice."""
+
+        __match_args__ = ("transport", "allowed")
+        def __new__(cls, transport: int, allowed: bool) -> Command.SetRedundancy: ...
+        @property
+        def transport(self) -> int: ...
+        @property
+        def allowed(self) -> bool: ...
+
+    @final
     class Debug(Command):
         __match_args__ = ("token",)
         def __new__(cls, token: int) -> Command.Debug: ...

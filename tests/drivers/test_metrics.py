@@ -181,6 +181,7 @@ def test_the_engines_counters_are_added_up_over_workers() -> None:
         "nacks_sent": 'packets_asked_again_total{direction="sent"}',
         "packets_repaired": "packets_repaired_total",
         "packets_restored": "packets_restored_total",
+        "redundant_bytes": "redundant_bytes_total",
         "layer_switches": "layer_switches_total",
         "packets_sent_probe": 'packets_total{direction="sent",kind="probe"}',
         "packets_paced": "packets_paced_total",

@@ -98,7 +98,7 @@ pub struct SubscriptionSpec {
     pub mid: String,
     pub payload_type: u8,
     pub rtx_payload_type: Option<u8>,
-    /// `None`: redundant audio is taken apart for him, and he gets each packet's own sound.
+    /// Redundant audio (RFC 2198), made for him while he loses packets; `None`: he gets none.
     pub red_payload_type: Option<u8>,
     /// `None`: keys pressed end here.
     pub event_payload_type: Option<u8>,
@@ -196,6 +196,12 @@ pub enum Command {
     SetDemand {
         transport: TransportId,
         bitrate: u32,
+    },
+    /// May his voices be sent with redundancy (RFC 2198) while he loses packets? From the start they may; whether it is of use
+    /// the engine decides. For when what his link carries does not suffice.
+    SetRedundancy {
+        transport: TransportId,
+        allowed: bool,
     },
     /// Answered by `Event::Debug` with the same token and the router's `debug_state()` as JSON.
     Debug {

@@ -18,11 +18,13 @@
 //! At the start of a picture `layer` becomes the one in `whole` that is nearest to `goal`.
 
 pub mod numbering;
+pub mod redundancy;
 pub mod repair;
 
 use std::time::Duration;
 
 use self::numbering::{CatchUp, Numbering, Place, Run, Shifts};
+use self::redundancy::Redundancy;
 use self::repair::Repairs;
 use crate::api::{SubscriptionId, SubscriptionSpec};
 use crate::cache::{Facts, Packet};
@@ -101,6 +103,7 @@ pub struct Subscription {
     pub ssrc: Ssrc,
     pub rtx_ssrc: Option<Ssrc>,
     pub repairs: Repairs,
+    pub redundancy: Redundancy,
     /// For sender reports (RFC 3550 §6.4.1).
     pub packets: u32,
     pub octets: u32,
@@ -181,6 +184,7 @@ impl Subscription {
             ssrc: Ssrc(spec.ssrc),
             rtx_ssrc: spec.rtx_ssrc.map(Ssrc),
             repairs: Repairs::default(),
+            redundancy: Redundancy::default(),
             packets: 0,
             octets: 0,
             report_owed: false,
@@ -595,6 +599,12 @@ impl Subscription {
     #[must_use]
     pub fn newest(&self) -> u32 {
         (self.numbering.next().0 as u32).wrapping_sub(1)
+    }
+
+    /// The first packet that has got a number since the last one that was left out.
+    #[must_use]
+    pub fn run_began(&self) -> Option<ExtSeq> {
+        self.numbering.open().map(|run| run.first)
     }
 
     /// The cached packet behind an outgoing number, and how it was written when it went first.

@@ -3,6 +3,7 @@
 //! that the router gave it. First and last stop of every media packet.
 
 pub mod link;
+pub mod losses;
 pub mod path;
 pub mod streams;
 

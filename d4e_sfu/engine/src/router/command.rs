@@ -251,6 +251,9 @@ impl Router {
             Command::SetDemand { transport, bitrate } => {
                 self.transport(transport)?.link.set_demand(bitrate);
             }
+            Command::SetRedundancy { transport, allowed } => {
+                self.transport(transport)?.link.losses.allowed = allowed;
+            }
             Command::Debug { token } => {
                 let state = self.debug_state(now);
                 self.events.push(Event::Debug { token, state });
@@ -271,6 +274,7 @@ impl Router {
             | Command::RemoveTransport { transport }
             | Command::AddPublication { transport, .. }
             | Command::AddSubscription { transport, .. }
+            | Command::SetRedundancy { transport, .. }
             | Command::SetDemand { transport, .. } => return Some(transport),
             Command::SetMaxBitrate { publication, .. }
             | Command::RemovePublication { publication } => {

@@ -50,6 +50,8 @@ pub struct Counters {
     pub packets_repaired: u64,
     /// Gaps that redundant audio of a publisher closed.
     pub packets_restored: u64,
+    /// Added to voices for viewers who lose packets.
+    pub redundant_bytes: u64,
     pub layer_switches: u64,
     /// Packets that have waited at a pacer, and how long in all; pictures paused because a link could not carry them.
     pub packets_paced: u64,
@@ -101,6 +103,7 @@ impl Counters {
         tell("nacks_sent", self.nacks_sent);
         tell("packets_repaired", self.packets_repaired);
         tell("packets_restored", self.packets_restored);
+        tell("redundant_bytes", self.redundant_bytes);
         tell("layer_switches", self.layer_switches);
         tell("packets_paced", self.packets_paced);
         tell("paced_microseconds", self.paced_microseconds);

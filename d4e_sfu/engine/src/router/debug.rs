@@ -14,7 +14,7 @@ impl Router {
             let path = transport.path.selected();
             let _ = write!(
                 json,
-                "{}{{\"id\":{},\"path\":{},\"pairs\":{},\"keys\":{},\"may_publish\":{},\"signal_lost\":{},\"streams\":{},\"round_trip_ms\":{},\"link\":{}}}",
+                "{}{{\"id\":{},\"path\":{},\"pairs\":{},\"keys\":{},\"may_publish\":{},\"signal_lost\":{},\"streams\":{},\"round_trip_ms\":{},\"redundant_blocks\":{},\"link\":{}}}",
                 comma(at),
                 transport.id,
                 path.map_or("null".into(), |(local, remote)| format!(
@@ -26,6 +26,7 @@ impl Router {
                 transport.signal_lost,
                 transport.streams.len(),
                 transport.round_trip().as_millis(),
+                transport.link.losses.plan().blocks(),
                 link(now, transport),
             );
         }

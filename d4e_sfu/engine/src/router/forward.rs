@@ -362,13 +362,17 @@ impl<O: Outlet> Delivery<'_, O> {
     }
 
     fn send(&mut self, encoding: &Encoding, cached: Cached<'_>, rewrite: &Rewrite) {
+        let redundant = self.redundant(encoding, &cached);
         let subscription = &mut *self.subscription;
-        let redundant = Redundant::default();
+        let own = subscription
+            .payload_type_of(cached.packet.facts)
+            .unwrap_or(subscription.payload_type);
         let stamp = Stamp {
             ssrc: subscription.ssrc,
             payload_type: subscription
-                .payload_type_of(cached.packet.facts)
-                .unwrap_or(subscription.payload_type),
+                .red_payload_type
+                .filter(|_| !redundant.is_empty())
+                .unwrap_or(own),
             seq: rewrite.seq,
             original: None,
             transport_wide: subscription.transport_wide,
@@ -394,7 +398,11 @@ impl<O: Outlet> Delivery<'_, O> {
         subscription.packets = subscription.packets.wrapping_add(1);
         subscription.octets = subscription
             .octets
-            .wrapping_add(cached.payload.len() as u32);
+            .wrapping_add((redundant.len() + cached.payload.len()) as u32);
+        if self.publication.is_voice() {
+            self.sending.link.was_voice(self.row as u8);
+        }
+        self.counters.redundant_bytes += redundant.len() as u64;
         subscription.repairs.count(self.now, len);
         self.counters.sent(
             if self.publication.is_voice() {
@@ -404,6 +412,22 @@ impl<O: Outlet> Delivery<'_, O> {
             },
             len,
         );
+    }
+
+    /// What goes with a packet of a voice, for one who loses some and has agreed to get it.
+    fn redundant<'c>(&mut self, encoding: &'c Encoding, cached: &Cached<'_>) -> Redundant<'c> {
+        let subscription = &mut *self.subscription;
+        let plan = self.sending.link.losses.plan();
+        let (Some(cache), Some(first)) = (&encoding.cache, subscription.run_began()) else {
+            return Redundant::default();
+        };
+        if cached.packet.facts != Facts::Audio || subscription.red_payload_type.is_none() {
+            return Redundant::default();
+        }
+        let payload_type = subscription.payload_type;
+        subscription
+            .redundancy
+            .of(plan, payload_type, cache, cached, first)
     }
 
     /// The publisher's sender report, in the subscriber's numbers: the same NTP time, so that voice and picture of one

@@ -211,6 +211,7 @@ impl Router {
                     .since(block.highest, block.lost, sent, newest);
             transport.down.count(expected, lost);
             if let Some(rate) = rate {
+                transport.link.losses.report(expected, lost);
                 let own = jitter(block.jitter, rate).saturating_sub(of_publisher);
                 transport.down.jitter(own);
             }

@@ -13,6 +13,7 @@ mod media;
 mod numbers;
 mod pacing;
 mod probing;
+mod redundancy;
 mod repair;
 mod reports;
 mod restarts;

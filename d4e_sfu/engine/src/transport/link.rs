@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use super::losses::Losses;
 use crate::api::{Estimate, TransportId};
 use crate::now::Now;
 use crate::pacer::{Pacer, Probe, ProbeId};
@@ -15,7 +16,11 @@ const PATIENCE: Duration = Duration::from_secs(3);
 
 pub struct Link {
     pub pacer: Pacer,
+    /// Of the voices.
+    pub losses: Losses,
     estimator: Option<Box<Estimator>>,
+    /// The number of the packet that left last, if it had one.
+    latest: Option<u16>,
     start_bitrate: u32,
     /// What he would be sent if his link had no limit.
     demand: u32,
@@ -32,6 +37,8 @@ impl Link {
     pub fn new(start_bitrate: u32) -> Self {
         Self {
             pacer: Pacer::default(),
+            losses: Losses::default(),
+            latest: None,
             estimator: None,
             start_bitrate,
             demand: 0,
@@ -44,11 +51,19 @@ impl Link {
     /// A packet of `bytes`, down to the IP header, leaves; it bears the number returned, if it is `numbered`.
     pub fn sent(&mut self, now: Now, bytes: usize, numbered: bool) -> Option<u16> {
         let probe = self.pacer.sent(now, bytes);
-        if !numbered {
-            return None;
+        self.latest = None;
+        if numbered {
+            self.began.get_or_insert(now);
+            self.latest = Some(self.estimator(now).sent(now, bytes, probe));
         }
-        self.began.get_or_insert(now);
-        Some(self.estimator(now).sent(now, bytes, probe))
+        self.latest
+    }
+
+    /// The packet that left last was of this voice.
+    pub fn was_voice(&mut self, stream: u8) {
+        if let Some(number) = self.latest {
+            self.losses.sent(number, stream);
+        }
     }
 
     pub fn feedback(
@@ -60,7 +75,9 @@ impl Link {
         self.estimator
             .as_mut()
             .ok_or(DropReason::BadFeedback)?
-            .feedback(now, feedback)
+            .feedback(now, feedback)?;
+        self.losses.feedback(feedback);
+        Ok(())
     }
 
     /// Receiver Estimated Maximum Bitrate: all there is of clients without transport-wide feedback, a cap for others.
