@@ -20,6 +20,9 @@ mod queue;
 mod rate;
 mod trendline;
 
+#[cfg(test)]
+mod tests;
+
 use std::time::Duration;
 
 use acknowledged::Acknowledged;
@@ -48,6 +51,11 @@ const SILENCE: Duration = Duration::from_secs(1);
 /// Then the estimate is halved each second, down to this share: enough that what is sent meets the end of the outage.
 const CUT: f64 = 0.5;
 const MIN_CUT: f64 = 0.125;
+/// The estimate may be low, and is asked about, while less than this share of it gets through, or when nothing has hinted at
+/// a limit for this long. (libwebrtc asks in the application-limited region alone; but the layers of a picture are steps, and
+/// the one below the limit is often more than that region's 65 %.)
+const UNUSED: f64 = 0.8;
+const STEADY: Duration = Duration::from_secs(10);
 /// Arrivals that are put in order together.
 const BATCH: usize = 128;
 /// The rise of what REMB says goes no further than what was sent shows (libwebrtc's receivers say 1.5 times what came).
@@ -77,6 +85,8 @@ pub struct Estimator {
     /// Losses up to this number are an outage's.
     excused: u64,
     usage: Usage,
+    /// Last, or the beginning.
+    overused: Now,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -124,6 +134,7 @@ impl Estimator {
             outage: None,
             excused: 0,
             usage: Usage::Normal,
+            overused: now,
         }
     }
 
@@ -140,6 +151,11 @@ impl Estimator {
             size: size.min(usize::from(u16::MAX)) as u16,
             fate: Fate::Unknown,
         })
+    }
+
+    /// A packet of `size` bytes leaves of which nothing will be told.
+    pub fn unnumbered(&mut self, now: Now, size: usize) {
+        self.account(now, size);
     }
 
     fn account(&mut self, now: Now, size: usize) {
@@ -234,14 +250,20 @@ impl Estimator {
 
     /// What all this means for the estimate.
     fn conclude(&mut self, now: Now, before: f64) {
-        let usage = self.trendline.usage();
+        let mut usage = self.trendline.usage();
         if self.usage == Usage::Under && usage == Usage::Normal {
             self.prober.recovered(now, None);
         }
+        if usage == Usage::Normal && self.queue.stands(now) {
+            usage = Usage::Over;
+        }
         self.usage = usage;
+        if usage == Usage::Over {
+            self.overused = now;
+        }
         let through = self.acknowledged.bps(now);
         let limited = self.limited.get();
-        let shown = self.prober.shown(now);
+        let shown = self.prober.shown(now, self.rate.round_trip());
         let raised = shown
             .filter(|shown| usage != Usage::Over && (shown.first || shown.bps > self.rate.bps()));
         if let Some(shown) = raised {
@@ -255,6 +277,7 @@ impl Estimator {
                     acknowledged: through,
                     limited,
                     slope: self.trendline.slope(),
+                    queue: self.queue.get(),
                 },
             );
         }
@@ -332,10 +355,16 @@ impl Estimator {
         if self.told.is_none() || self.outage.is_some() {
             return None;
         }
+        let estimate = f64::from(self.bitrate());
+        let through = self.acknowledged.bps(now);
+        let unused = self.limited.get()
+            || through.is_some_and(|through| through < UNUSED * estimate)
+            || now.since(self.overused) >= STEADY;
         self.prober.next(
             now,
             Situation {
-                estimate: f64::from(self.bitrate()),
+                estimate,
+                unused,
                 demand: self.demand,
                 overused: self.usage == Usage::Over,
                 loss_limited: self.loss.limits(),

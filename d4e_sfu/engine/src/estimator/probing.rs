@@ -32,6 +32,7 @@ const AFTER_DROP: f64 = 0.85;
 const UNCERTAINTY: f64 = 0.05;
 /// `kMinReceivedProbesRatio`, `kMinReceivedBytesRatio`
 const RECEIVED: f64 = 0.8;
+const MIN_PACKETS: u32 = 3;
 /// `kMaxValidRatio`
 const MAX_RATIO: f64 = 2.0;
 /// `kMinRatioForUnsaturatedLink`, `kTargetUtilizationFraction`
@@ -58,6 +59,8 @@ pub(super) struct Prober {
 #[derive(Clone, Copy, Debug)]
 struct Cluster {
     probe: Probe,
+    /// Nothing higher would be asked for.
+    highest: bool,
     packets: u32,
     size: f64,
     /// (first, last, size of the last) by our clock; (first, last, size of the first) by his; µs, bytes
@@ -70,6 +73,8 @@ struct Cluster {
 pub(super) struct Situation {
     pub estimate: f64,
     pub demand: f64,
+    /// The link may well carry more.
+    pub unused: bool,
     pub overused: bool,
     pub loss_limited: bool,
     pub round_trip: Duration,
@@ -100,7 +105,8 @@ impl Prober {
     /// The next probe, when it is time for one.
     pub fn next(&mut self, now: Now, situation: Situation) -> Option<Probe> {
         if let Some((_, since)) = self.waiting {
-            if now.since(since) < WAIT + situation.round_trip {
+            // The feedback that comes next may still end it.
+            if now.since(since) < WAIT * 2 + situation.round_trip {
                 return None;
             }
             self.end(now);
@@ -112,7 +118,10 @@ impl Prober {
             return None;
         } else if let Some(bps) = self.recovery(now, estimate) {
             bps
-        } else if situation.demand > estimate && now.since(self.ended) >= INTERVAL {
+        } else if situation.unused
+            && situation.demand > estimate
+            && now.since(self.ended) >= INTERVAL
+        {
             let scale = if situation.loss_limited {
                 LOSS_LIMITED
             } else {
@@ -122,7 +131,8 @@ impl Prober {
         } else {
             return None;
         };
-        let bps = bps.min(MAX.max(SCALE * situation.demand));
+        let most = MAX.max(SCALE * situation.demand);
+        let bps = bps.min(most);
         if bps <= estimate * (1.0 + UNCERTAINTY) {
             self.end(now);
             return None;
@@ -136,6 +146,7 @@ impl Prober {
         };
         let cluster = Cluster {
             probe,
+            highest: bps >= most,
             packets: 0,
             size: 0.0,
             sent: None,
@@ -216,16 +227,19 @@ impl Prober {
     }
 
     /// What the probe has shown, once enough of it has arrived; asks on if that was much.
-    pub fn shown(&mut self, now: Now) -> Option<Shown> {
-        let (cluster, _) = self.waiting.as_ref()?;
-        if !cluster.is_complete() {
+    pub fn shown(&mut self, now: Now, round_trip: Duration) -> Option<Shown> {
+        let (cluster, since) = self.waiting.as_ref()?;
+        let (complete, first) = (cluster.is_complete(), self.starting);
+        if !complete && now.since(*since) < WAIT + round_trip {
             return None;
         }
         let (asked, shown) = (f64::from(cluster.probe.bps), cluster.bps());
-        let first = self.starting;
+        let highest = cluster.highest;
+        // Of the first probe a short queue may have dropped most; how far apart the rest came still tells a thin link.
+        let enough = complete || first && cluster.packets >= MIN_PACKETS;
         self.end(now);
-        let shown = shown?;
-        if shown > THRESHOLD * asked {
+        let shown = shown.filter(|_| enough)?;
+        if complete && !highest && shown > THRESHOLD * asked {
             self.next = Some(FURTHER * shown.max(asked));
             self.starting = first;
         }

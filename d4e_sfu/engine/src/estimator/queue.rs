@@ -3,11 +3,21 @@
 
 use std::time::Duration;
 
+use crate::now::Now;
+
 /// µs, and how many such spans the least delay is taken from.
 const SPAN: i64 = 10_000_000;
 const SPANS: usize = 6;
 /// Share of a new packet in what is told.
 const SMOOTHING: f64 = 0.125;
+/// A queue above this (µs) for so long stands.
+const STANDING: f64 = 100_000.0;
+const STANDS_AFTER: Duration = Duration::from_millis(500);
+/// From one look at it to the next; twice as long, up to the last, each time that sending less has not made it shorter: then it is
+/// the queue of another, who would take all that we leave.
+const LOOK: Duration = Duration::from_secs(2);
+const MAX_LOOK: Duration = Duration::from_secs(32);
+const SHORTER: f64 = 0.7;
 
 #[derive(Debug, Default)]
 pub(super) struct Queue {
@@ -15,6 +25,11 @@ pub(super) struct Queue {
     span: i64,
     /// µs
     smoothed: Option<f64>,
+    /// Above `STANDING` since then.
+    since: Option<Now>,
+    /// When it was last said to stand, and how long it was.
+    said: Option<(Now, f64)>,
+    look: Duration,
 }
 
 impl Queue {
@@ -41,6 +56,30 @@ impl Queue {
 
     pub fn get(&self) -> Duration {
         Duration::from_micros(self.smoothed.unwrap_or_default() as u64)
+    }
+
+    /// It neither grows nor drains and is longer than a talk bears. A line through delays sees no queue that is always full
+    /// (libwebrtc does not look for one).
+    pub fn stands(&mut self, now: Now) -> bool {
+        let length = self.smoothed.unwrap_or_default();
+        if length < STANDING {
+            (self.since, self.look) = (None, LOOK);
+            return false;
+        }
+        let since = *self.since.get_or_insert(now);
+        if now.since(since) < STANDS_AFTER {
+            return false;
+        }
+        if let Some((at, before)) = self.said {
+            if now.since(at) < self.look {
+                return false;
+            }
+            if length > SHORTER * before && now.since(at) < self.look * 2 {
+                self.look = (self.look * 2).min(MAX_LOOK);
+            }
+        }
+        self.said = Some((now, length));
+        true
     }
 
     /// His clock has stepped.

@@ -22,8 +22,10 @@ const ROUND_TRIP: Duration = Duration::from_millis(200);
 const RESPONSE: Duration = Duration::from_millis(100);
 /// Between two reductions (`TimeToReduceFurther`), in round trips held to these.
 const REDUCTION: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(200));
-/// With less than this of what is sent not delivered, the queue of one who sends little is not his: see `reduced`.
-const DELIVERED: f64 = 0.1;
+/// With less than this share of what is sent not delivered in time, and less than this in the queue, the queue of one who
+/// sends little is not his: see `reduce`.
+const UNDELIVERED: f64 = 0.1;
+const OWN_QUEUE: Duration = Duration::from_millis(100);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
@@ -50,6 +52,8 @@ pub(super) struct Observed {
     pub limited: bool,
     /// Of what was sent, the share that was not delivered in the same time.
     pub slope: f64,
+    /// What waits in the link.
+    pub queue: Duration,
 }
 
 impl Rate {
@@ -97,7 +101,9 @@ impl Rate {
     }
 
     fn increase(&mut self, now: Now, observed: Observed) {
-        let through = observed.acknowledged.unwrap_or(self.bps);
+        let Some(through) = observed.acknowledged else {
+            return; // who tells no times that mean something raises nothing
+        };
         if self.capacity.is_below(through) {
             self.capacity = Capacity::default();
         }
@@ -125,8 +131,9 @@ impl Rate {
         let apart = self.round_trip.clamp(REDUCTION.0, REDUCTION.1);
         let through = observed.acknowledged;
         let soon = now.since(self.changed) < apart;
+        let others = observed.limited && observed.slope < UNDELIVERED && observed.queue < OWN_QUEUE;
         // Much less gets through: that cannot wait.
-        if soon && through.is_none_or(|through| through >= self.bps / 2.0 || observed.limited) {
+        if soon && through.is_none_or(|through| others || through >= self.bps / 2.0) {
             return;
         }
         self.state = State::Hold;
@@ -138,7 +145,7 @@ impl Rate {
         // Who sends little compared with the estimate and gets through nearly all of it has not met his own limit: another's
         // traffic has come. Then the estimate gives way by itself (as in libwebrtc's `WebRTC-Bwe-AlrLimitedBackoff`),
         // instead of falling to what a voice needs.
-        if observed.limited && observed.slope < DELIVERED {
+        if others {
             self.bps *= BACKOFF;
             return;
         }
@@ -157,15 +164,9 @@ impl Rate {
 }
 
 /// What got through when the link was full: its mean and how far it strays.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Capacity {
     known: Option<(f64, f64)>,
-}
-
-impl Default for Capacity {
-    fn default() -> Self {
-        Self { known: None }
-    }
 }
 
 impl Capacity {
@@ -214,6 +215,7 @@ mod tests {
             acknowledged: Some(acknowledged),
             limited: false,
             slope: 0.5,
+            queue: Duration::ZERO,
         }
     }
 
@@ -240,6 +242,7 @@ mod tests {
             acknowledged: Some(40e3),
             limited: true,
             slope: 0.06,
+            queue: Duration::ZERO,
         };
         rate.update(Now::from_millis(300), seen);
         assert_eq!(rate.bps(), 850e3);

@@ -1,0 +1,229 @@
+//! A link with a rate, a queue, a delay and losses, and a client at its end who tells what arrives (`twcc`, as we tell our
+//! publishers); and a sender who sends what the estimate allows.
+
+use std::time::Duration;
+
+use crate::estimator::Estimator;
+use crate::now::Now;
+use crate::pacer::Probe;
+use crate::twcc::Arrivals;
+use crate::wire::rtcp::{Compound, Packet};
+use crate::wire::seq::{SeqNo, Ssrc};
+
+/// SplitMix64.
+pub struct Chance(pub u64);
+
+impl Chance {
+    pub fn unit(&mut self) -> f64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
+    }
+}
+
+pub struct Link {
+    /// bit/s; 0 = cut, in both directions
+    pub rate: f64,
+    pub queue: Duration,
+    /// Each way.
+    pub delay: Duration,
+    pub loss: f64,
+    /// Packets that a loss takes with it, on average.
+    pub burst: f64,
+    free: Now,
+    bad: bool,
+    chance: Chance,
+}
+
+impl Link {
+    pub fn new(seed: u64, rate: f64, delay_ms: u64) -> Self {
+        Self {
+            rate,
+            queue: Duration::from_millis(300),
+            delay: Duration::from_millis(delay_ms),
+            loss: 0.0,
+            burst: 1.0,
+            free: Now(0),
+            bad: false,
+            chance: Chance(seed),
+        }
+    }
+
+    /// When a packet arrives.
+    fn carry(&mut self, now: Now, size: usize) -> Option<Now> {
+        if self.rate <= 0.0 || self.is_lost() {
+            return None;
+        }
+        let start = self.free.max(now);
+        if start.since(now) > self.queue {
+            return None;
+        }
+        self.free = start.plus(Duration::from_secs_f64(size as f64 * 8.0 / self.rate));
+        Some(self.free.plus(self.delay))
+    }
+
+    /// Gilbert–Elliott; with a burst of 1, independent.
+    fn is_lost(&mut self) -> bool {
+        let chance = self.chance.unit();
+        self.bad = if self.burst <= 1.0 {
+            chance < self.loss
+        } else if self.bad {
+            chance >= 1.0 / self.burst
+        } else {
+            chance < self.loss / (self.burst * (1.0 - self.loss))
+        };
+        self.bad
+    }
+}
+
+/// What one sends, and how he is told.
+pub struct Flow {
+    pub estimator: Estimator,
+    /// Never sends more than this, bit/s; a voice of 50 packets a second of 110 bytes comes out of it first.
+    pub demand: f64,
+    pub voice: bool,
+    client: Arrivals,
+    arriving: Vec<(Now, u16)>,
+    telling: Vec<(Now, Vec<u8>)>,
+    credit: f64,
+    probe: Option<(Probe, f64)>,
+    pub arrived: u64,
+    pub sent: u64,
+    /// One-way delay beyond the link's, of what arrived lately.
+    pub queued: Duration,
+}
+
+const VOICE: usize = 110;
+const PICTURE: usize = 1_200;
+const PADDING: usize = 300;
+
+impl Flow {
+    pub fn new(now: Now, start: u32, demand: f64) -> Self {
+        let mut estimator = Estimator::new(now, start);
+        estimator.set_demand(demand as u32);
+        Self {
+            estimator,
+            demand,
+            voice: true,
+            client: Arrivals::new(now),
+            arriving: Vec::new(),
+            telling: Vec::new(),
+            credit: 0.0,
+            probe: None,
+            arrived: 0,
+            sent: 0,
+            queued: Duration::ZERO,
+        }
+    }
+
+    /// One millisecond.
+    pub fn step(&mut self, now: Now, link: &mut Link) {
+        self.arrive(now, link);
+        self.estimator.advance(now);
+        if self.probe.is_none()
+            && let Some(probe) = self.estimator.probe(now)
+        {
+            self.probe = Some((probe, 0.0));
+        }
+        self.send(now, link);
+    }
+
+    fn send(&mut self, now: Now, link: &mut Link) {
+        if self.voice && (now.0 / 1_000_000).is_multiple_of(20) {
+            self.packet(now, VOICE, link);
+        }
+        let voice = if self.voice { 44e3 } else { 0.0 };
+        let pictures = f64::from(self.estimator.bitrate()).min(self.demand) - voice;
+        self.credit = (self.credit + pictures.max(0.0) / 8e3).min(6.0 * PICTURE as f64);
+        while self.credit >= PICTURE as f64 {
+            self.credit -= PICTURE as f64;
+            self.packet(now, PICTURE, link);
+        }
+        let Some((probe, credit)) = &mut self.probe else {
+            return;
+        };
+        *credit += f64::from(probe.bps) / 8e3;
+        let size = if probe.bps > 1_000_000 {
+            PICTURE
+        } else {
+            PADDING
+        };
+        while let Some((_, credit)) = &mut self.probe
+            && *credit >= size as f64
+        {
+            *credit -= size as f64;
+            self.packet(now, size, link);
+        }
+    }
+
+    fn packet(&mut self, now: Now, size: usize, link: &mut Link) {
+        let id = self.probe.as_mut().map(|(probe, _)| {
+            probe.bytes = probe.bytes.saturating_sub(size as u32);
+            probe.packets = probe.packets.saturating_sub(1);
+            probe.id
+        });
+        if self
+            .probe
+            .is_some_and(|(probe, _)| probe.bytes == 0 && probe.packets == 0)
+        {
+            self.probe = None;
+        }
+        self.sent += size as u64;
+        let number = self.estimator.sent(now, size, id);
+        if let Some(at) = link.carry(now, size) {
+            self.queued = at.since(now).saturating_sub(link.delay);
+            self.arriving.push((at, number));
+            self.arrived += size as u64;
+        }
+    }
+
+    fn arrive(&mut self, now: Now, link: &Link) {
+        let client = &mut self.client;
+        self.arriving.retain(|&(at, number)| {
+            if at <= now {
+                client.record(at, SeqNo(number), Ssrc(2));
+            }
+            at > now
+        });
+        if client.due(now) {
+            let mut out = [0; 1_200];
+            while let Some(len) = client.write(now, &mut out, Ssrc(1)) {
+                if link.rate > 0.0 {
+                    self.telling
+                        .push((now.plus(link.delay), out[..len].to_vec()));
+                }
+            }
+        }
+        let estimator = &mut self.estimator;
+        self.telling.retain(|(at, bytes)| {
+            if *at <= now {
+                for packet in Compound::parse(bytes).unwrap() {
+                    if let Packet::TransportFeedback(feedback) = packet {
+                        estimator.feedback(now, &feedback).unwrap();
+                    }
+                }
+            }
+            *at > now
+        });
+    }
+}
+
+/// All flows over one link, until `end` ms; `each` looks after every millisecond.
+pub fn run(
+    clock: &mut u64,
+    end: u64,
+    link: &mut Link,
+    flows: &mut [Flow],
+    mut each: impl FnMut(u64, &[Flow]),
+) {
+    while *clock < end {
+        let now = Now::from_millis(*clock);
+        for flow in flows.iter_mut() {
+            flow.step(now, link);
+        }
+        each(*clock, flows);
+        *clock += 1;
+    }
+}
