@@ -128,9 +128,17 @@ class Client(Tab):
 
     @classmethod
     async def join(
-        cls, browser: Browser, server: Server, room: str, identity: str, *, role: str = "doctor", **options: Any
+        cls,
+        browser: Browser,
+        server: Server,
+        room: str,
+        identity: str,
+        *,
+        role: str = "doctor",
+        script: str = "",
+        **options: Any,
     ) -> Client:
-        tab = await cls.open(browser, server, identity)
+        tab = await cls.open(browser, server, identity, script=script)
         client = cls(tab.page, tab.server, tab.identity, tab.console, tab.requests)
         await client.page.route(f"{server.url}/lab/**", _serve)
         await client.page.goto(f"{server.url}/lab/client.html")

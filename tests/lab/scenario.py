@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import operator
+import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -58,6 +59,7 @@ class Run:
         self._pcap = None if pcap is None else Pcap(pcap)
         self._lab: Lab | None = None
         self._began = 0.0
+        self._wall = time.monotonic()  # of rows in real time
 
     def lab(self, **how: Any) -> Lab:
         """The server and its network, once for each run; `how` goes to `Lab`."""
@@ -70,7 +72,7 @@ class Run:
         return lab
 
     def step(self, sentence: str) -> None:
-        at = self._lab.now - self._began if self._lab is not None else 0.0
+        at = self._lab.now - self._began if self._lab is not None else time.monotonic() - self._wall
         self.marks.append((at, sentence))
         if self._say is not None:
             self._say(f"  {at:6.1f} s  {sentence}")

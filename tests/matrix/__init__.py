@@ -1,16 +1,16 @@
 """What a consultation must survive: the rows of the matrix, each an experiment that returns figures.
 
 `ROWS` are virtual (a function of a `Run`, seeds 1 to 20, the worst counts); `BROWSERS` run in real Chromium through the
-relay. `make matrix` runs them all; tests/matrix/test_rows.py holds those that are held already.
+relay, five times, and the median counts. `make matrix` runs them all; test_rows.py holds those that are held already.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from tests.lab.scenario import Run
-from tests.matrix import blame, liar, rfc8867, rooms, weak
+from tests.matrix import blame, browsers, liar, rfc8867, rooms, weak
 
 ROWS: Final[dict[str, Callable[[Run], None]]] = {
     "narrow": weak.narrow,
@@ -25,4 +25,9 @@ ROWS: Final[dict[str, Callable[[Run], None]]] = {
     "narrow-join": rooms.narrow_join,
     "liar": liar.liar,
     "blame": blame.blame,
+}
+BROWSERS: Final[dict[str, Callable[[Run], Awaitable[None]]]] = {
+    "fall": browsers.fall,
+    "lossy": browsers.lossy,
+    "gone": browsers.gone,
 }
