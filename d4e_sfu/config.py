@@ -330,6 +330,9 @@ class Role(_Settings):
     moderate: Annotated[StrictBool, live("May mute and remove others, and change their rights and names.")] = False
     hidden: Annotated[StrictBool, live("May be in the room without being shown.")] = False
     update_own_metadata: Annotated[StrictBool, live("May change the own name, metadata and attributes.")] = False
+    priority: Annotated[
+        StrictInt, live("Whose voice stays where a link does not carry all of them: the higher.", ge=0, le=100)
+    ] = 0
 
 
 class MaxBitrate(_Settings):
@@ -383,6 +386,10 @@ class RoomRule(_Settings):
         Bitrate, live("Bits per second that an Opus voice is asked to keep to on average.", ge=6_000, le=510_000)
     ] = 24_000
     max_bitrate: Annotated[MaxBitrate, live("Caps for each publication, by its source.")] = MaxBitrate()
+    pictures: Annotated[
+        StrictInt,
+        live("Cameras that one viewer is sent at the same time: of who is pinned, and who spoke last.", ge=1, le=1000),
+    ] = 25
     remote_unmute: Annotated[StrictBool, live("A moderator may unmute others, not only mute them.")] = False
 
     def matches(self, room: str) -> bool:
@@ -413,6 +420,15 @@ class DataLimits(_Settings):
     packets_per_second: Annotated[StrictInt, live("Packets, of both kinds.", ge=1, le=10_000)] = 200
     bytes_per_second: Annotated[Size, live("Bytes, of both kinds.", ge=1024, le=64 << 20)] = 1 << 20
     burst: Annotated[Seconds, live("So much of both may be saved up.", ge=1, le=60)] = 2.0
+
+
+class Links(_Settings):
+    """What the links to clients carry."""
+
+    start_bitrate: Annotated[
+        Bitrate,
+        live("What a link is taken to carry until feedback has told, bits per second.", ge=30_000, le=100_000_000),
+    ] = 600_000
 
 
 class Limits(_Settings):
@@ -463,6 +479,7 @@ class Config(_Settings):
         live("Rules for rooms, the first match counts; a name without a match does not exist.", max_length=1000),
     ] = (RoomRule(name="*"),)
     rates: Annotated[Rates, live("How often someone may ask.")] = Rates()
+    links: Annotated[Links, live("The links to clients.")] = Links()
     limits: Annotated[Limits, live("Bounds for what comes from outside.")] = Limits()
 
     def key(self, key_id: str) -> Key | None:

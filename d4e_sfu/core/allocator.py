@@ -88,6 +88,10 @@ class Reason(enum.StrEnum):
     NOT_RECENT = "not_recent"
     """As many pictures as the room allows are of people who have spoken more recently."""
 
+    @property
+    def pauses(self) -> bool:
+        return self not in (Reason.NONE, Reason.SMALLER)
+
 
 @dataclass(frozen=True, slots=True)
 class Share:

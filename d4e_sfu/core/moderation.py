@@ -76,7 +76,7 @@ def _mute(participant: Participant, request: room.MuteRoomTrackRequest, *, now: 
     if not request.muted and not participant.room.policy.remote_unmute:
         raise NotNow("In this room people unmute themselves.", rule="remote_unmute")
     if publication.info.muted != request.muted:
-        participant.room.mute(publication, request.muted)
+        participant.room.mute(publication, request.muted, now=now)
         participant.send(rtc.SignalResponse(mute=rtc.MuteTrackRequest(sid=publication.sid, muted=request.muted)))
         participant.changed()
         participant.room.tell_others(participant, himself=True, at_once=True, now=now)

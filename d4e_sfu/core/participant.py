@@ -14,6 +14,7 @@ from livekit.protocol import models, rtc
 
 from d4e_sfu.config import Source
 from d4e_sfu.core.allowance import Allowance
+from d4e_sfu.core.bandwidth import Bandwidth
 from d4e_sfu.core.datapacket import Mail
 from d4e_sfu.core.permission import Permission
 from d4e_sfu.core.quality import Cause, Quality, Word
@@ -123,6 +124,7 @@ class Participant:
 
     __slots__ = (
         "attributes",
+        "bandwidth",
         "client",
         "client_can",
         "closed_at",
@@ -212,6 +214,7 @@ class Participant:
         self.sections = SectionsRequirement()
         self.offers = Allowance(rate=OFFERS_PER_SECOND, burst=OFFER_BURST, now=now)
         self.quality = Quality()
+        self.bandwidth = Bandwidth()
         self.refreshed: Refreshed | None = None
         self.told_quality: dict[str, tuple[Word, str, Cause]] = {}  # by sid: what he was told of others, and himself
         self.mail = Mail(data_limits, now=now)
@@ -322,6 +325,7 @@ class Participant:
             "data_ready": sorted(kind.value for kind in self.mail.ready),
             "held_bytes": self.mail.held_bytes,
             "quality": self.quality.debug_state(),
+            "bandwidth": self.bandwidth.debug_state(),
             "publications": [publication.debug_state() for publication in self.publications.values()],
             "subscriptions": [subscription.debug_state() for subscription in self.subscriptions.values()],
         }

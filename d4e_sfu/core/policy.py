@@ -47,6 +47,10 @@ class RoomPolicy:
     """Bits per second that a voice in Opus is asked to keep to on average."""
     max_bitrate: Mapping[Source, int]
     """Bits per second, for each publication of a source."""
+    start_bitrate: int
+    """What a link is taken to carry until feedback has told, bits per second."""
+    pictures: int
+    """Cameras that one viewer is sent at the same time."""
     remote_unmute: bool
     """A moderator may open somebody else's microphone or camera, not only close it."""
 
@@ -56,6 +60,8 @@ class Rights:
     """What one participant may do."""
 
     role: str
+    priority: int
+    """Whose voice stays where a link does not carry all of them: the higher."""
     publish: frozenset[Source]
     subscribe: bool
     data: bool
@@ -77,6 +83,8 @@ def room_policy(config: Config, room: str) -> RoomPolicy:
         red=rule.red,
         voice_bitrate=rule.voice_bitrate,
         max_bitrate=MappingProxyType({source: rule.max_bitrate.of(source) for source in Source}),
+        start_bitrate=config.links.start_bitrate,
+        pictures=rule.pictures,
         remote_unmute=rule.remote_unmute,
     )
 
@@ -104,6 +112,7 @@ def rights(config: Config, grants: Grants) -> Rights:
     hidden = grants.hidden and role.hidden
     return Rights(
         role=name,
+        priority=role.priority,
         # Who publishes is seen; a client that is told so does not try, and wait for an answer.
         publish=frozenset() if hidden else grants.publish & role.publish,
         subscribe=grants.subscribe and role.subscribe,

@@ -15,9 +15,11 @@ from livekit.protocol import models, rtc
 from d4e_sfu._engine import Codec, PublicationSpec
 from d4e_sfu.config import CodecName, Source
 from d4e_sfu.core import policy
+from d4e_sfu.core.weights import Weights
 
 if TYPE_CHECKING:
     from d4e_sfu.core.boundary import PublicationId
+    from d4e_sfu.core.encodings import Use
     from d4e_sfu.core.negotiation import Published
     from d4e_sfu.core.participant import Participant
 
@@ -86,6 +88,8 @@ class Publication:
         "rids",
         "spec",
         "state",
+        "use",
+        "weights",
     )
 
     def __init__(
@@ -106,6 +110,8 @@ class Publication:
         self.state = PublicationState.PENDING
         self.spec: PublicationSpec | None = None
         self.heard = False  # somebody has subscribed
+        self.weights = Weights()
+        self.use: Use | None = None
         self.format = ""  # the codec's a=fmtp, once BOUND
         self.codec_cids = tuple(codec.cid for codec in request.simulcast_codecs[:MAX_LAYERS])
         self.info = _track_info(sid, request, MIME_TYPES[codec], red=red)
@@ -129,6 +135,11 @@ class Publication:
     @property
     def is_voice(self) -> bool:
         return self.source is Source.MICROPHONE
+
+    @property
+    def is_simulcast(self) -> bool:
+        """Several encodings, with names by which each can be paused."""
+        return self.spec is not None and len(self.spec.encodings) > 1 and self.spec.encodings[0].rid is not None
 
     def bind(self, published: Published) -> None:
         """An offer carries it: the facts of its section."""

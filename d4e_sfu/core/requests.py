@@ -112,7 +112,7 @@ def mute(participant: Participant, request: rtc.MuteTrackRequest, *, ids: Ids, n
     if publication is None:
         _respond(participant, Reason.NOT_FOUND, mute=request)
     elif publication.info.muted != request.muted:
-        participant.room.mute(publication, request.muted)
+        participant.room.mute(publication, request.muted, now=now)
         _tell_if_bound(publication, now=now)
 
 
@@ -133,7 +133,7 @@ def track_setting(participant: Participant, request: rtc.UpdateTrackSettings, *,
     for sid in request.track_sids:
         found = participant.subscriptions.get(sid)
         if found is not None:
-            participant.room.settle(found, wanted)
+            participant.room.settle(found, wanted, now=now)
 
 
 def subscription_permission(

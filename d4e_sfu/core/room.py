@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING, Any, Final
 from livekit.protocol import models, rtc
 
 from d4e_sfu._engine import Command, SubscriptionSpec, Voice
-from d4e_sfu.core import audience
+from d4e_sfu.core import audience, bandwidth, encodings
 from d4e_sfu.core.negotiation import LocalTransport, Negotiation, Outgoing, PendingTrack
 from d4e_sfu.core.participant import Participant, State
 from d4e_sfu.core.publication import CODECS, Publication, PublicationState
 from d4e_sfu.core.speakers import Speakers, silent
-from d4e_sfu.core.subscription import ALL_TEMPORAL_LAYERS, Subscription, Wanted
+from d4e_sfu.core.subscription import Subscription, Wanted
 
 if TYPE_CHECKING:
-    from d4e_sfu.core.boundary import Announcer, TransportId
+    from d4e_sfu.core.boundary import Announcer, SubscriptionId, TransportId
     from d4e_sfu.core.ids import Ids
     from d4e_sfu.core.negotiation import Answer, RemoteTransport
     from d4e_sfu.core.policy import Rights, RoomPolicy
@@ -35,14 +35,14 @@ Action = rtc.LeaveRequest.Action
 
 # Clients from this protocol on understand a new sid for a known identity as a replacement (signalling §5).
 REPLACES_BY_IDENTITY: Final = 12
+# In a room of so many, what is muted gets a section only when it is heard or seen for the first time.
+SPARING: Final = 10
 # Between two updates of how many are here.
 COUNTS_SECONDS: Final = 5.0
 # From so many people on, whoever only watches comes and goes in company: the others hear of it together, this often
 # (the reference server's interval). At once it would be two messages for each pair of them.
 CROWD: Final = 30
 CROWD_SECONDS: Final = 3.0
-# What a link is taken to carry until feedback has told, bits per second.
-START_BITRATE: Final = 600_000
 
 
 class Room:
@@ -68,6 +68,7 @@ class Room:
         self.participants: dict[str, Participant] = {}  # by identity, in order of joining
         self.empty_since: float | None = now
         self.speakers = Speakers()
+        self.forwarded: dict[SubscriptionId, Subscription] = {}  # those that the engine knows
         self._created_wall = wall
         self._told = (0, 0)  # participants and publishers, as in the last room_update
         self._told_at = now
@@ -178,6 +179,8 @@ class Room:
             self._tell_crowd()
         self.tell_speakers(now=now)
         self._judge(now=now)
+        bandwidth.share_all(self.participants.values(), now=now)
+        encodings.tell(self.participants.values(), now=now)
         info = self.info()
         counts = (info.num_participants, info.num_publishers)
         if counts == self._told or now - self._told_at < COUNTS_SECONDS:
@@ -248,10 +251,13 @@ class Room:
 
     def _end(self, participant: Participant) -> None:
         """Everything of his, in the tables and in the engine; nobody is told."""
+        self.speakers.forget(participant.sid)
         participant.become(State.DISCONNECTED)
         participant.changed()
         for publication in list(participant.publications.values()):
             self._remove_publication(publication)
+        for subscription in participant.subscriptions.values():
+            self.forwarded.pop(subscription.id, None)
         participant.subscriptions.clear()
         transport = participant.transport
         assert transport is not None
@@ -291,20 +297,16 @@ class Room:
         publication.publisher.changed()
         self.tell_others(publication.publisher, now=now)
 
-    def mute(self, publication: Publication, muted: bool) -> None:
+    def mute(self, publication: Publication, muted: bool, *, now: float) -> None:
         """Said by its publisher or by a moderator: what all are shown as muted is not forwarded. Nobody is told."""
-        subscribers = self.participants.values()
-        found = [each.subscriptions[publication.sid] for each in subscribers if publication.sid in each.subscriptions]
-        before = [subscription.layer() for subscription in found]
         publication.info.muted = muted
         self._silence(publication)
-        self.worker.engine.submit(
-            [
-                Command.SetLayer(each.id, each.layer(), ALL_TEMPORAL_LAYERS)
-                for each, layer in zip(found, before, strict=True)
-                if each.mid is not None and each.layer() != layer
-            ]
-        )
+        subscribers = [each for each in self.participants.values() if publication.sid in each.subscriptions]
+        for each in subscribers:
+            self.worker.engine.submit(each.subscriptions[publication.sid].steer())
+            bandwidth.touch(each)
+            if not muted:
+                self.require_sections(each, now=now)  # who has never heard or seen it has none for it
 
     def set_rights(self, participant: Participant, grants: Grants, rights: Rights, *, now: float) -> None:
         """A moderator has given and taken. What he may no longer do ends now, in the engine; he need not join again."""
@@ -402,12 +404,11 @@ class Room:
             # His browser takes the picture away when its section is answered `inactive`: ask for an offer as it is.
             self._ask_for_sections(participant, (0, 0), now=now)
 
-    def settle(self, subscription: Subscription, wanted: Wanted) -> None:
+    def settle(self, subscription: Subscription, wanted: Wanted, *, now: float) -> None:
         """His view has changed: another layer, or none. Never a negotiation."""
-        before, subscription.wanted = subscription.layer(), wanted
-        after = subscription.layer()
-        if subscription.mid is not None and before != after:
-            self.worker.engine.submit([Command.SetLayer(subscription.id, after, ALL_TEMPORAL_LAYERS)])
+        subscription.wanted = wanted
+        bandwidth.share(subscription.subscriber, now=now)
+        self.worker.engine.submit(subscription.steer())
 
     def apply_permissions(self, publisher: Participant, *, now: float) -> None:
         """The publisher has changed who may receive what: end what is no longer allowed, offer what is again."""
@@ -470,7 +471,8 @@ class Room:
 
     def _stop_forwarding(self, subscription: Subscription) -> None:
         if subscription.mid is not None:
-            subscription.mid = None
+            subscription.mid = subscription.current = None
+            del self.forwarded[subscription.id]
             self.worker.engine.submit([Command.RemoveSubscription(subscription.id)])
 
     # --- who is speaking, and how good his link is --------------------------------------------------------------------
@@ -483,7 +485,10 @@ class Room:
 
     def tell_speakers(self, *, now: float) -> None:
         """What has changed, to those whom it concerns."""
-        audience.tell_speakers(self.participants.values(), self.speakers.changes(now=now))
+        changes = self.speakers.changes(now=now)
+        audience.tell_speakers(self.participants.values(), changes)
+        for participant in self.participants.values() if changes else ():
+            participant.bandwidth.due |= participant.bandwidth.is_short
 
     def _judge(self, *, now: float) -> None:
         """Once for each telling of the engine, which is of everybody."""
@@ -521,6 +526,8 @@ class Room:
             self._open_transport(participant, answer.remote)
         self.worker.engine.submit([Command.SetExtensions(participant.transport, answer.extensions, answer.allow_mixed)])
         self._apply(participant, answer, now=now)
+        if answer.placed:
+            bandwidth.share(participant, at_once=True, now=now)
         participant.send(
             rtc.SignalResponse(
                 answer=rtc.SessionDescription(
@@ -537,7 +544,7 @@ class Room:
         """Ask for what is missing; only the client makes offers. Nothing missing, or just asked: nothing is sent."""
         if participant.remote is None or participant.negotiation is None:
             return  # his first offer is on its way
-        waiting = any(subscription.mid is None for subscription in participant.subscriptions.values())
+        waiting = any(each.mid is None and not self._is_spared(each) for each in participant.subscriptions.values())
         if (waiting or participant.sections.deferred) and participant.sections.may_ask(now=now):
             missing = participant.negotiation.missing(self._all_outgoing(participant))
             participant.sections.deferred = missing is not None
@@ -567,7 +574,7 @@ class Room:
                     local.pwd,
                     remote.ufrag,
                     bool(participant.rights.publish),
-                    START_BITRATE,
+                    self.policy.start_bitrate,
                 )
             ]
         )
@@ -610,7 +617,8 @@ class Room:
     def _forward(self, subscription: Subscription, spec: SubscriptionSpec) -> None:
         transport = subscription.subscriber.transport
         assert transport is not None
-        subscription.mid = spec.mid
+        subscription.place(spec)
+        self.forwarded[subscription.id] = subscription
         publication = subscription.publication
         if not publication.heard and not subscription.subscriber.rights.hidden:
             publication.heard = True
@@ -619,7 +627,13 @@ class Room:
         self.worker.engine.submit([Command.AddSubscription(subscription.id, publication.id, transport, spec)])
 
     def _all_outgoing(self, participant: Participant) -> list[Outgoing]:
-        return [self._outgoing(subscription) for subscription in participant.subscriptions.values()]
+        subscriptions = participant.subscriptions.values()
+        return [self._outgoing(subscription) for subscription in subscriptions if not self._is_spared(subscription)]
+
+    def _is_spared(self, subscription: Subscription) -> bool:
+        """Costs no section yet: muted ever since he came. In a small room it has one, and no first word waits."""
+        muted = subscription.publication.info.muted
+        return muted and subscription.mid is None and len(self.participants) >= SPARING
 
     def _outgoing(self, subscription: Subscription) -> Outgoing:
         publication = subscription.publication
@@ -635,8 +649,8 @@ class Room:
             cname=publication.publisher.sid,
             spare=subscription.spare,
             format=publication.format,
-            spatial=subscription.layer(),
-            temporal=ALL_TEMPORAL_LAYERS,
+            spatial=subscription.layer()[0],
+            temporal=subscription.layer()[1],
         )
 
     # --- what is said of the room ------------------------------------------------------------------------------------

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from livekit.protocol import models, rtc
 
-from d4e_sfu._engine import Event, Voice
-from d4e_sfu.core import datapacket, policy, refresh, requests, tokens
-from d4e_sfu.core.boundary import Taken, TransportId
+from d4e_sfu._engine import Event, Rate, Voice
+from d4e_sfu.core import bandwidth, datapacket, policy, refresh, requests, tokens
+from d4e_sfu.core.boundary import SubscriptionId, Taken, TransportId
 from d4e_sfu.core.ids import Ids
 from d4e_sfu.core.moderation import Moderation
 from d4e_sfu.core.participant import PROTOCOL, Capabilities, Participant, State, clean_attributes, leave
@@ -274,13 +274,18 @@ class Sfu:
                         measured.quality.measure(link)
             case Event.Estimates(estimates=estimates):
                 for estimate in estimates:
-                    estimated = self._transports.get(TransportId(estimate.transport))
-                    if estimated is not None:
-                        estimated.quality.estimated(estimate)
+                    viewer = self._transports.get(TransportId(estimate.transport))
+                    if viewer is not None:
+                        viewer.quality.estimated(estimate)
+                        bandwidth.measure(viewer, estimate, now=now)
+            case Event.Rates(rates=rates):
+                self._weigh(engine, rates, now=now)
+            case Event.LayerChanged(subscription=subscription, spatial=spatial):
+                self._layer_changed(engine, subscription, spatial)
             case Event.WorkerDied(transport=transport):
                 self._worker_died(engine, transport, now=now)
             case _:
-                pass  # EncodingActive, LayerChanged, PathChanged: the engine acts on them by itself
+                pass  # EncodingActive, PathChanged: the engine acts on them by itself
 
     def _heard(self, voices: Sequence[Voice], *, now: float) -> None:
         rooms: dict[str, Room] = {}
@@ -291,6 +296,23 @@ class Sfu:
                 rooms[participant.room.name] = participant.room
         for room in rooms.values():
             room.tell_speakers(now=now)
+
+    def _weigh(self, engine: Engine, rates: Sequence[Rate], *, now: float) -> None:
+        by_publication: dict[int, list[Rate]] = {}
+        for rate in rates:
+            by_publication.setdefault(rate.publication, []).append(rate)
+        for room in self.rooms.values():
+            if room.worker.engine is engine:
+                for participant in room.participants.values():
+                    for publication in participant.publications.values():
+                        for rate in by_publication.get(publication.id, ()):
+                            publication.weights.measure(rate, now=now)
+
+    def _layer_changed(self, engine: Engine, subscription: int, spatial: int | None) -> None:
+        for room in self.rooms.values():
+            if room.worker.engine is engine and (found := room.forwarded.get(SubscriptionId(subscription))) is not None:
+                found.current = spatial
+                return
 
     def transport_connected(self, transport: TransportId, *, now: float) -> None:
         participant = self._transports.get(transport)

@@ -72,7 +72,7 @@ class _Voice:
 class Speakers:
     """Of one room, by the participant's sid."""
 
-    __slots__ = ("_asked_at", "_challenged_at", "_challenger", "_dominant", "_told", "_voices")
+    __slots__ = ("_asked_at", "_challenged_at", "_challenger", "_dominant", "_spoke", "_told", "_voices", "lead")
 
     def __init__(self) -> None:
         self._voices: dict[str, _Voice] = {}
@@ -81,6 +81,18 @@ class Speakers:
         self._dominant: str | None = None
         self._challenger: str | None = None
         self._challenged_at = 0.0
+        self._spoke: dict[str, float] = {}  # of those who are here: when they last spoke
+        self.lead: str | None = None  # who led the conversation last; he stays it in a pause
+
+    def spoke(self, sid: str) -> float:
+        """When he last spoke; minus infinity: never."""
+        return self._spoke.get(sid, float("-inf"))
+
+    def forget(self, sid: str) -> None:
+        """He has left."""
+        self._spoke.pop(sid, None)
+        if sid == self.lead:
+            self.lead = None
 
     def hear(self, sid: str, level: int, spoken: float, *, now: float) -> None:
         """`spoken` seconds of speech at `level` (−dBov), just now."""
@@ -100,6 +112,8 @@ class Speakers:
         self._asked_at = now
         self._voices = {sid: voice for sid, voice in self._voices.items() if voice.settle(now=now)}
         self._choose_dominant(now=now)
+        self.lead = self._dominant or self.lead
+        self._spoke.update((sid, now) for sid, voice in self._voices.items() if voice.speaking)
         current = {info.sid: info for info in self._describe()}
         ended = [silent(sid) for sid in self._told if sid not in current]
         changed = [info for sid, info in current.items() if info != self._told.get(sid)]

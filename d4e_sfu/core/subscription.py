@@ -1,7 +1,7 @@
 """One participant's receipt of one publication: what he wants of it, and where in his description it is placed.
 
-`wanted` is his own wish (size, quality, off); the layer that the engine is told follows from it alone. Which layer
-his link can carry is decided elsewhere.
+Three layers: `wanted` is his own wish (size, quality, off), `share` is what his link and his room allow of it, and
+`current` is what the engine really forwards: it switches at the next keyframe.
 """
 
 from __future__ import annotations
@@ -11,12 +11,20 @@ from typing import TYPE_CHECKING, Any, Final
 
 from livekit.protocol import models, rtc
 
+from d4e_sfu._engine import Command
+from d4e_sfu.core.allocator import Reason
+from d4e_sfu.core.weights import ALL_TEMPORAL_LAYERS
+
 if TYPE_CHECKING:
+    from d4e_sfu._engine import SubscriptionSpec
+    from d4e_sfu.core.allocator import Share
     from d4e_sfu.core.boundary import SubscriptionId
     from d4e_sfu.core.participant import Participant
     from d4e_sfu.core.publication import Publication
 
-ALL_TEMPORAL_LAYERS: Final = 255
+# Of `UpdateTrackSettings.priority`: "1 being the highest", 0 is not said.
+PINNED: Final = 1
+PAUSED: Final = (None, ALL_TEMPORAL_LAYERS)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -27,16 +35,35 @@ class Wanted:
     quality: models.VideoQuality = models.VideoQuality.HIGH
     width: int = 0
     height: int = 0
+    pinned: bool = False
 
     @classmethod
     def from_settings(cls, settings: rtc.UpdateTrackSettings) -> Wanted:
-        return cls(settings.disabled, settings.quality, settings.width, settings.height)
+        pinned = settings.priority == PINNED
+        return cls(settings.disabled, settings.quality, settings.width, settings.height, pinned)
+
+    @property
+    def short_side(self) -> int:
+        return min(self.width, self.height)
 
 
 class Subscription:
     """`id` names it in the engine; it is there only while `mid` is set."""
 
-    __slots__ = ("id", "mid", "publication", "rtx_ssrc", "spare", "ssrc", "subscriber", "wanted")
+    __slots__ = (
+        "current",
+        "id",
+        "mid",
+        "publication",
+        "redundant",
+        "rtx_ssrc",
+        "share",
+        "spare",
+        "ssrc",
+        "steered",
+        "subscriber",
+        "wanted",
+    )
 
     def __init__(
         self,
@@ -55,14 +82,52 @@ class Subscription:
         self.spare = spare  # for the section that it moves to, should it have to
         self.wanted = wanted
         self.mid: str | None = None  # the section that carries it; None = waits for one
+        self.redundant = False  # a voice's redundancy may be passed on to him
+        self.share: Share | None = None  # None: as much as he wants
+        self.current: int | None = None
+        self.steered: tuple[int | None, int] = PAUSED  # what the engine was told
 
     def move(self, *, spare: tuple[int, int]) -> None:
         """To another section, now or later: under SSRCs that have sent nothing yet."""
         self.ssrc, self.rtx_ssrc = self.spare
         self.spare = spare
 
-    def layer(self) -> int | None:
-        """Spatial layer for the engine; None = paused."""
+    def place(self, spec: SubscriptionSpec) -> None:
+        """A section carries it, and the engine is told."""
+        self.mid = spec.mid
+        self.redundant = spec.red_payload_type is not None
+        self.steered = spec.spatial, spec.temporal
+
+    def steer(self) -> list[Command]:
+        """What the engine must hear, if anything."""
+        layer = self.layer()
+        if self.mid is None or layer == self.steered:
+            return []
+        self.steered = layer
+        return [Command.SetLayer(self.id, *layer)]
+
+    def layer(self) -> tuple[int | None, int]:
+        """Spatial and temporal layer for the engine; None = paused."""
+        wanted, share = self.wanted_layer(), self.share
+        if wanted is None:
+            return PAUSED
+        if share is None:
+            # A new picture waits until it is known whether his link carries it.
+            waits = self.publication.is_video and self.subscriber.bandwidth.budget is not None
+            return PAUSED if waits else (wanted, ALL_TEMPORAL_LAYERS)
+        if share.spatial is None:
+            return PAUSED
+        if not self.publication.is_video or wanted < share.spatial:
+            return wanted, ALL_TEMPORAL_LAYERS
+        return share.spatial, share.temporal
+
+    @property
+    def reason(self) -> Reason:
+        """Why he gets less than he wants."""
+        return Reason.NONE if self.share is None else self.share.reason
+
+    def wanted_layer(self) -> int | None:
+        """Spatial layer that he wants; None = nothing, or there is nothing to have."""
         wanted = self.wanted
         if self.publication.info.muted:
             return None  # what everyone is shown as muted is not forwarded, whatever its publisher sends
@@ -81,6 +146,10 @@ class Subscription:
             "publisher": self.publication.publisher.sid,
             "mid": self.mid,
             "ssrc": self.ssrc,
+            "wanted_layer": self.wanted_layer(),
             "wanted": {**dataclasses.asdict(self.wanted), "quality": models.VideoQuality.Name(self.wanted.quality)},
-            "layer": self.layer(),
+            "layer": self.layer()[0],
+            "temporal": self.layer()[1],
+            "current": self.current,
+            "reason": self.reason.value or None,
         }

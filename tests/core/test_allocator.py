@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import itertools
 import random
+import re
+from pathlib import Path
 
 import pytest
 
 from d4e_sfu._engine import Rate
+from d4e_sfu.core import allocator
 from d4e_sfu.core.allocator import (
     HEADROOM,
     HOLD,
@@ -362,3 +365,11 @@ def test_a_voice_weighs_what_it_sends_and_reserves_what_it_will() -> None:
     assert weights.voice(now=30.0) < 10, "nothing at all is told of one who is mute"
     assert 45_000 < weights.reserve(now=12.0) < 60_000
     assert weights.reserve(now=8.0 + 2 * RESERVE_HALF_LIFE) == pytest.approx(15_000, rel=0.1)
+
+
+def test_the_page_on_the_allocator_has_the_headings_of_the_code() -> None:
+    folder = Path(allocator.__file__).parent
+    code = re.findall(r"^# --- (.*?) -+$", (folder / "allocator.py").read_text(), re.MULTILINE)
+    page = re.findall(r"^## (.*)$", (folder / "README.md").read_text(), re.MULTILINE)
+    assert code == ["What is wanted", "What is given", "Voices first", "Pictures"]
+    assert page[: len(code)] == code

@@ -151,7 +151,10 @@ limits: {}
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("colour: red", "1:1: colour: unknown key; known here: http, admin, media, keys, roles, rooms, rates, limits"),
+        (
+            "colour: red",
+            "1:1: colour: unknown key; known here: http, admin, media, keys, roles, rooms, rates, links, limits",
+        ),
         ("media: 7", "1:8: media: expected settings (key: value), not 7"),
         ("media: {port: '7882'}", "1:15: media.port: expected a whole number, not '7882'"),
         ("media: {port: 70000}", "1:15: media.port: 70000 is too large: at most 65535"),

@@ -332,7 +332,7 @@ def test_a_view_gets_the_smallest_encoding_that_fills_it(
     binh.client.responses.clear()
     binh.ask(track_setting=rtc.UpdateTrackSettings(track_sids=[sid], **setting))  # type: ignore[arg-type]
     subscription = binh.participant.subscriptions[sid]
-    assert subscription.layer() == layer
+    assert subscription.layer()[0] == layer
     if layer != 1:
         assert house.engine.commands == [Command.SetLayer(subscription.id, layer, 255)]
     else:

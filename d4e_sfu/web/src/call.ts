@@ -35,6 +35,7 @@ import { difference, may, TO_DO, type Permission, type Right } from "./rights";
 import { Settings } from "./settings";
 import { Speaking } from "./speaking";
 import { Stage } from "./stage";
+import { takeReasons } from "./streams";
 import { keepAwake } from "./wakelock";
 import type { Word } from "./words";
 
@@ -180,6 +181,7 @@ export class Call {
       .on(RoomEvent.TrackUnmuted, publication)
       .on(RoomEvent.TrackMuted, publication)
       .on(RoomEvent.DataReceived, (payload, sender, _, topic) => {
+        for (const participant of takeReasons(room, payload, sender, topic)) person(participant);
         for (const participant of takeBlame(room, payload, sender, topic)) {
           person(participant);
           if (participant.isLocal) this.network();

@@ -9,6 +9,7 @@ import { raised } from "./hand";
 import { say, speak } from "./language";
 import { linkWord, weak } from "./quality";
 import { badge, showRole } from "./role";
+import { reasonWord } from "./streams";
 import type { Word } from "./words";
 
 export type TileSource = "camera" | "screen";
@@ -101,9 +102,13 @@ export class Tile {
     const track = picture !== undefined && !picture.isMuted ? picture.track : undefined;
     const received = this.wanted || participant.isLocal;
     element.dataset["camera"] = track === undefined ? "off" : "on";
-    element.dataset["picture"] = track !== undefined && received ? "shown" : "none";
+    // A paused picture keeps its element: without one the client library would take back that it is wanted.
+    const paused = track?.streamState === Track.StreamState.Paused;
+    element.dataset["picture"] = track === undefined || !received ? "none" : paused ? "paused" : "shown";
     element.dataset["quality"] = participant.connectionQuality;
-    this.tellState(track, received);
+    const voicePaused = microphone === undefined ? null : reasonWord(participant, microphone.trackSid);
+    const reason = paused && picture !== undefined ? (reasonWord(participant, picture.trackSid) ?? "videoPaused") : null;
+    this.tellState(track, received, voicePaused ?? reason);
     this.attach(received ? track : undefined);
   }
 
@@ -117,14 +122,13 @@ export class Tile {
   }
 
   /** One sentence on the picture, the most telling; none when all is well. */
-  private tellState(track: Track | undefined, received: boolean): void {
+  private tellState(track: Track | undefined, received: boolean, reason: Word | null): void {
     const { connectionQuality } = this.participant;
-    const paused = track?.streamState === Track.StreamState.Paused;
     let word: Word | null = null;
     if (track !== undefined && !received) word = "pictureNotReceived";
-    else if (paused) word = "videoPaused";
+    else if (reason !== null) word = reason;
     else if (weak(connectionQuality)) word = linkWord(this.participant);
-    this.element.dataset["paused"] = String(paused);
+    this.element.dataset["paused"] = String(this.element.dataset["picture"] === "paused");
     this.state.hidden = word === null;
     if (word !== null) speak(this.state, word);
   }

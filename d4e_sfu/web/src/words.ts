@@ -67,6 +67,8 @@ export const words = {
   pinned: { vi: "Đã ghim {name}", en: "{name} is pinned" },
   unpinned: { vi: "Đã bỏ ghim {name}", en: "{name} is no longer pinned" },
   videoPaused: { vi: "Tạm dừng hình vì mạng yếu", en: "Picture paused: weak network" },
+  voicePaused: { vi: "Mạng yếu, tạm không nghe được người này", en: "Weak network: this voice is paused" },
+  pictureNotRecent: { vi: "Hình sẽ hiện khi người này nói", en: "Picture comes when this person speaks" },
   muteMic: { vi: "Tắt micrô", en: "Mute" },
   unmuteMic: { vi: "Bật micrô", en: "Unmute" },
   stopCamera: { vi: "Tắt hình", en: "Stop camera" },

@@ -1,6 +1,6 @@
 /** The parts of the page that need no browser. */
 
-import { ConnectionError, ConnectionQuality, DisconnectReason, PublishTrackError } from "livekit-client";
+import { ConnectionError, ConnectionQuality, DisconnectReason, PublishTrackError, type Participant, type Room } from "livekit-client";
 import { describe, expect, test } from "vitest";
 import { deviceFault, endFault, joinFault, publishFault } from "../src/faults";
 import { fill, preferred } from "../src/language";
@@ -10,6 +10,7 @@ import { decibels, segments } from "../src/meter";
 import { difference } from "../src/plugged";
 import { qualityWord, readBlame, weak, type Cause, type Leg } from "../src/quality";
 import { serverUrl } from "../src/room";
+import { readReasons, reasonWord, STREAMS_TOPIC, takeReasons } from "../src/streams";
 import { missing } from "../src/support";
 import { initials } from "../src/tile";
 
@@ -189,4 +190,39 @@ test("what is to blame is read from the server's packet, and nothing from anothe
     ["PA_5", { leg: "down", cause: "" }],
   ]);
   for (const text of ["", "{", "[]", "7", '{"updates":[]}']) expect(readBlame(packet(text)), text).toEqual([]);
+});
+
+describe("why a picture or a voice is not sent", () => {
+  const packet = (told: unknown): Uint8Array => new TextEncoder().encode(JSON.stringify(told));
+  const update = (track: string, reason: string): Uint8Array => packet({ updates: [{ track, reason }] });
+
+  test("is put into words, for the publication it is about", () => {
+    const participant = { trackPublications: new Map([["TR_a", {}]]) } as unknown as Participant;
+    const room = { remoteParticipants: new Map([["an", participant]]) } as unknown as Room;
+    expect(takeReasons(room, update("TR_a", "not_recent"), undefined, STREAMS_TOPIC)).toEqual([participant]);
+    expect(reasonWord(participant, "TR_a")).toBe("pictureNotRecent");
+    expect(reasonWord(participant, "TR_b")).toBeNull();
+    takeReasons(room, update("TR_a", "link_paused"), undefined, STREAMS_TOPIC);
+    expect(reasonWord(participant, "TR_a")).toBe("videoPaused");
+    takeReasons(room, update("TR_a", "link_voice_paused"), undefined, STREAMS_TOPIC);
+    expect(reasonWord(participant, "TR_a")).toBe("voicePaused");
+    takeReasons(room, update("TR_a", ""), undefined, STREAMS_TOPIC);
+    expect(reasonWord(participant, "TR_a")).toBeNull();
+  });
+
+  test("is the server's word alone", () => {
+    const participant = { trackPublications: new Map([["TR_a", {}]]) } as unknown as Participant;
+    const room = { remoteParticipants: new Map([["an", participant]]) } as unknown as Room;
+    expect(takeReasons(room, update("TR_a", "not_recent"), participant, STREAMS_TOPIC)).toEqual([]);
+    expect(takeReasons(room, update("TR_a", "not_recent"), undefined, "chat")).toEqual([]);
+    expect(reasonWord(participant, "TR_a")).toBeNull();
+  });
+
+  test("is left aside where it is not understood", () => {
+    expect(readReasons(update("TR_a", "toString"))).toEqual([]);
+    expect(readReasons(packet({ updates: [{ track: 7, reason: "not_recent" }] }))).toEqual([]);
+    expect(readReasons(packet({ updates: 7 }))).toEqual([]);
+    expect(readReasons(packet(null))).toEqual([]);
+    expect(readReasons(new Uint8Array([0xff]))).toEqual([]);
+  });
 });

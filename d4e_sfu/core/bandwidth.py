@@ -1,0 +1,236 @@
+"""One participant's share of his own link: wants gathered, the allocator asked, the engine and the client told.
+
+What is decided is the allocator's; what a view wishes is the subscription's. Asked when the estimate or a want has
+changed, at most every `INTERVAL`; what comes sooner waits for the next tick of the room.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Final
+
+from livekit.protocol import models, rtc
+
+from d4e_sfu._engine import Command
+from d4e_sfu.config import Source
+from d4e_sfu.core import datapacket
+from d4e_sfu.core.allocator import HEADROOM, Allocation, Picture, Place, Reason, Voice, allocate
+from d4e_sfu.core.boundary import DataKind
+from d4e_sfu.core.weights import REDUNDANT_SHARE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from d4e_sfu._engine import Estimate
+    from d4e_sfu.core.boundary import SubscriptionId
+    from d4e_sfu.core.participant import Participant
+    from d4e_sfu.core.subscription import Subscription
+
+# Between two allocations of one participant, s: the engine tells estimates as often.
+INTERVAL: Final = 0.2
+# Where nothing is short the weights may change what it would take to stay so; looked at this often, s.
+LOOK: Final = 2.0
+# The engine's word for a client who gives no feedback after all.
+NO_ESTIMATE: Final = 2**32 - 1
+# A demand that differs by less is not told: how far to probe is no exact matter.
+DEMAND_STEP: Final = 0.05
+# Why something is not as it was asked for has no field in the room protocol. See docs/signalling.md.
+STREAMS_TOPIC: Final = "d4e.streams"
+
+
+class Bandwidth:
+    """Of one participant."""
+
+    __slots__ = ("allocated_at", "allocation", "demand", "due", "estimate", "heard")
+
+    def __init__(self) -> None:
+        self.heard = False  # his feedback has moved the estimate from where it starts
+        self.estimate: Estimate | None = None
+        self.allocation = Allocation()
+        self.allocated_at = float("-inf")
+        self.due = False  # something has changed since
+        self.demand = 0  # as the engine was told
+
+    @property
+    def budget(self) -> int | None:
+        if self.estimate is None or self.estimate.bitrate == NO_ESTIMATE or not self.heard:
+            return None
+        return self.estimate.bitrate
+
+    @property
+    def is_short(self) -> bool:
+        """Not everyone is given what he wants, so it matters who is first."""
+        return any(share.reason or not share.redundancy for share in self.allocation.shares.values())
+
+    def debug_state(self) -> dict[str, Any]:
+        estimate = self.estimate
+        return {
+            "estimate": None
+            if estimate is None
+            else {
+                "bitrate": self.budget,
+                "loss_per_mille": estimate.loss,
+                "queue_ms": estimate.queue_ms,
+                "limited": estimate.limited,
+            },
+            "allocation": self.allocation.debug_state(),
+        }
+
+
+def measure(participant: Participant, estimate: Estimate, *, now: float) -> None:
+    """The engine has estimated what his link carries."""
+    bandwidth = participant.bandwidth
+    bandwidth.heard |= estimate.bitrate != participant.room.policy.start_bitrate or estimate.limited
+    before, bandwidth.estimate = bandwidth.budget, estimate
+    budget, allocation = bandwidth.budget, bandwidth.allocation
+    settled = budget is not None and before is not None and allocation.is_full and not bandwidth.due
+    if settled and budget * (1 - HEADROOM) >= allocation.demand and now - bandwidth.allocated_at < LOOK:  # type: ignore[operator]
+        return
+    if budget is not None or before is not None:
+        share(participant, now=now)
+
+
+def share(participant: Participant, *, at_once: bool = False, now: float) -> None:
+    """Something that counts has changed."""
+    bandwidth = participant.bandwidth
+    bandwidth.due = True
+    if at_once or now - bandwidth.allocated_at >= INTERVAL - 1e-9:
+        _allocate(participant, now=now)
+
+
+def touch(participant: Participant) -> None:
+    """Something may count, where something is short: at the next tick."""
+    may_be_short = len(participant.subscriptions) > participant.room.policy.pictures
+    participant.bandwidth.due |= participant.bandwidth.budget is not None or may_be_short
+
+
+def share_all(participants: Iterable[Participant], *, now: float) -> None:
+    """What had to wait."""
+    for participant in participants:
+        bandwidth = participant.bandwidth
+        if bandwidth.due and now - bandwidth.allocated_at >= INTERVAL - 1e-9:
+            _allocate(participant, now=now)
+
+
+def _allocate(participant: Participant, *, now: float) -> None:
+    bandwidth = participant.bandwidth
+    bandwidth.due, bandwidth.allocated_at = False, now
+    voices, pictures, surplus = _wants(participant, now=now)
+    given = allocate(bandwidth.budget, voices, pictures, surplus=surplus, previous=bandwidth.allocation, now=now)
+    bandwidth.allocation = given
+    commands: list[Command] = []
+    told: list[tuple[Subscription, Reason]] = []
+    for subscription in participant.subscriptions.values():
+        before = subscription.reason
+        found = given.shares.get(subscription.id)
+        subscription.share = found if given.budget is not None or (found and found.reason) else None
+        commands.extend(subscription.steer())
+        if subscription.reason is not before:
+            told.append((subscription, before))
+    assert participant.transport is not None
+    demand, known = given.demand, bandwidth.demand
+    if given.budget is not None and abs(demand - known) > known * DEMAND_STEP:
+        bandwidth.demand = demand
+        commands.append(Command.SetDemand(participant.transport, min(demand, NO_ESTIMATE)))
+    if commands:
+        participant.room.worker.engine.submit(commands)
+    if told:
+        _tell(participant, told, now=now)
+
+
+def _tell(participant: Participant, changed: list[tuple[Subscription, Reason]], *, now: float) -> None:
+    """Which are paused, in the protocol's words; and why, in ours."""
+    states = [
+        rtc.StreamStateInfo(
+            participant_sid=subscription.publication.publisher.sid,
+            track_sid=subscription.publication.sid,
+            state=rtc.StreamState.PAUSED if subscription.reason.pauses else rtc.StreamState.ACTIVE,
+        )
+        for subscription, before in changed
+        if subscription.reason.pauses != before.pauses
+    ]
+    if states:
+        participant.send(rtc.SignalResponse(stream_state_update=rtc.StreamStateUpdate(stream_states=states)))
+    updates = [
+        {"track": subscription.publication.sid, "reason": subscription.reason.value} for subscription, _ in changed
+    ]
+    payload = json.dumps({"updates": updates}).encode()
+    packet = models.DataPacket(user=models.UserPacket(payload=payload, topic=STREAMS_TOPIC))
+    datapacket.deliver(participant, DataKind.RELIABLE, packet.SerializeToString(), now=now)
+
+
+# --- wants ------------------------------------------------------------------------------------------------------------
+
+
+def _wants(participant: Participant, *, now: float) -> tuple[list[Voice], list[Picture], list[SubscriptionId]]:
+    """Voices and pictures, whom it would be worst to lose first; and the pictures over the room's number."""
+    forwarded = [
+        each for each in participant.subscriptions.values() if each.mid is not None and each.wanted_layer() is not None
+    ]
+    pinned = {each.publication.publisher.sid for each in forwarded if each.wanted.pinned}
+    speakers = participant.room.speakers
+    ranking = {sid: rank for rank, sid in enumerate(speakers.ranking)}
+
+    def rank(subscription: Subscription) -> tuple[bool, bool, int, int, float]:
+        publisher = subscription.publication.publisher
+        return (
+            not subscription.publication.is_voice,
+            publisher.sid not in pinned,
+            -publisher.rights.priority,
+            ranking.get(publisher.sid, len(ranking)),
+            -speakers.spoke(publisher.sid),
+        )
+
+    def recent(subscription: Subscription) -> tuple[bool, float]:
+        sid = subscription.publication.publisher.sid
+        return sid not in first, -speakers.spoke(sid)
+
+    voices = [_voice(each, now=now) for each in sorted(_sounds(forwarded), key=rank)]
+    cameras = [each for each in forwarded if each.publication.source is Source.CAMERA]
+    first = pinned | _staged(cameras)
+    cameras.sort(key=recent)
+    number = participant.room.policy.pictures
+    surplus = [each.id for each in cameras[number:]]
+    if speakers.lead is not None:
+        first.add(speakers.lead)
+    screens = [each for each in forwarded if each.publication.source is Source.SCREEN_SHARE]
+    pictures = [
+        _picture(each, Place.SPEAKER if each.publication.publisher.sid in first else Place.FAR, now=now)
+        for each in cameras[:number]
+    ]
+    pictures += [_picture(each, Place.SCREEN, now=now) for each in screens]
+    return voices, pictures, surplus
+
+
+def _sounds(subscriptions: list[Subscription]) -> list[Subscription]:
+    return [each for each in subscriptions if not each.publication.is_video]
+
+
+def _staged(cameras: list[Subscription]) -> set[str]:
+    """Whom he has put on the stage: the one view that is larger than all others. Protocol and SDKs know no pin."""
+    heights = sorted(each.wanted.short_side for each in cameras)
+    if len(heights) < 2 or heights[-1] == heights[-2]:
+        return set()
+    return {each.publication.publisher.sid for each in cameras if each.wanted.short_side == heights[-1]}
+
+
+def _voice(subscription: Subscription, *, now: float) -> Voice:
+    publication = subscription.publication
+    bitrate, reserve = publication.weights.voice(now=now), publication.weights.reserve(now=now)
+    redundancy = 0.0
+    if publication.spec is not None and publication.spec.red_payload_type is not None:
+        redundancy = bitrate * REDUNDANT_SHARE
+        if not subscription.redundant:  # taken apart for him
+            bitrate, reserve, redundancy = bitrate - redundancy, reserve * (1 - REDUNDANT_SHARE), 0.0
+    return Voice(subscription.id, int(bitrate), int(max(reserve, bitrate)), int(redundancy))
+
+
+def _picture(subscription: Subscription, place: Place, *, now: float) -> Picture:
+    publication = subscription.publication
+    assert publication.spec is not None
+    top = subscription.wanted_layer()
+    assert top is not None
+    heights = publication.heights[: publication.sizes] if publication.sizes > 1 else publication.heights[-1:]
+    encodings = len(publication.spec.encodings)
+    ladder = publication.weights.ladder(top, heights, encodings=encodings, cap=publication.max_bitrate, now=now)
+    return Picture(subscription.id, place, subscription.wanted.short_side, ladder)
