@@ -331,7 +331,7 @@ class Role(_Settings):
     hidden: Annotated[StrictBool, live("May be in the room without being shown.")] = False
     update_own_metadata: Annotated[StrictBool, live("May change the own name, metadata and attributes.")] = False
     priority: Annotated[
-        StrictInt, live("Whose voice stays where a link does not carry all of them: the higher.", ge=0, le=100)
+        StrictInt, live("Whose voice stays where a link cannot carry all: the higher.", ge=0, le=100)
     ] = 0
 
 
@@ -426,8 +426,7 @@ class Links(_Settings):
     """What the links to clients carry."""
 
     start_bitrate: Annotated[
-        Bitrate,
-        live("What a link is taken to carry until feedback has told, bits per second.", ge=30_000, le=100_000_000),
+        Bitrate, live("What one is taken to carry until feedback has told.", ge=30_000, le=100_000_000)
     ] = 600_000
 
 

@@ -628,30 +628,12 @@ class Room:
 
     def _all_outgoing(self, participant: Participant) -> list[Outgoing]:
         subscriptions = participant.subscriptions.values()
-        return [self._outgoing(subscription) for subscription in subscriptions if not self._is_spared(subscription)]
+        return [subscription.outgoing() for subscription in subscriptions if not self._is_spared(subscription)]
 
     def _is_spared(self, subscription: Subscription) -> bool:
         """Costs no section yet: muted ever since he came. In a small room it has one, and no first word waits."""
         muted = subscription.publication.info.muted
         return muted and subscription.mid is None and len(self.participants) >= SPARING
-
-    def _outgoing(self, subscription: Subscription) -> Outgoing:
-        publication = subscription.publication
-        assert publication.spec is not None
-        return Outgoing(
-            subscription=subscription.id,
-            track_sid=publication.sid,
-            participant_sid=publication.publisher.sid,
-            kind="video" if publication.is_video else "audio",
-            codec=publication.spec.codec,
-            ssrc=subscription.ssrc,
-            rtx_ssrc=subscription.rtx_ssrc,
-            cname=publication.publisher.sid,
-            spare=subscription.spare,
-            format=publication.format,
-            spatial=subscription.layer()[0],
-            temporal=subscription.layer()[1],
-        )
 
     # --- what is said of the room ------------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from livekit.protocol import models, rtc
 
 from d4e_sfu._engine import Command
 from d4e_sfu.core.allocator import Reason
+from d4e_sfu.core.placement import Outgoing
 from d4e_sfu.core.weights import ALL_TEMPORAL_LAYERS
 
 if TYPE_CHECKING:
@@ -138,6 +139,26 @@ class Subscription:
         if wanted.width and wanted.height:
             return self.publication.layer_for_size(wanted.width, wanted.height)
         return self.publication.layer_for_quality(wanted.quality)
+
+    def outgoing(self) -> Outgoing:
+        """As negotiation knows it."""
+        publication = self.publication
+        assert publication.spec is not None
+        spatial, temporal = self.layer()
+        return Outgoing(
+            subscription=self.id,
+            track_sid=publication.sid,
+            participant_sid=publication.publisher.sid,
+            kind="video" if publication.is_video else "audio",
+            codec=publication.spec.codec,
+            ssrc=self.ssrc,
+            rtx_ssrc=self.rtx_ssrc,
+            cname=publication.publisher.sid,
+            spare=self.spare,
+            format=publication.format,
+            spatial=spatial,
+            temporal=temporal,
+        )
 
     def debug_state(self) -> dict[str, Any]:
         return {
