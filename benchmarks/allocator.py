@@ -1,7 +1,7 @@
 """What it costs to decide what one viewer's link is used for, with few publications and with many.
 
 Half of them voices, half pictures of three sizes with three frame rates each, everyone measured; the link goes from
-carrying nothing to carrying all and back, so that everything is shed and restored. Rows in `results/bench.json`.
+carrying nothing to carrying all and back, so that everything is shed and restored. Rows in `results/allocator.json`.
 
 `python -m benchmarks.allocator`.
 """
@@ -26,7 +26,7 @@ TARGETS = {10: "<= 0.5", 50: "<= 1", 200: "<= 5"}
 def main() -> None:
     for count, target in TARGETS.items():
         runs = [run(count, random.Random(seed)) for seed in range(RUNS)]
-        record("bench.json", f"allocation_{count}_publications", runs, "ms", target)
+        record("allocator.json", f"allocation_{count}_publications", runs, "ms", target)
 
 
 def run(count: int, chance: random.Random) -> float:
