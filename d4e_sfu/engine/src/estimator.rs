@@ -3,9 +3,10 @@
 //! leaves costs a write into a ring, a feedback a look for each status; nothing allocates after the first packet.
 //!
 //! The algorithm is Google congestion control as libwebrtc has it, `modules/congestion_controller/goog_cc` and
-//! `modules/remote_bitrate_estimator` of January 2026 (git revision 2bc24d44be71, read through mirrors); each part names
-//! its file, each constant its name there. The code is our own. Left out: congestion window, network state estimates and every
-//! field trial that is off by default. Where we depart, the part says so and why.
+//! `modules/remote_bitrate_estimator`, at revision 0467d2b91cc20b9b001c2bbb73d43ea6b2491f3e of the mirror
+//! github.com/JumpingYang001/webrtc (2025); each part names its file, each constant its name there. The code is our own. Left out:
+//! congestion window, network state estimates and every field trial that is off by default. Where we depart, the part says so
+//! and why.
 //!
 //! Everything told is hostile. A feedback that names what was never sent, or nothing new, is dropped by name before or
 //! without any effect; arrivals can raise the estimate only as far as what was really sent, by our own clock.
@@ -238,7 +239,7 @@ impl Estimator {
             }) {
                 Found::Nothing => {}
                 Found::Apart(_) if sent.at <= self.prober.quiet() => {}
-                Found::Apart(apart) => self.trendline.add(apart, told as f64 / 1e3),
+                Found::Apart(apart) => self.trendline.add(apart),
                 Found::Stepped => {
                     self.trendline = Trendline::default();
                     self.queue.reset();
@@ -251,7 +252,8 @@ impl Estimator {
     /// What all this means for the estimate.
     fn conclude(&mut self, now: Now, before: f64) {
         let mut usage = self.trendline.usage();
-        if self.usage == Usage::Under && usage == Usage::Normal {
+        // As in libwebrtc, for those alone who send little: who uses the link to the full has found its limit.
+        if self.usage == Usage::Under && usage == Usage::Normal && self.limited.get() {
             self.prober.recovered(now, None);
         }
         if usage == Usage::Normal && self.queue.stands(now) {
@@ -368,6 +370,7 @@ impl Estimator {
                 demand: self.demand,
                 overused: self.usage == Usage::Over,
                 loss_limited: self.loss.limits(),
+                limited: self.limited.get(),
                 round_trip: self.rate.round_trip(),
             },
         )

@@ -18,7 +18,7 @@ const MAX: f64 = 5e6;
 /// `alr_probing_interval`, `alr_probe_scale`
 const INTERVAL: Duration = Duration::from_secs(5);
 const SCALE: f64 = 2.0;
-/// `loss_limited_probe_scale`
+/// `loss_limited_probe_scale`; and for one who uses the link to the full: a burst gets more of a shared queue than its share.
 const LOSS_LIMITED: f64 = 1.5;
 /// `min_probe_packets_sent`, `min_probe_duration` (s)
 const PACKETS: u32 = 5;
@@ -77,6 +77,8 @@ pub(super) struct Situation {
     pub unused: bool,
     pub overused: bool,
     pub loss_limited: bool,
+    /// Far less is sent than the estimate.
+    pub limited: bool,
     pub round_trip: Duration,
 }
 
@@ -122,7 +124,7 @@ impl Prober {
             && situation.demand > estimate
             && now.since(self.ended) >= INTERVAL
         {
-            let scale = if situation.loss_limited {
+            let scale = if situation.loss_limited || !situation.limited {
                 LOSS_LIMITED
             } else {
                 SCALE

@@ -15,7 +15,7 @@ const STANDING: f64 = 100_000.0;
 const STANDS_AFTER: Duration = Duration::from_millis(500);
 /// From one look at it to the next; twice as long, up to the last, each time that sending less has not made it shorter: then it is
 /// the queue of another, who would take all that we leave.
-const LOOK: Duration = Duration::from_secs(2);
+const LOOK: Duration = Duration::from_secs(1);
 const MAX_LOOK: Duration = Duration::from_secs(32);
 const SHORTER: f64 = 0.7;
 

@@ -20,7 +20,7 @@ const PACKET: f64 = 8.0 * 1_200.0;
 /// `kDefaultRtt`, and what the answer takes besides.
 const ROUND_TRIP: Duration = Duration::from_millis(200);
 const RESPONSE: Duration = Duration::from_millis(100);
-/// Between two reductions (`TimeToReduceFurther`), in round trips held to these.
+/// Between two reductions, in round trips held to these (`TimeToReduceFurther`, which counts from increases too).
 const REDUCTION: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(200));
 /// With less than this share of what is sent not delivered in time, and less than this in the queue, the queue of one who
 /// sends little is not his: see `reduce`.
@@ -39,6 +39,7 @@ pub(super) struct Rate {
     state: State,
     capacity: Capacity,
     changed: Now,
+    reduced: Now,
     round_trip: Duration,
 }
 
@@ -63,6 +64,7 @@ impl Rate {
             state: State::Hold,
             capacity: Capacity::default(),
             changed: now,
+            reduced: now,
             round_trip: ROUND_TRIP,
         }
     }
@@ -130,14 +132,14 @@ impl Rate {
     fn reduce(&mut self, now: Now, observed: Observed) {
         let apart = self.round_trip.clamp(REDUCTION.0, REDUCTION.1);
         let through = observed.acknowledged;
-        let soon = now.since(self.changed) < apart;
+        let soon = now.since(self.reduced) < apart;
         let others = observed.limited && observed.slope < UNDELIVERED && observed.queue < OWN_QUEUE;
         // Much less gets through: that cannot wait.
         if soon && through.is_none_or(|through| others || through >= self.bps / 2.0) {
             return;
         }
         self.state = State::Hold;
-        self.changed = now;
+        (self.changed, self.reduced) = (now, now);
         let Some(through) = through else {
             self.bps /= 2.0; // `DelayBasedBwe`: nothing is known yet
             return;

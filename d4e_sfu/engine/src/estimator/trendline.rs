@@ -72,8 +72,7 @@ impl Default for Trendline {
 }
 
 impl Trendline {
-    /// The groups lie `apart`; told at `now`, ms.
-    pub fn add(&mut self, apart: Apart, now: f64) {
+    pub fn add(&mut self, apart: Apart) {
         let (sent, arrived) = (apart.sent as f64 / 1e3, apart.arrived as f64 / 1e3);
         self.deltas = (self.deltas + 1).min(1_000);
         self.time += arrived;
@@ -85,7 +84,7 @@ impl Trendline {
         if self.deltas as usize >= WINDOW {
             self.slope = slope(&self.points).unwrap_or(self.slope);
         }
-        self.detect(before, sent, now);
+        self.detect(before, sent);
     }
 
     pub const fn usage(&self) -> Usage {
@@ -97,7 +96,7 @@ impl Trendline {
         self.slope
     }
 
-    fn detect(&mut self, before: f64, sent: f64, now: f64) {
+    fn detect(&mut self, before: f64, sent: f64) {
         if self.deltas < 2 {
             self.usage = Usage::Normal;
             return;
@@ -119,12 +118,12 @@ impl Trendline {
                 Usage::Normal
             };
         }
-        self.adapt(trend, now);
+        self.adapt(trend);
     }
 
-    fn adapt(&mut self, trend: f64, now: f64) {
-        let since = now - self.adapted.unwrap_or(now);
-        self.adapted = Some(now);
+    fn adapt(&mut self, trend: f64) {
+        let since = self.time - self.adapted.unwrap_or(self.time);
+        self.adapted = Some(self.time);
         if trend.abs() > self.threshold + MAX_OFFSET {
             return;
         }
@@ -160,7 +159,7 @@ mod tests {
         let mut trendline = Trendline::default();
         for n in 0..groups {
             let arrived = arrived(n);
-            trendline.add(Apart { sent, arrived }, f64::from(n) * sent as f64 / 1e3);
+            trendline.add(Apart { sent, arrived });
         }
         trendline.usage()
     }

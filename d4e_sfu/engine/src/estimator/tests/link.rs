@@ -121,8 +121,12 @@ impl Flow {
     /// One millisecond.
     pub fn step(&mut self, now: Now, link: &mut Link) {
         self.arrive(now, link);
-        self.estimator.advance(now);
-        if self.probe.is_none()
+        let due = (now.0 / 1_000_000).is_multiple_of(5);
+        if due {
+            self.estimator.advance(now);
+        }
+        if due
+            && self.probe.is_none()
             && let Some(probe) = self.estimator.probe(now)
         {
             self.probe = Some((probe, 0.0));
