@@ -176,9 +176,7 @@ def allocate(
     shares |= {picture.subscription: _share(picture, rung) for picture, rung in zip(pictures, rungs, strict=True)}
 
     lowered = any(now_at < had for now_at, had in zip(rungs, before, strict=True)) or any(
-        previous.shares.get(voice.subscription, _NOTHING).spatial is not None
-        and shares[voice.subscription].spatial is None
-        for voice in voices
+        _is_less(shares[voice.subscription], previous.shares.get(voice.subscription, _NOTHING)) for voice in voices
     )
     raised = any(
         now_at > had and picture.subscription in previous.shares
@@ -196,7 +194,11 @@ def allocate(
     return Allocation(shares, budget, ladders.used, demand, lowered_at, raised_at, hold)
 
 
-_NOTHING: Final = Share(None, 0, 0)
+_NOTHING: Final = Share(None, 0, 0, redundancy=False)
+
+
+def _is_less(voice: Share, before: Share) -> bool:
+    return (before.spatial is not None and voice.spatial is None) or (before.redundancy and not voice.redundancy)
 
 
 # --- Voices first -----------------------------------------------------------------------------------------------------

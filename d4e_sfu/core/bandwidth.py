@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 INTERVAL: Final = 0.2
 # Where nothing is short the weights may change what it would take to stay so; looked at this often, s.
 LOOK: Final = 2.0
+# Who loses less of what he is sent, per mille, gets no redundancy made (engine: transport/losses.rs).
+LOSES: Final = 10
 # The engine's word for a client who gives no feedback after all.
 NO_ESTIMATE: Final = 2**32 - 1
 # A demand that differs by less is not told: how far to probe is no exact matter.
@@ -41,7 +43,7 @@ STREAMS_TOPIC: Final = "d4e.streams"
 class Bandwidth:
     """Of one participant."""
 
-    __slots__ = ("allocated_at", "allocation", "demand", "due", "estimate", "heard")
+    __slots__ = ("allocated_at", "allocation", "demand", "due", "estimate", "heard", "redundancy")
 
     def __init__(self) -> None:
         self.heard = False  # his feedback has moved the estimate from where it starts
@@ -50,6 +52,7 @@ class Bandwidth:
         self.allocated_at = float("-inf")
         self.due = False  # something has changed since
         self.demand = 0  # as the engine was told
+        self.redundancy = True  # his voices may have it; as the engine was told
 
     @property
     def budget(self) -> int | None:
@@ -81,9 +84,11 @@ def measure(participant: Participant, estimate: Estimate, *, now: float) -> None
     """The engine has estimated what his link carries."""
     bandwidth = participant.bandwidth
     bandwidth.heard |= estimate.bitrate != participant.room.policy.start_bitrate or estimate.limited
-    before, bandwidth.estimate = bandwidth.budget, estimate
+    old, before = bandwidth.estimate, bandwidth.budget
+    bandwidth.estimate = estimate
     budget, allocation = bandwidth.budget, bandwidth.allocation
     settled = budget is not None and before is not None and allocation.is_full and not bandwidth.due
+    settled &= old is not None and (old.loss >= LOSES) == (estimate.loss >= LOSES)
     if settled and budget * (1 - HEADROOM) >= allocation.demand and now - bandwidth.allocated_at < LOOK:  # type: ignore[operator]
         return
     if budget is not None or before is not None:
@@ -132,6 +137,10 @@ def _allocate(participant: Participant, *, now: float) -> None:
     if given.budget is not None and abs(demand - known) > known * DEMAND_STEP:
         bandwidth.demand = demand
         commands.append(Command.SetDemand(participant.transport, min(demand, NO_ESTIMATE)))
+    redundancy = all(given.shares[voice.subscription].redundancy for voice in voices)
+    if redundancy != bandwidth.redundancy:
+        bandwidth.redundancy = redundancy
+        commands.append(Command.SetRedundancy(participant.transport, redundancy))
     if commands:
         participant.room.worker.engine.submit(commands)
     if told:
@@ -215,14 +224,15 @@ def _staged(cameras: list[Subscription]) -> set[str]:
 
 
 def _voice(subscription: Subscription, *, now: float) -> Voice:
-    publication = subscription.publication
-    bitrate, reserve = publication.weights.voice(now=now), publication.weights.reserve(now=now)
-    redundancy = 0.0
-    if publication.spec is not None and publication.spec.red_payload_type is not None:
-        redundancy = bitrate * REDUNDANT_SHARE
-        if not subscription.redundant:  # taken apart for him
-            bitrate, reserve, redundancy = bitrate - redundancy, reserve * (1 - REDUNDANT_SHARE), 0.0
-    return Voice(subscription.id, int(bitrate), int(max(reserve, bitrate)), int(redundancy))
+    """A publisher's redundancy ends in the engine; what a viewer gets is made for him, while he loses packets."""
+    publication, estimate = subscription.publication, subscription.subscriber.bandwidth.estimate
+    assert publication.spec is not None
+    plain = 1.0 if publication.spec.red_payload_type is None else 1 - REDUNDANT_SHARE
+    bitrate = publication.weights.voice(now=now) * plain
+    reserve = publication.weights.reserve(now=now) * plain
+    loses = estimate is not None and estimate.loss >= LOSES
+    redundancy = bitrate * REDUNDANT_SHARE / (1 - REDUNDANT_SHARE) if loses and subscription.redundant else 0.0
+    return Voice(subscription.id, int(bitrate + redundancy), int(reserve + redundancy), int(redundancy))
 
 
 def _picture(subscription: Subscription, place: Place, *, now: float) -> Picture:

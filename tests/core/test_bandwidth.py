@@ -43,8 +43,8 @@ def satisfy(person: Person, *, now: float = 0.0) -> None:
         satisfy(person, now=now)
 
 
-def estimate(viewer: Person, bitrate: int, *, now: float) -> None:
-    told = Estimate(transport=int(viewer.participant.transport or 0), bitrate=bitrate)
+def estimate(viewer: Person, bitrate: int, *, loss: int = 0, now: float) -> None:
+    told = Estimate(transport=int(viewer.participant.transport or 0), bitrate=bitrate, loss=loss)
     viewer.house.sfu.engine_event(viewer.house.engine, Event.Estimates([told]), now=now)
 
 
@@ -224,6 +224,24 @@ def test_where_not_all_voices_fit_the_roles_rank_decides_and_then_who_speaks(ran
     estimate(viewer, 150_000, now=8.0 + HOLD)
     assert layers(viewer, *voices) == [None, 0, 0]
     assert told(viewer)[1][voices[0]] == "link_voice_paused"
+
+
+def test_redundancy_goes_before_any_voice_and_comes_back_with_headroom(house: House) -> None:
+    viewer = connected(house, "viewer")
+    people = [connected(house, name) for name in ("an", "binh")]
+    voices = [person.publish(microphone()) for person in people]
+    satisfy(viewer)
+    for sid in voices:
+        viewer.participant.subscriptions[sid].redundant = True  # his sections take it
+    for second in range(1, 12):
+        for person in people:
+            measured(person, now=float(second))
+    allowed = []
+    for now, bitrate, loss in ((11.0, 120_000, 0), (11.3, 120_000, 100), (11.6, 400_000, 100), (15.0, 400_000, 100)):
+        estimate(viewer, bitrate, loss=loss, now=now)
+        allowed.append([each.allowed for each in house.engine.take(Command.SetRedundancy)])
+        assert layers(viewer, *voices) == [0, 0]
+    assert allowed == [[], [False], [], [True]], "where nothing is lost there is none, and it weighs nothing"
 
 
 # --- the last N pictures ----------------------------------------------------------------------------------------------
