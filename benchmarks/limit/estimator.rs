@@ -50,7 +50,7 @@ fn run(count: u64) -> (f64, f64) {
                     .wrapping_mul(6_364_136_223_846_793_005)
                     .wrapping_add(1);
                 let ticks = (n * PACKETS + packet) * 400 / PACKETS + 160 + (chance >> 61);
-                ((chance >> 33) % 50 != 0).then_some(ticks as i64)
+                (!(chance >> 33).is_multiple_of(50)).then_some(ticks as i64)
             })
             .collect();
         let mut bytes = [0; 500];
