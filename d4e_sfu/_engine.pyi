@@ -423,6 +423,29 @@ class Command:
         def allowed(self) -> bool: ...
 
     @final
+    class SetVoices(Command):
+        """At most so many voices pass to him at a time (32 and more are 32), None: all. The engine picks them per
+        packet, by level (RFC 6464) and rank: who has a place keeps it until a second after he was last loud."""
+
+        __match_args__ = ("transport", "voices")
+        def __new__(cls, transport: int, voices: int | None) -> Command.SetVoices: ...
+        @property
+        def transport(self) -> int: ...
+        @property
+        def voices(self) -> int | None: ...
+
+    @final
+    class SetRank(Command):
+        """Of a voice, 0 at first: who ranks higher and speaks takes the place of who ranks lower and speaks."""
+
+        __match_args__ = ("subscription", "rank")
+        def __new__(cls, subscription: int, rank: int) -> Command.SetRank: ...
+        @property
+        def subscription(self) -> int: ...
+        @property
+        def rank(self) -> int: ...
+
+    @final
     class Debug(Command):
         __match_args__ = ("token",)
         def __new__(cls, token: int) -> Command.Debug: ...

@@ -385,6 +385,9 @@ class RoomRule(_Settings):
     voice_bitrate: Annotated[
         Bitrate, live("Bits per second that an Opus voice is asked to keep to on average.", ge=6_000, le=510_000)
     ] = 24_000
+    voices: Annotated[
+        StrictInt | None, live("So many who speak are heard at the same time; null = all.", ge=1, le=32)
+    ] = None
     max_bitrate: Annotated[MaxBitrate, live("Caps for each publication, by its source.")] = MaxBitrate()
     pictures: Annotated[
         StrictInt,

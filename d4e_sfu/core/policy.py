@@ -45,6 +45,8 @@ class RoomPolicy:
     """A voice may bring what was lost before (RFC 2198)."""
     voice_bitrate: int
     """Bits per second that a voice in Opus is asked to keep to on average."""
+    voices: int | None
+    """So many are heard at the same time; None: all."""
     max_bitrate: Mapping[Source, int]
     """Bits per second, for each publication of a source."""
     start_bitrate: int
@@ -82,6 +84,7 @@ def room_policy(config: Config, room: str) -> RoomPolicy:
         codecs=rule.codecs,
         red=rule.red,
         voice_bitrate=rule.voice_bitrate,
+        voices=rule.voices,
         max_bitrate=MappingProxyType({source: rule.max_bitrate.of(source) for source in Source}),
         start_bitrate=config.links.start_bitrate,
         pictures=rule.pictures,

@@ -566,6 +566,7 @@ class Room:
         assert participant.transport is not None
         assert local is not None
         participant.remote = remote
+        voices = self.policy.voices
         self.worker.engine.submit(
             [
                 Command.AddTransport(
@@ -575,7 +576,8 @@ class Room:
                     remote.ufrag,
                     bool(participant.rights.publish),
                     self.policy.start_bitrate,
-                )
+                ),
+                *([] if voices is None else [Command.SetVoices(participant.transport, voices)]),
             ]
         )
         self.worker.associations.open(
@@ -624,7 +626,8 @@ class Room:
             publication.heard = True
             told = rtc.TrackSubscribed(track_sid=publication.sid)
             publication.publisher.send(rtc.SignalResponse(track_subscribed=told))
-        self.worker.engine.submit([Command.AddSubscription(subscription.id, publication.id, transport, spec)])
+        added = Command.AddSubscription(subscription.id, publication.id, transport, spec)
+        self.worker.engine.submit([added, *subscription.steer()])
 
     def _all_outgoing(self, participant: Participant) -> list[Outgoing]:
         subscriptions = participant.subscriptions.values()

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 # Of `UpdateTrackSettings.priority`: "1 being the highest", 0 is not said.
 PINNED: Final = 1
+MAX_RANK: Final = 255
 PAUSED: Final = (None, ALL_TEMPORAL_LAYERS)
 
 
@@ -56,6 +57,7 @@ class Subscription:
         "id",
         "mid",
         "publication",
+        "ranked",
         "redundant",
         "rtx_ssrc",
         "share",
@@ -87,6 +89,7 @@ class Subscription:
         self.share: Share | None = None  # None: as much as he wants
         self.current: int | None = None
         self.steered: tuple[int | None, int] = PAUSED  # what the engine was told
+        self.ranked = 0  # so was this
 
     def move(self, *, spare: tuple[int, int]) -> None:
         """To another section, now or later: under SSRCs that have sent nothing yet."""
@@ -98,14 +101,27 @@ class Subscription:
         self.mid = spec.mid
         self.redundant = spec.red_payload_type is not None
         self.steered = spec.spatial, spec.temporal
+        self.ranked = 0
 
     def steer(self) -> list[Command]:
         """What the engine must hear, if anything."""
-        layer = self.layer()
-        if self.mid is None or layer == self.steered:
+        if self.mid is None:
             return []
-        self.steered = layer
-        return [Command.SetLayer(self.id, *layer)]
+        commands: list[Command] = []
+        layer, rank = self.layer(), self.rank()
+        if layer != self.steered:
+            self.steered = layer
+            commands.append(Command.SetLayer(self.id, *layer))
+        if rank != self.ranked:
+            self.ranked = rank
+            commands.append(Command.SetRank(self.id, rank))
+        return commands
+
+    def rank(self) -> int:
+        """Among the voices, where only so many may pass."""
+        if self.publication.is_video or self.subscriber.room.policy.voices is None:
+            return 0
+        return MAX_RANK if self.wanted.pinned else self.publication.publisher.rights.priority
 
     def layer(self) -> tuple[int | None, int]:
         """Spatial and temporal layer for the engine; None = paused."""

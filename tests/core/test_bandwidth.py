@@ -373,3 +373,23 @@ def test_what_no_viewers_link_carries_is_paused_as_well(house: House) -> None:
     for second in range(1, 8):
         house.sfu.tick(now=float(second))
     assert qualities(an)[-1] == [True, False, False]
+
+
+def test_only_so_many_voices_pass_where_the_room_says_so_and_the_engine_is_told_who_goes_first(
+    config: Config, mint: MintToken
+) -> None:
+    roles = {"doctor": Role(publish=frozenset(Source), priority=7), "patient": config.roles["patient"]}
+    limited = config.model_copy(update={"rooms": (RoomRule(name="*", voices=3),), "roles": roles})
+    for house, limit in ((House(limited, mint), 3), (House(config, mint), None)):
+        an, binh = connected(house, "an", "doctor"), connected(house, "binh", "patient")
+        transport = binh.participant.transport
+        told_of = [each.voices for each in house.engine.take(Command.SetVoices) if each.transport == transport]
+        assert told_of == [] if limit is None else [limit]
+        voice = an.publish(microphone())
+        satisfy(binh)
+        subscription = binh.participant.subscriptions[voice]
+        ranks = house.engine.take(Command.SetRank)
+        assert ranks == ([] if limit is None else [Command.SetRank(subscription.id, 7)])
+        binh.ask(track_setting=rtc.UpdateTrackSettings(track_sids=[voice], priority=PINNED), now=1.0)
+        ranks = house.engine.take(Command.SetRank)
+        assert ranks == ([] if limit is None else [Command.SetRank(subscription.id, 255)])

@@ -203,6 +203,17 @@ pub enum Command {
         transport: TransportId,
         allowed: bool,
     },
+    /// At most so many voices pass to him at a time (32 and more are 32), `None`: all. The engine picks them per packet, by
+    /// level (RFC 6464) and rank: who has a place keeps it until a second after he was last loud.
+    SetVoices {
+        transport: TransportId,
+        voices: Option<u8>,
+    },
+    /// Of a voice, 0 at first: who ranks higher and speaks takes the place of who ranks lower and speaks.
+    SetRank {
+        subscription: SubscriptionId,
+        rank: u8,
+    },
     /// Answered by `Event::Debug` with the same token and the router's `debug_state()` as JSON.
     Debug {
         token: u32,

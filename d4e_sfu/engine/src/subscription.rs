@@ -104,6 +104,8 @@ pub struct Subscription {
     pub rtx_ssrc: Option<Ssrc>,
     pub repairs: Repairs,
     pub redundancy: Redundancy,
+    /// Of a voice, where only so many may pass: the higher goes first.
+    pub rank: u8,
     /// For sender reports (RFC 3550 §6.4.1).
     pub packets: u32,
     pub octets: u32,
@@ -185,6 +187,7 @@ impl Subscription {
             rtx_ssrc: spec.rtx_ssrc.map(Ssrc),
             repairs: Repairs::default(),
             redundancy: Redundancy::default(),
+            rank: 0,
             packets: 0,
             octets: 0,
             report_owed: false,
@@ -343,6 +346,22 @@ impl Subscription {
             _ if self.held.is_some() => Verdict::Drop(DropReason::QueueFull),
             _ if self.target == Some(encoding) => Verdict::Drop(DropReason::AwaitingKeyframe),
             _ => Verdict::Drop(DropReason::OtherLayer),
+        }
+    }
+
+    /// Is it still to be decided whether he hears this packet of a voice? One that a number was kept for goes its way.
+    #[must_use]
+    pub fn undecided(&self, encoding: u8, packet: &Packet) -> bool {
+        let place = self.numbering.place(encoding, packet.seq);
+        self.target.is_some() && !matches!(place, Place::Reserved(_))
+    }
+
+    /// A packet of a voice that he does not hear. It leaves no hole.
+    pub fn pass_over(&mut self, encoding: u8, packet: &Packet) {
+        if self.current == Some(encoding)
+            && self.numbering.place(encoding, packet.seq) == Place::Ahead
+        {
+            self.numbering.pass_over(packet.seq);
         }
     }
 

@@ -6,6 +6,7 @@ pub mod link;
 pub mod losses;
 pub mod path;
 pub mod streams;
+pub mod voices;
 
 use std::net::SocketAddr;
 use std::time::Duration;

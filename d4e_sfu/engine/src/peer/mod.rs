@@ -399,7 +399,7 @@ impl Peer {
         if repaired {
             receiver.rtx(now, arrived);
         } else {
-            receiver.media(now, header.seq, arrived);
+            receiver.media(now, header.seq, header.payload_type, arrived);
         }
         receiver.advance(now, self.own, &mut self.outlet);
     }
@@ -409,8 +409,8 @@ impl Peer {
         let ssrc = Some(header.ssrc);
         for (at, receiver) in self.receivers.iter().enumerate() {
             if receiver.ssrc == ssrc {
-                // One SSRC has one payload type here; anything else is a fault of the sender's.
-                return (header.payload_type == receiver.spec.payload_type).then_some((at, false));
+                // One SSRC has one payload type here, or that and its redundancy's; anything else is a fault of the sender's.
+                return receiver.takes(header.payload_type).then_some((at, false));
             }
             if receiver.rtx_ssrc == ssrc {
                 return Some((at, true));
@@ -424,7 +424,7 @@ impl Peer {
             } else {
                 receiver.ssrc.is_none()
             };
-            let kind = repaired(receiver) || receiver.spec.payload_type == header.payload_type;
+            let kind = repaired(receiver) || receiver.takes(header.payload_type);
             let section = match (mid, &receiver.spec.mid) {
                 (Some(mid), Some(own)) => mid == own.as_bytes(),
                 _ => true,

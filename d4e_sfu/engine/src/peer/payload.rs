@@ -37,6 +37,29 @@ const PPS: [u8; 4] = [0x68, 0xce, 0x3c, 0x80];
 /// First slice of a picture: first_mb_in_slice 0, then slice type and PPS 0.
 const SLICE_START: u8 = 0x88;
 
+/// Redundant audio (RFC 2198 §3): the sound of earlier packets, and the packet's own. `None` when lengths lie, or a block is
+/// of something else than `payload_type`.
+#[must_use]
+pub fn redundancy(payload: &[u8], payload_type: u8) -> Option<(Vec<&[u8]>, &[u8])> {
+    let (mut lengths, mut rest) = (Vec::new(), payload);
+    while let [first, _, high, low, after @ ..] = rest
+        && first >> 7 == 1
+    {
+        (first & 0x7f == payload_type).then_some(())?;
+        lengths.push(usize::from(high & 3) << 8 | usize::from(*low));
+        rest = after;
+    }
+    let (&last, mut rest) = rest.split_first()?;
+    (last == payload_type).then_some(())?;
+    let mut blocks = Vec::new();
+    for len in lengths {
+        let block;
+        (block, rest) = rest.split_at_checked(len)?;
+        blocks.push(block);
+    }
+    (!rest.is_empty()).then_some((blocks, rest))
+}
+
 /// The frame's packets, in order, none longer than `max` bytes.
 #[must_use]
 pub fn packetize(

@@ -11,7 +11,7 @@ use super::canary::Stamp;
 use super::checker::{Arrival, Checker, FrameStats};
 use super::latency::Quantiles;
 use super::outlet::Outlet;
-use super::payload::{assemble, starts_frame};
+use super::payload::{assemble, redundancy, starts_frame};
 use super::scalability::{Known, Read};
 use super::spec::{Codec, ReceiveSpec};
 use super::{Nanos, SECOND, seconds};
@@ -97,6 +97,9 @@ struct Counts {
     /// A repair of what we had already: it crossed the original, or the other side sent it twice.
     rtx_duplicates: u64,
     recovered: u64,
+    /// Blocks of earlier sound that came with later packets, and payloads of them that lie.
+    redundant: u64,
+    bad_redundancy: u64,
     nacked: u64,
     lost: u64,
     plis: u64,
@@ -161,12 +164,40 @@ impl Receiver {
     }
 
     /// A packet of our stream, opened.
-    pub fn media(&mut self, now: Nanos, seq: SeqNo, arrived: Arrived<'_>) {
+    pub fn media(&mut self, now: Nanos, seq: SeqNo, payload_type: u8, arrived: Arrived<'_>) {
         self.counts.packets += 1;
         self.counts.bytes += arrived.payload.len() as u64;
         self.reception
             .arrived(now, arrived.timestamp, self.spec.codec.clock_rate());
-        self.packet(now, seq, arrived, false);
+        if self.spec.red_payload_type != Some(payload_type) {
+            self.packet(now, seq, arrived, false);
+            return;
+        }
+        let Some((earlier, own)) = redundancy(arrived.payload, self.spec.payload_type) else {
+            self.counts.bad_redundancy += 1;
+            return;
+        };
+        for sound in earlier {
+            self.counts.redundant += 1;
+            self.log_arrival(now, sound, true);
+        }
+        let payload = own;
+        self.packet(now, seq, Arrived { payload, ..arrived }, false);
+    }
+
+    /// May this payload type come on the stream?
+    pub fn takes(&self, payload_type: u8) -> bool {
+        payload_type == self.spec.payload_type || self.spec.red_payload_type == Some(payload_type)
+    }
+
+    fn log_arrival(&mut self, now: Nanos, payload: &[u8], repaired: bool) {
+        if !self.spec.log || self.spec.codec.is_video() {
+            return;
+        }
+        let frame = assemble(self.spec.codec, &[payload.to_vec()]);
+        if let Some(stamp) = frame.and_then(|frame| Stamp::read(&frame.body)) {
+            self.arrivals.push((stamp.frame, stamp.sent, now, repaired));
+        }
     }
 
     /// A packet of our RTX stream (RFC 4588 §4): the original number, then the original payload.
@@ -185,12 +216,7 @@ impl Receiver {
     }
 
     fn packet(&mut self, now: Nanos, seq: SeqNo, arrived: Arrived<'_>, repaired: bool) {
-        if self.spec.log && !self.spec.codec.is_video() {
-            let frame = assemble(self.spec.codec, &[arrived.payload.to_vec()]);
-            if let Some(stamp) = frame.and_then(|frame| Stamp::read(&frame.body)) {
-                self.arrivals.push((stamp.frame, stamp.sent, now, repaired));
-            }
-        }
+        self.log_arrival(now, arrived.payload, repaired);
         if repaired && self.next.is_none() {
             // Only the media stream says where numbering begins.
             self.counts.rtx_duplicates += 1;
@@ -551,10 +577,10 @@ mod tests {
             dependency: &[],
         };
         for seq in [5, 6] {
-            receiver.media(0, SeqNo(seq), packet(&[0x10, 0]));
+            receiver.media(0, SeqNo(seq), 96, packet(&[0x10, 0]));
         }
         receiver.rtx(0, packet(&[0, 6, 0x10, 0]));
-        receiver.media(0, SeqNo(8), packet(&[0x10, 0]));
+        receiver.media(0, SeqNo(8), 96, packet(&[0x10, 0]));
         receiver.consume(2 * SECOND);
         assert_eq!(receiver.counts.rtx_duplicates, 1);
         assert_eq!(

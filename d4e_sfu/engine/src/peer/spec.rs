@@ -178,6 +178,9 @@ pub struct ReceiveSpec {
     pub payload_type: u8,
     #[serde(default)]
     pub rtx_payload_type: Option<u8>,
+    /// Redundant audio (RFC 2198) on the same SSRC.
+    #[serde(default)]
+    pub red_payload_type: Option<u8>,
     /// Without it the first unknown stream with this MID, or (without a MID on it) this payload type is taken.
     #[serde(default)]
     pub ssrc: Option<u32>,

@@ -254,6 +254,16 @@ impl Router {
             Command::SetRedundancy { transport, allowed } => {
                 self.transport(transport)?.link.losses.allowed = allowed;
             }
+            Command::SetVoices { transport, voices } => {
+                self.transport(transport)?
+                    .link
+                    .voices
+                    .set_limit(now, voices);
+            }
+            Command::SetRank { subscription, rank } => {
+                let row = self.subscriptions.row(subscription)?;
+                self.subscriptions.get_mut(row)?.rank = rank;
+            }
             Command::Debug { token } => {
                 let state = self.debug_state(now);
                 self.events.push(Event::Debug { token, state });
@@ -275,6 +285,7 @@ impl Router {
             | Command::AddPublication { transport, .. }
             | Command::AddSubscription { transport, .. }
             | Command::SetRedundancy { transport, .. }
+            | Command::SetVoices { transport, .. }
             | Command::SetDemand { transport, .. } => return Some(transport),
             Command::SetMaxBitrate { publication, .. }
             | Command::RemovePublication { publication } => {
@@ -282,6 +293,7 @@ impl Router {
                 self.publications.get(row)?.transport
             }
             Command::SetLayer { subscription, .. }
+            | Command::SetRank { subscription, .. }
             | Command::RemoveSubscription { subscription } => {
                 let row = self.subscriptions.row(subscription)?;
                 self.subscriptions.get(row)?.transport
@@ -390,6 +402,7 @@ impl Router {
         let (row, subscription) = self.subscriptions.remove(id)?;
         if let Some(transport) = self.transports.get_mut(subscription.transport) {
             transport.subscriptions.retain(|&kept| kept != row);
+            transport.link.voices.release(row);
             transport.link.pacer.forget(row, None);
         }
         if let Some(publication) = self.publications.get_mut(subscription.publication) {

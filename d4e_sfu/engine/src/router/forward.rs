@@ -295,6 +295,11 @@ impl<O: Outlet> Delivery<'_, O> {
         if cached.packet.waits {
             return None;
         }
+        if !self.picked(encoding, cached.packet) {
+            self.subscription.pass_over(encoding, cached.packet);
+            self.counters.drops.count(DropReason::NotPicked);
+            return None;
+        }
         let mut caught_up = None;
         match self
             .subscription
@@ -412,6 +417,19 @@ impl<O: Outlet> Delivery<'_, O> {
             },
             len,
         );
+    }
+
+    /// Has this packet a place among the voices that he hears, if it is a voice's?
+    fn picked(&mut self, encoding: u8, packet: &Packet) -> bool {
+        let voices = &mut self.sending.link.voices;
+        if !voices.limited()
+            || !self.publication.is_voice()
+            || !self.subscription.undecided(encoding, packet)
+        {
+            return true;
+        }
+        let level = packet.carried.audio_level;
+        voices.pass(self.now, self.row, self.subscription.rank, level)
     }
 
     /// What goes with a packet of a voice, for one who loses some and has agreed to get it.

@@ -23,6 +23,7 @@ mod simulcast;
 mod switching;
 mod sync;
 mod voice;
+mod voices;
 
 pub(super) use self::client::{Client, Got, World, h264_keyframe, h264_slice, opus, vp8};
 

@@ -221,6 +221,23 @@ impl Numbering {
         self.newest = seq;
     }
 
+    /// As [`Self::leave_out`], where nothing of what comes before it is wanted either: what is missing since the last one
+    /// that was left out gets no number, should it still come.
+    pub fn pass_over(&mut self, seq: ExtSeq) {
+        match self.runs.back() {
+            Some(&open) if open.first > self.newest => {
+                let next = Run {
+                    first: seq.next(),
+                    shift: open.shift.wrapping_add(seq.0 - self.newest.0),
+                    ..open
+                };
+                self.split(open.first, next);
+                self.newest = seq;
+            }
+            _ => self.leave_out(seq, false),
+        }
+    }
+
     /// From `seq`, which is ahead, another limit holds.
     pub fn limit(&mut self, seq: ExtSeq, layer: Layer) {
         if let Some(&open) = self.runs.back() {

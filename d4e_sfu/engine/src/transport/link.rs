@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use super::losses::Losses;
+use super::voices::Voices;
 use crate::api::{Estimate, TransportId};
 use crate::now::Now;
 use crate::pacer::{Pacer, Probe, ProbeId};
@@ -18,6 +19,7 @@ pub struct Link {
     pub pacer: Pacer,
     /// Of the voices.
     pub losses: Losses,
+    pub voices: Voices,
     estimator: Option<Box<Estimator>>,
     /// The number of the packet that left last, if it had one.
     latest: Option<u16>,
@@ -38,6 +40,7 @@ impl Link {
         Self {
             pacer: Pacer::default(),
             losses: Losses::default(),
+            voices: Voices::default(),
             latest: None,
             estimator: None,
             start_bitrate,

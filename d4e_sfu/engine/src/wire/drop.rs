@@ -68,6 +68,8 @@ reasons! {
     /// Forwarding gate: subscription paused, or another layer.
     Paused => "paused",
     OtherLayer => "other_layer",
+    /// Only so many voices may pass to this subscriber, and others have the places.
+    NotPicked => "not_picked",
     /// Waiting for a keyframe of the wanted layer.
     AwaitingKeyframe => "awaiting_keyframe",
     /// The subscriber has no validated path or no keys yet.
