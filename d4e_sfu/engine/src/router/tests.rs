@@ -1,5 +1,6 @@
 //! The router in virtual time, with clients made of the wire tier alone: what a person in the call would notice.
 
+mod bottleneck;
 mod client;
 mod edges;
 mod extensions;
@@ -8,6 +9,7 @@ mod hostile;
 mod ice;
 mod keyframes;
 mod layers;
+mod links;
 mod measure;
 mod media;
 mod numbers;

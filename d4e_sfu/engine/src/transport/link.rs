@@ -7,8 +7,9 @@ use std::time::Duration;
 use super::losses::Losses;
 use super::voices::Voices;
 use crate::api::{Estimate, TransportId};
+use crate::estimator::{Estimator, Facts};
 use crate::now::Now;
-use crate::pacer::{Pacer, Probe, ProbeId};
+use crate::pacer::Pacer;
 use crate::wire::drop::DropReason;
 use crate::wire::rtcp::TransportFeedback;
 
@@ -58,6 +59,8 @@ impl Link {
         if numbered {
             self.began.get_or_insert(now);
             self.latest = Some(self.estimator(now).sent(now, bytes, probe));
+        } else if let Some(estimator) = &mut self.estimator {
+            estimator.unnumbered(now, bytes);
         }
         self.latest
     }
@@ -79,6 +82,7 @@ impl Link {
             .as_mut()
             .ok_or(DropReason::BadFeedback)?
             .feedback(now, feedback)?;
+        self.learnt();
         self.losses.feedback(feedback);
         Ok(())
     }
@@ -174,49 +178,5 @@ impl Link {
 
     pub fn tell(&mut self, estimate: &Estimate) {
         self.told = Some((estimate.bitrate, estimate.limited));
-    }
-}
-
-/// Numbers, and what REMB says. What transport-wide feedback tells is not estimated yet, so that whoever gives it is served as
-/// one whose link has no limit.
-struct Estimator {
-    number: u16,
-    bps: u32,
-}
-
-#[derive(Default)]
-struct Facts {
-    loss: u16,
-    queue: Duration,
-}
-
-impl Estimator {
-    fn new(_now: Now, start_bps: u32) -> Self {
-        Self {
-            number: 0,
-            bps: start_bps,
-        }
-    }
-    fn sent(&mut self, _now: Now, _size: usize, _probe: Option<ProbeId>) -> u16 {
-        self.number = self.number.wrapping_add(1);
-        self.number
-    }
-    fn feedback(&mut self, _now: Now, _feedback: &TransportFeedback<'_>) -> Result<(), DropReason> {
-        Ok(())
-    }
-    fn remb(&mut self, _now: Now, bps: u64) {
-        self.bps = bps.min(u64::from(u32::MAX)) as u32;
-    }
-    fn round_trip(&mut self, _round_trip: Duration) {}
-    fn advance(&mut self, _now: Now) {}
-    fn bitrate(&self) -> u32 {
-        self.bps
-    }
-    fn probe(&mut self, _now: Now) -> Option<Probe> {
-        None
-    }
-    fn set_demand(&mut self, _bps: u32) {}
-    fn facts(&self) -> Facts {
-        Facts::default()
     }
 }

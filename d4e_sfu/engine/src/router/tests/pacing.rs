@@ -82,6 +82,14 @@ impl Scene {
         self.collect();
     }
 
+    /// A receiver's REMB follows what comes, and is told at least once a second.
+    fn widen(&mut self) {
+        for _ in 0..8 {
+            self.viewer.remb(&mut self.world, 5_000_000);
+            self.run_ms(500);
+        }
+    }
+
     fn frame(&mut self) {
         self.camera.timestamp = self.camera.timestamp.wrapping_add(3_600);
         let keyframe = std::mem::take(&mut self.keyframe);
@@ -166,11 +174,8 @@ fn voice_never_waits_and_the_picture_is_shed_without_a_hole_in_its_numbers() {
     let shed = scene.world.drops(DropReason::QueueFull);
     assert!(shed > 500, "{shed} of some thousand");
     let rate = scene.rate(since);
-    assert!(
-        rate <= 150_000,
-        "{rate}: paced by 5/4 of what the link carries"
-    );
-    assert!(rate >= 60_000, "{rate}: pictures are tried again");
+    assert!(rate <= 130_000, "{rate}: paced by what the link carries");
+    assert!(rate >= 40_000, "{rate}: pictures are tried again");
     let asked: Vec<Now> = scene
         .asked
         .iter()
@@ -186,8 +191,8 @@ fn voice_never_waits_and_the_picture_is_shed_without_a_hole_in_its_numbers() {
     let estimates = scene.world.estimates();
     assert!(estimates.is_empty(), "told and taken: {estimates:?}");
     // The link is wide again: the picture is back within the time that it rests, and stays.
-    scene.viewer.remb(&mut scene.world, 5_000_000);
-    scene.run(4);
+    scene.widen();
+    scene.run(2);
     let since = scene.world.now;
     scene.run(2);
     assert_eq!(scene.of(PICTURE, since).len(), 100);
@@ -235,8 +240,7 @@ fn higher_temporal_layers_go_first_and_the_picture_stays() {
     assert!((125..230).contains(&pictures), "{pictures} of 250 frames");
     assert_no_holes(&scene.of(PICTURE, Now(0)));
     assert!(scene.world.drops(DropReason::QueueFull) > 0);
-    scene.viewer.remb(&mut scene.world, 5_000_000);
-    scene.run(1);
+    scene.widen();
     let since = scene.world.now;
     scene.run(1);
     assert_eq!(scene.of(PICTURE, since).len(), 50, "all of them again");
