@@ -108,10 +108,10 @@ impl Pacer {
     /// A packet of `bytes` has left. Returns the probe that it is part of: that is not in the account, for it goes beyond
     /// what the link is known to carry.
     pub fn sent(&mut self, now: Now, bytes: usize) -> Option<ProbeId> {
-        if self.byte == 0 {
-            return None;
-        }
         let Some(cluster) = &mut self.cluster else {
+            if self.byte == 0 {
+                return None;
+            }
             let takes = Duration::from_nanos(bytes as u64 * self.byte / 1_000);
             self.free = self.free.max(now).plus(takes).min(now.plus(MAX_AHEAD));
             return None;

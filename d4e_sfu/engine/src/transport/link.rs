@@ -15,6 +15,8 @@ use crate::wire::rtcp::TransportFeedback;
 
 /// Who has agreed to give feedback and has given none for this long after the first packet gives none.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// Nothing is paced before the first probes have told: until then the estimate is what it was set to begin with.
+const BEGINNING: Duration = Duration::from_secs(1);
 
 pub struct Link {
     pub pacer: Pacer,
@@ -82,7 +84,7 @@ impl Link {
             .as_mut()
             .ok_or(DropReason::BadFeedback)?
             .feedback(now, feedback)?;
-        self.learnt();
+        self.learnt(now);
         self.losses.feedback(feedback);
         Ok(())
     }
@@ -90,7 +92,7 @@ impl Link {
     /// Receiver Estimated Maximum Bitrate: all there is of clients without transport-wide feedback, a cap for others.
     pub fn remb(&mut self, now: Now, bps: u64) {
         self.estimator(now).remb(now, bps);
-        self.learnt();
+        self.learnt(now);
     }
 
     pub fn round_trip(&mut self, round_trip: Duration) {
@@ -113,8 +115,8 @@ impl Link {
         }
         if let Some(estimator) = &mut self.estimator {
             estimator.advance(now);
-            self.pacer.set_bitrate(estimator.bitrate());
         }
+        self.paced(now);
     }
 
     /// A probe begins, if the estimator wants one and he tells what comes.
@@ -133,11 +135,19 @@ impl Link {
     }
 
     /// He has told something: from now on his packets are paced.
-    fn learnt(&mut self) {
+    fn learnt(&mut self, now: Now) {
         self.heard = true;
-        if let Some(estimator) = &self.estimator {
+        self.paced(now);
+    }
+
+    fn paced(&mut self, now: Now) {
+        if let Some(estimator) = self.estimator.as_ref().filter(|_| !self.begins(now)) {
             self.pacer.set_bitrate(estimator.bitrate());
         }
+    }
+
+    fn begins(&self, now: Now) -> bool {
+        self.began.is_some_and(|began| now.since(began) < BEGINNING)
     }
 
     fn estimator(&mut self, now: Now) -> &mut Estimator {
@@ -158,6 +168,8 @@ impl Link {
             transport,
             bitrate: if silent {
                 u32::MAX
+            } else if self.begins(now) {
+                self.start_bitrate
             } else {
                 estimator.bitrate()
             },
