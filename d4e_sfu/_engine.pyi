@@ -252,7 +252,8 @@ class Command:
 
     @final
     class AddTransport(Command):
-        """`start_bitrate`: what its link is taken to carry until feedback has told, bits per second."""
+        """`start_bitrate`: what its link is taken to carry until feedback has told, bits per second; 0 = only REMB
+        limits it."""
 
         __match_args__ = ("transport", "local_ufrag", "local_pwd", "remote_ufrag", "may_publish", "start_bitrate")
         def __new__(

@@ -3,8 +3,7 @@
 The models are the one place where a setting is defined: its meaning, unit, default, bounds, and whether it can change
 while the server runs (`live`) or needs a restart. It is the only door to pydantic; YAML itself is `document.py`, and
 what only shows when settings are seen together is `consistency.py`. Nothing here decides about people
-(`core/policy.py`) or applies a change (`server.py`). On the path of a config change:
-`load` → `changes` → `sfu.reconfigure`.
+(`core/policy.py`) or applies a change (`server.py`). A config change: `load` → `changes` → `sfu.reconfigure`.
 """
 
 from __future__ import annotations
@@ -428,9 +427,7 @@ class DataLimits(_Settings):
 class Links(_Settings):
     """What the links to clients carry."""
 
-    start_bitrate: Annotated[
-        Bitrate, live("What one is taken to carry until feedback has told.", ge=30_000, le=100_000_000)
-    ] = 600_000
+    start_bitrate: Annotated[Bitrate, live("What one is taken to carry at first; 0 = not limited.", le=100_000_000)] = 0
 
 
 class Limits(_Settings):

@@ -168,7 +168,20 @@ def clocks_are_read_by_drivers_alone(files: Files) -> Iterator[str]:
 
 ENGINE = "d4e_sfu/engine/src/"
 NOUNS = {"transport", "publication", "subscription"}
-MECHANISMS = {"bucket", "cache", "clock", "estimator", "legs", "nack", "now", "outlet", "pacer", "probe", "twcc"}
+MECHANISMS = {
+    "bucket",
+    "cache",
+    "clock",
+    "estimator",
+    "legs",
+    "losses",
+    "nack",
+    "now",
+    "outlet",
+    "pacer",
+    "twcc",
+    "voices",
+}
 # `api` is values without behaviour: whoever names it depends on nothing that acts.
 MAY_NAME: dict[str, set[str]] = {
     "api": set(),

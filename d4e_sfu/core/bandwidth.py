@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 INTERVAL: Final = 0.2
 # Where nothing is short the weights may change what it would take to stay so; looked at this often, s.
 LOOK: Final = 2.0
-# Who loses less of what he is sent, per mille, gets no redundancy made (engine: transport/losses.rs).
+# Who loses less of what he is sent, per mille, gets no redundancy made (engine: losses.rs).
 LOSES: Final = 10
 # The engine's word for a client who gives no feedback after all.
 NO_ESTIMATE: Final = 2**32 - 1

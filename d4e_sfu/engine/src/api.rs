@@ -120,7 +120,7 @@ pub struct SubscriptionSpec {
 pub enum Command {
     /// A participant's ICE + DTLS + SRTP association. Until its first valid check it costs a table row and nothing else.
     /// `may_publish`: without it every RTP packet from this transport drops as `NotPermitted`.
-    /// `start_bitrate`: what its link is taken to carry until feedback has told, bits per second.
+    /// `start_bitrate`: what its link is taken to carry until feedback has told, bits per second; 0 = only REMB limits it.
     AddTransport {
         transport: TransportId,
         local_ufrag: String,

@@ -7,6 +7,7 @@
 //! `forward::forward` (for each subscription: gate, numbers; its transport seals it from the cache into the send slot).
 //! Nothing calls back up. What is not forwarded has a `DropReason` and is counted.
 
+mod ask;
 mod binding;
 pub mod blame;
 mod command;

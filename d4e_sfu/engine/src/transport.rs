@@ -3,10 +3,8 @@
 //! that the router gave it. First and last stop of every media packet.
 
 pub mod link;
-pub mod losses;
 pub mod path;
 pub mod streams;
-pub mod voices;
 
 use std::net::SocketAddr;
 use std::time::Duration;

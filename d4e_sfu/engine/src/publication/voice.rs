@@ -4,10 +4,9 @@
 use std::time::Duration;
 
 use crate::now::Now;
+use crate::voices::SPEECH;
 use crate::wire::seq::Timestamp;
 
-/// −dBov: louder than this is speech. A quiet room is at 50 to 60, somebody who speaks into a phone at 20 to 35.
-pub const SPEECH: u8 = 40;
 /// A longer step of the timestamp is a pause of the encoder (RFC 7587 §3.1.3: 400 ms), not the length of a packet.
 const LONGEST_MS: u32 = 120;
 const USUAL_MS: u32 = 20;

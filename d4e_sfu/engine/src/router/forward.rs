@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use super::Router;
+use super::ask::ask;
 use super::blame;
 use super::counters::{Counters, Kind};
 use crate::api::{Event, Extension, MAX_ENCODINGS};
@@ -14,16 +15,13 @@ use crate::pacer::{Next, Waiting};
 use crate::publication::Publication;
 use crate::publication::encoding::{Encoding, Picture};
 use crate::subscription::{Rewrite, Subscription, Verdict};
-use crate::transport::{ExtensionIds, OUR_SSRC, Sending};
+use crate::transport::{ExtensionIds, Sending};
 use crate::wire::codec::red::Redundant;
 use crate::wire::codec::{dependency, vp8, vp9};
 use crate::wire::drop::DropReason;
 use crate::wire::packet::{Fields, write_header};
 use crate::wire::rtcp;
 use crate::wire::seq::{ExtSeq, SeqNo};
-
-/// Missing packets asked for in one NACK: fits a datagram even when no two are neighbours.
-const NACKS_AT_ONCE: usize = 128;
 
 /// One subscription that is offered its publication's news.
 pub(super) struct Turn {
@@ -663,46 +661,4 @@ fn write_fields(
         }
     }
     write_header(slot, fields, &elements[..count])
-}
-
-/// Asks the publisher for missing packets, and for keyframes that somebody waits for.
-fn ask(
-    now: Now,
-    publication: &mut Publication,
-    mut sending: Sending<'_>,
-    out: &mut impl Outlet,
-    counters: &mut Counters,
-) {
-    for at in 0..publication.encodings.len() {
-        let Some(ssrc) = publication.encodings[at].ssrc else {
-            continue;
-        };
-        let mut lost = [SeqNo(0); NACKS_AT_ONCE];
-        let count = if publication.subscriptions.is_empty() || !publication.nack {
-            publication.encodings[at].gaps.let_go();
-            0
-        } else {
-            publication.missing(now, at as u8, &mut lost)
-        };
-        if count > 0 {
-            let sent = sending.rtcp(out, |slot| {
-                rtcp::write_nack(slot, OUR_SSRC, ssrc, &lost[..count])
-            });
-            if let Some(len) = sent {
-                counters.nacks_sent += count as u64;
-                counters.sent(Kind::Rtcp, len);
-            }
-        }
-        let voice = publication.is_voice();
-        let encoding = &mut publication.encodings[at];
-        if encoding.gaps.take_given_up() && !voice && publication.watched[at] {
-            encoding.keyframes.want();
-        }
-        if encoding.keyframes.due(now)
-            && let Some(len) = sending.rtcp(out, |slot| rtcp::write_pli(slot, OUR_SSRC, ssrc))
-        {
-            counters.keyframe_requests_sent += 1;
-            counters.sent(Kind::Rtcp, len);
-        }
-    }
 }

@@ -2,7 +2,7 @@
 //! many and how far back is the link's matter; here it is held within what a block can say, a datagram, and its share.
 
 use crate::cache::{Cache, Cached, Facts};
-use crate::transport::losses::Plan;
+use crate::losses::Plan;
 use crate::wire::codec::red::{Block, MAX_LEN, MAX_OFFSET, MAX_WRITTEN, Redundant};
 use crate::wire::seq::ExtSeq;
 

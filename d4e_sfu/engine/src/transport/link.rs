@@ -4,12 +4,12 @@
 
 use std::time::Duration;
 
-use super::losses::Losses;
-use super::voices::Voices;
 use crate::api::{Estimate, TransportId};
 use crate::estimator::{Estimator, Facts};
+use crate::losses::Losses;
 use crate::now::Now;
 use crate::pacer::Pacer;
+use crate::voices::Voices;
 use crate::wire::drop::DropReason;
 use crate::wire::rtcp::TransportFeedback;
 
@@ -17,6 +17,9 @@ use crate::wire::rtcp::TransportFeedback;
 const PATIENCE: Duration = Duration::from_secs(3);
 /// Nothing is paced before the first probes have told: until then the estimate is what it was set to begin with.
 const BEGINNING: Duration = Duration::from_secs(1);
+
+/// An estimator begins with this at least, bits per second: what libwebrtc begins with.
+const LEAST_START: u32 = 300_000;
 
 pub struct Link {
     pub pacer: Pacer,
@@ -26,6 +29,7 @@ pub struct Link {
     estimator: Option<Box<Estimator>>,
     /// The number of the packet that left last, if it had one.
     latest: Option<u16>,
+    /// 0: what transport-wide feedback tells of losses and queues is told on, and nothing is limited by it.
     start_bitrate: u32,
     /// What he would be sent if his link had no limit.
     demand: u32,
@@ -84,7 +88,9 @@ impl Link {
             .as_mut()
             .ok_or(DropReason::BadFeedback)?
             .feedback(now, feedback)?;
-        self.learnt(now);
+        if self.start_bitrate > 0 {
+            self.learnt(now);
+        }
         self.losses.feedback(feedback);
         Ok(())
     }
@@ -152,7 +158,7 @@ impl Link {
 
     fn estimator(&mut self, now: Now) -> &mut Estimator {
         self.estimator.get_or_insert_with(|| {
-            let mut estimator = Box::new(Estimator::new(now, self.start_bitrate));
+            let mut estimator = Box::new(Estimator::new(now, self.start_bitrate.max(LEAST_START)));
             estimator.set_demand(self.demand);
             estimator
         })
@@ -162,13 +168,14 @@ impl Link {
     #[must_use]
     pub fn estimate(&self, now: Now, transport: TransportId) -> Option<Estimate> {
         let estimator = self.estimator.as_ref()?;
-        let silent = !self.heard && self.began.is_none_or(|began| now.since(began) > PATIENCE);
+        let waited = self.began.is_none_or(|began| now.since(began) > PATIENCE);
+        let silent = !self.heard && (waited || self.start_bitrate == 0);
         let Facts { loss, queue, .. } = estimator.facts();
         Some(Estimate {
             transport,
             bitrate: if silent {
                 u32::MAX
-            } else if self.begins(now) {
+            } else if self.begins(now) && self.start_bitrate > 0 {
                 self.start_bitrate
             } else {
                 estimator.bitrate()

@@ -16,13 +16,16 @@ const QUEUE: Duration = Duration::from_millis(300);
 const DELAY: Duration = Duration::from_millis(25);
 const FEEDBACK: Duration = Duration::from_millis(50);
 
+/// From, to, and what it holds.
+type Datagram = (SocketAddr, SocketAddr, Vec<u8>);
+
 pub struct Bottleneck {
     /// `None`: no limit.
     pub bps: Option<u64>,
     /// What the client says instead of the truth.
     pub lie: Option<Lie>,
     free: Now,
-    underway: VecDeque<(Now, (SocketAddr, SocketAddr, Vec<u8>))>,
+    underway: VecDeque<(Now, Datagram)>,
     answers: VecDeque<(Now, Vec<u8>)>,
     unwrapper: Unwrapper,
     arrivals: BTreeMap<u64, i64>,

@@ -90,7 +90,7 @@ fn speak(
         source.payload_type = if before.is_empty() { VOICE } else { RED };
         let mut payload = Vec::new();
         for &old in &before {
-            let word = u32::from(n - old) * 960 << 10 | 4;
+            let word = ((u32::from(n - old) * 960) << 10) | 4;
             payload.push(0x80 | VOICE);
             payload.extend(&word.to_be_bytes()[1..]);
         }

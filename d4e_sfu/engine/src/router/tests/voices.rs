@@ -54,15 +54,15 @@ fn of_two_hundred_the_three_who_talk_reach_everyone_with_their_first_loud_packet
     let mut world = World::new();
     let mut people = meeting(&mut world, 6, 200, 3);
     for n in 0..3 {
-        for noisy in 0..3 {
-            say(&mut world, &mut people[noisy], Some(60), n);
+        for noisy in &mut people[..3] {
+            say(&mut world, noisy, Some(60), n);
         }
         world.pass(20);
     }
     world.kept.datagrams.clear();
     // From here on Python does nothing at all.
-    for talker in 3..6 {
-        say(&mut world, &mut people[talker], Some(0x80 | 30), 9);
+    for talker in &mut people[3..6] {
+        say(&mut world, talker, Some(0x80 | 30), 9);
     }
     for (client, _) in &mut people {
         let own = client.id;
@@ -105,7 +105,7 @@ fn what_does_not_pass_leaves_no_hole_and_lost_packets_of_it_neither() {
     let firsts = bodies.iter().filter(|&&body| body == 0 || body >= 120);
     assert!(firsts.count() > 50, "{bodies:?}");
     assert!(
-        bodies.iter().any(|&body| body >= 120 && body < 175),
+        bodies.iter().any(|body| (120..175).contains(body)),
         "he had his second turn"
     );
     assert!(world.drops(DropReason::NotPicked) > 60);

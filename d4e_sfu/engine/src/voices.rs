@@ -6,7 +6,9 @@ use std::cmp::Reverse;
 use std::time::Duration;
 
 use crate::now::Now;
-use crate::publication::voice::SPEECH;
+
+/// −dBov: louder than this is speech. A quiet room is at 50 to 60, somebody who speaks into a phone at 20 to 35.
+pub const SPEECH: u8 = 40;
 
 /// More than anyone could tell apart.
 pub const MAX_PLACES: u8 = 32;
