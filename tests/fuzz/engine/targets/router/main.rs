@@ -138,6 +138,7 @@ fn subscription(world: &mut World, spatial: Option<u8>) -> SubscriptionSpec {
         cname: "someone".into(),
         spatial,
         temporal: 255,
+        transport_wide: true,
     }
 }
 

@@ -137,6 +137,7 @@ impl World {
             local_pwd: password,
             remote_ufrag: theirs,
             may_publish,
+            start_bitrate: 0,
         });
         if self.router.snapshot().transports == before {
             assert!(self.people.contains_key(&id), "a new transport is refused");
