@@ -232,13 +232,19 @@ pub fn pin(thread: &str, core: usize) {
 }
 
 fn task(thread: &str) -> libc::pid_t {
-    std::fs::read_dir("/proc/self/task")
-        .expect("threads")
-        .filter_map(|task| task.ok()?.file_name().into_string().ok())
-        .find(|task| {
-            let name = std::fs::read_to_string(format!("/proc/self/task/{task}/comm"));
-            name.is_ok_and(|name| name.trim_end() == thread)
-        })
-        .and_then(|task| task.parse().ok())
-        .unwrap_or_else(|| panic!("no thread is called {thread}"))
+    // A thread takes its name when it first runs.
+    for _ in 0..1_000 {
+        let found = std::fs::read_dir("/proc/self/task")
+            .expect("threads")
+            .filter_map(|task| task.ok()?.file_name().into_string().ok())
+            .find(|task| {
+                let name = std::fs::read_to_string(format!("/proc/self/task/{task}/comm"));
+                name.is_ok_and(|name| name.trim_end() == thread)
+            });
+        if let Some(task) = found.and_then(|task| task.parse().ok()) {
+            return task;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    panic!("no thread is called {thread}")
 }
