@@ -60,10 +60,12 @@ def narrow(run: Run) -> None:
     widened = lab.now
     reached = wait(lab, lambda: _shows_top(station, doctors[0], since=widened), within=60)
     run.figure("widened_top_layer", reached, "s", "<= 10")
-    before = station.received(doctors[0]).switches
+    before, made = station.received(doctors[0]), doctors[0].sent("camera")[-1]["frames"]
     lab.run(60)
-    run.figure("widened_switches", station.received(doctors[0]).switches - before, "in a minute", "<= 1")
-    run.figure("widened_used", down.rate(widened + 10, lab.now) / 1e6, "Mbit/s", ">= 1.7")
+    after, made = station.received(doctors[0]), doctors[0].sent("camera")[-1]["frames"] - made
+    run.figure("widened_switches", after.switches - before.switches, "in a minute", "<= 1")
+    # Who stops to send a picture switches no layer.
+    run.figure("widened_frames", 100 * (after.frames - before.frames) / made, "% of the talker's pictures", ">= 95")
 
 
 def bursts(run: Run) -> None:
