@@ -117,6 +117,13 @@ class Allocation:
     lowered_at: float = float("-inf")
     raised_at: float = float("-inf")
     hold: float = HOLD
+    needed: float = 0.0
+    """The least budget with which something more would be given; as everything weighed then."""
+
+    def holds(self, budget: int, *, now: float) -> bool:
+        """With this budget and the same wants the same would be given: there is nothing to decide."""
+        waits = now - self.lowered_at < self.hold
+        return self.budget is not None and self.used <= budget and (waits or budget < self.needed)
 
     @property
     def is_full(self) -> bool:
@@ -191,7 +198,9 @@ def allocate(
         lowered_at = now
     elif raised:
         raised_at = now
-    return Allocation(shares, budget, ladders.used, demand, lowered_at, raised_at, hold)
+    whole = all(share.spatial is not None and share.redundancy for share in (shares[v.subscription] for v in voices))
+    needed = ladders.needed / (1 - HEADROOM) if whole else 0.0
+    return Allocation(shares, budget, ladders.used, demand, lowered_at, raised_at, hold, needed)
 
 
 _NOTHING: Final = Share(None, 0, 0, redundancy=False)
@@ -255,7 +264,7 @@ class _Ladders:
     then far pictures, the screen's frame rate, the screen, the speaker's picture.
     """
 
-    __slots__ = ("_before", "_budget", "_limits", "_pictures", "at", "used")
+    __slots__ = ("_before", "_budget", "_limits", "_pictures", "at", "needed", "used")
 
     def __init__(
         self, pictures: Sequence[Picture], before: Sequence[int], *, budget: int, limits: Sequence[int], used: int
@@ -265,6 +274,7 @@ class _Ladders:
         self._budget = budget
         self._limits = limits  # of each, for more than before
         self.used = used
+        self.needed = float("inf")  # what the lightest step would have taken that was not made
         self.at = [-1] * len(pictures)
 
     def climb(self) -> None:
@@ -291,6 +301,7 @@ class _Ladders:
             return False
         used = self.used + rungs[at].bitrate - (rungs[at - 1].bitrate if at else 0)
         if used > (self._budget if at <= self._before[index] else self._limits[index]):
+            self.needed = min(self.needed, used)
             return False
         self.used, self.at[index] = used, at
         return True

@@ -28,8 +28,9 @@ if TYPE_CHECKING:
 
 # Between two allocations of one participant, s: the engine tells estimates as often.
 INTERVAL: Final = 0.2
-# Where nothing is short the weights may change what it would take to stay so; looked at this often, s.
+# Where an estimate changes nothing the weights may; looked at this often, s: where nothing is short, and where it is.
 LOOK: Final = 2.0
+LOOK_SHORT: Final = 1.0
 # Who loses less of what he is sent, per mille, gets no redundancy made (engine: losses.rs).
 LOSES: Final = 10
 # The engine's word for a client who gives no feedback after all.
@@ -87,10 +88,11 @@ def measure(participant: Participant, estimate: Estimate, *, now: float) -> None
     old, before = bandwidth.estimate, bandwidth.budget
     bandwidth.estimate = estimate
     budget, allocation = bandwidth.budget, bandwidth.allocation
-    settled = budget is not None and before is not None and allocation.is_full and not bandwidth.due
-    settled &= old is not None and (old.loss >= LOSES) == (estimate.loss >= LOSES)
-    if settled and budget * (1 - HEADROOM) >= allocation.demand and now - bandwidth.allocated_at < LOOK:  # type: ignore[operator]
-        return
+    if budget is not None and old is not None and not bandwidth.due and allocation.holds(budget, now=now):
+        full = allocation.is_full and budget * (1 - HEADROOM) >= allocation.demand
+        same = (old.loss >= LOSES) == (estimate.loss >= LOSES)
+        if same and now - bandwidth.allocated_at < (LOOK if full else LOOK_SHORT):
+            return
     if budget is not None or before is not None:
         share(participant, now=now)
 

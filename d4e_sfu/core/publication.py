@@ -83,9 +83,13 @@ class Publication:
         "heights",
         "id",
         "info",
+        "is_video",
+        "is_voice",
         "max_bitrate",
         "publisher",
         "rids",
+        "sizes",
+        "source",
         "spec",
         "state",
         "use",
@@ -109,32 +113,25 @@ class Publication:
         self.max_bitrate = max_bitrate
         self.state = PublicationState.PENDING
         self.spec: PublicationSpec | None = None
+        # How many spatial layers there may be to choose from: encodings, or layers of the only one. What one stream of
+        # a scalable codec holds, the engine sees; who asks for more than there is gets the highest.
+        self.sizes = 1
         self.heard = False  # somebody has subscribed
         self.weights = Weights()
         self.use: Use | None = None
         self.format = ""  # the codec's a=fmtp, once BOUND
         self.codec_cids = tuple(codec.cid for codec in request.simulcast_codecs[:MAX_LAYERS])
         self.info = _track_info(sid, request, MIME_TYPES[codec], red=red)
+        # What it is stays; and it is asked for each viewer and picture a few times a second.
+        self.is_video = self.info.type == models.TrackType.VIDEO
+        self.source = _source(self.info.source, audio=not self.is_video)
+        self.is_voice = self.source is Source.MICROPHONE
         self.heights = _heights(self.info)
         self.rids = tuple(layer.rid for layer in self.info.layers if layer.rid)
 
     @property
     def sid(self) -> str:
         return self.info.sid
-
-    @property
-    def is_video(self) -> bool:
-        return self.info.type == models.TrackType.VIDEO
-
-    @property
-    def source(self) -> Source:
-        source = policy.source_of(self.info.source, audio=not self.is_video)
-        assert source is not None, "it was promised by what it shows"
-        return source
-
-    @property
-    def is_voice(self) -> bool:
-        return self.source is Source.MICROPHONE
 
     @property
     def is_simulcast(self) -> bool:
@@ -146,6 +143,8 @@ class Publication:
         spec = published.spec
         self.state = PublicationState.BOUND
         self.spec = spec
+        scalable = len(spec.encodings) == 1 and spec.codec in _SCALABLE
+        self.sizes = MAX_LAYERS if scalable else len(spec.encodings)
         self.format = published.format
         self.info.mid = spec.mid
         self.info.mime_type = MIME_TYPES[spec.codec]
@@ -153,7 +152,6 @@ class Publication:
         codec = self.info.codecs[0]
         codec.mime_type, codec.mid, codec.sdp_cid = self.info.mime_type, spec.mid, published.sdp_cid
         if self.is_video:
-            scalable = len(spec.encodings) == 1 and spec.codec in _SCALABLE
             mode = models.VideoLayer.Mode
             codec.video_layer_mode = (
                 mode.MULTIPLE_SPATIAL_LAYERS_PER_STREAM if scalable else mode.ONE_SPATIAL_LAYER_PER_STREAM
@@ -163,17 +161,6 @@ class Publication:
         """The publisher's own picture has changed size."""
         self.info.width, self.info.height = width, height
         self.heights = _heights(self.info)
-
-    @property
-    def sizes(self) -> int:
-        """How many spatial layers there may be to choose from: encodings, or layers of the only one.
-
-        What one stream of a scalable codec holds, the engine sees; who asks for more than there is gets the highest.
-        """
-        if self.spec is None:
-            return 1
-        encodings = len(self.spec.encodings)
-        return MAX_LAYERS if encodings == 1 and self.spec.codec in _SCALABLE else encodings
 
     def layer_for_quality(self, quality: models.VideoQuality) -> int:
         """Spatial layer for LOW, MEDIUM, HIGH; with fewer of them, the highest there is."""
@@ -234,6 +221,12 @@ def _track_info(sid: str, request: rtc.AddTrackRequest, mime_type: str, *, red: 
     # One codec only, ours: a client publishes with codecs[0], whatever it asked for.
     info.codecs.add(mime_type=mime_type, cid=request.cid, layers=layers)
     return info
+
+
+def _source(source: models.TrackSource, *, audio: bool) -> Source:
+    known = policy.source_of(source, audio=audio)
+    assert known is not None, "it was promised by what it shows"
+    return known
 
 
 def _heights(info: models.TrackInfo) -> Sequence[int]:

@@ -69,6 +69,7 @@ class Room:
         self.empty_since: float | None = now
         self.speakers = Speakers()
         self.forwarded: dict[SubscriptionId, Subscription] = {}  # those that the engine knows
+        self._order: tuple[str | None, frozenset[str]] = (None, frozenset())  # who led and who spoke, as allocated by
         self._created_wall = wall
         self._told = (0, 0)  # participants and publishers, as in the last room_update
         self._told_at = now
@@ -487,8 +488,10 @@ class Room:
         """What has changed, to those whom it concerns."""
         changes = self.speakers.changes(now=now)
         audience.tell_speakers(self.participants.values(), changes)
-        for participant in self.participants.values() if changes else ():
+        order = self.speakers.lead, frozenset(self.speakers.ranking)
+        for participant in self.participants.values() if order != self._order else ():
             participant.bandwidth.due |= participant.bandwidth.is_short
+        self._order = order
 
     def _judge(self, *, now: float) -> None:
         """Once for each telling of the engine, which is of everybody."""

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 PINNED: Final = 1
 MAX_RANK: Final = 255
 PAUSED: Final = (None, ALL_TEMPORAL_LAYERS)
+_OFF: Final = models.VideoQuality.OFF
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -148,7 +149,7 @@ class Subscription:
         wanted = self.wanted
         if self.publication.info.muted:
             return None  # what everyone is shown as muted is not forwarded, whatever its publisher sends
-        if wanted.disabled or (self.publication.is_video and wanted.quality == models.VideoQuality.OFF):
+        if wanted.disabled or (self.publication.is_video and wanted.quality == _OFF):
             return None
         if not self.publication.is_video:
             return 0

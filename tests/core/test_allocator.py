@@ -219,6 +219,25 @@ def test_more_budget_shows_more() -> None:
     assert shown[-1] == 7 * 1_700_000
 
 
+@pytest.mark.parametrize("seed", range(50))
+def test_where_it_is_said_to_hold_another_estimate_gives_the_same(seed: int) -> None:
+    chance = random.Random(seed)
+    previous, now, held, asked = Allocation(), 0.0, 0, 0
+    for _ in range(40):
+        voices, pictures = a_room(chance)
+        given = allocate(chance.randrange(1, 5_000_000), voices, pictures, previous=previous, now=now)
+        for _ in range(20):
+            budget, later = int(given.used * chance.uniform(0.9, 1.3)), now + chance.uniform(0.0, 5.0)
+            asked += 1
+            if given.holds(budget, now=later):
+                held += 1
+                again = allocate(budget, voices, pictures, previous=given, now=later)
+                assert again.shares == given.shares
+                assert again.used == given.used
+        previous, now = given, now + chance.uniform(0.2, 5.0)
+    assert asked / 4 < held < asked
+
+
 # --- Restoring has hysteresis -----------------------------------------------------------------------------------------
 
 

@@ -10,7 +10,7 @@ from livekit.protocol import models, rtc
 from d4e_sfu._engine import Command, Estimate, Event, Rate, Voice
 from d4e_sfu.config import Config, Role, RoomRule, Source
 from d4e_sfu.core.allocator import HOLD
-from d4e_sfu.core.bandwidth import NO_ESTIMATE, STREAMS_TOPIC
+from d4e_sfu.core.bandwidth import LOOK, LOOK_SHORT, NO_ESTIMATE, STREAMS_TOPIC
 from d4e_sfu.core.boundary import DataKind
 from d4e_sfu.core.encodings import DELAY
 from d4e_sfu.core.room import SPARING
@@ -20,6 +20,7 @@ from tests.core.house import House, Person
 from tests.doubles import camera, microphone
 
 Quality = models.VideoQuality
+WHOLE = 4_000_000
 
 
 def connected(house: House, identity: str, role: str | None = None) -> Person:
@@ -141,6 +142,24 @@ def test_nobody_is_asked_more_often_than_five_times_a_second(house: House) -> No
     assert layers(binh, picture) == [0]
     house.sfu.tick(now=1.25)
     assert layers(binh, picture) == [None], "what came too soon is not forgotten"
+
+
+def test_an_estimate_that_changes_nothing_decides_nothing_until_weights_may_have_changed(house: House) -> None:
+    _, binh, voice, picture = call(house)
+    bandwidth = binh.participant.bandwidth
+    estimate(binh, 400_000, now=1.0)
+    for step in range(1, 5):
+        estimate(binh, 400_000 + 1000 * step, now=1.0 + 0.2 * step)
+    assert bandwidth.allocated_at == 1.0
+    estimate(binh, 400_000, now=1.0 + LOOK_SHORT)
+    assert bandwidth.allocated_at == 1.0 + LOOK_SHORT
+    estimate(binh, 64_000, now=2.2)
+    assert layers(binh, voice, picture) == [0, None], "what it does not carry goes at once"
+    estimate(binh, WHOLE, now=2.2 + HOLD)
+    estimate(binh, WHOLE, now=2.2 + HOLD + LOOK - 0.1)
+    assert bandwidth.allocated_at == 2.2 + HOLD
+    estimate(binh, WHOLE, now=2.2 + HOLD + LOOK)
+    assert bandwidth.allocated_at == 2.2 + HOLD + LOOK
 
 
 def test_whose_feedback_ends_is_no_longer_limited(house: House) -> None:
