@@ -1,20 +1,19 @@
 """The settings: YAML → one frozen, validated `Config`, or every mistake in it at once with file, line and column.
 
 The models are the one place where a setting is defined: its meaning, unit, default, bounds, and whether it can change
-while the server runs (`live`) or needs a restart. It is the only door to pydantic; YAML itself is `document.py`, and
-what only shows when settings are seen together is `consistency.py`. Nothing here decides about people
-(`core/policy.py`) or applies a change (`server.py`). A config change: `load` → `changes` → `sfu.reconfigure`.
+while the server runs (`live`) or needs a restart. With `values.py` (what one value may look like) it is the only door
+to pydantic; YAML itself is `document.py`, and what only shows when settings are seen together is `consistency.py`.
+Nothing here decides about people (`core/policy.py`) or applies a change (`server.py`). A config change: `load` →
+`changes` → `sfu.reconfigure`.
 """
 
 from __future__ import annotations
 
 import fnmatch
 import ipaddress
-import math
 import os
 import re
 import stat
-import urllib.parse
 from collections.abc import Callable, Iterator, Mapping
 from enum import StrEnum
 from pathlib import Path
@@ -33,7 +32,6 @@ from pydantic import (
     StrictInt,
     StrictStr,
     ValidationError,
-    ValidationInfo,
     model_validator,
 )
 from pydantic_core import ErrorDetails
@@ -41,6 +39,20 @@ from pydantic_core import ErrorDetails
 from d4e_sfu.consistency import did_you_mean, findings
 from d4e_sfu.document import MAX_BYTES, Document, DocumentError, Location
 from d4e_sfu.errors import ConfigError, Problem
+from d4e_sfu.values import (
+    Bitrate,
+    FilePath,
+    IpAddress,
+    IpNetwork,
+    KeyId,
+    Origin,
+    Port,
+    RoleName,
+    Seconds,
+    Size,
+    Variable,
+    shown,
+)
 
 MIN_SECRET_BYTES: Final = 32
 """RFC 7518 §3.2: an HS256 key has at least the size of the hash."""
@@ -57,116 +69,6 @@ def live(meaning: str, **bounds: Any) -> Any:
 def restart(meaning: str, **bounds: Any) -> Any:
     """A setting that a reload names as changed, and keeps as it was."""
     return Field(description=meaning, json_schema_extra={"reload": "restart"}, **bounds)
-
-
-# --- units and small values ------------------------------------------------------------------------------------------
-
-_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_BYTES = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
-_BITS = {"k": 1_000, "M": 1_000_000, "G": 1_000_000_000}
-
-
-def _quantity(value: object, units: Mapping[str, float], example: str, *, bare: str | None) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        raise ValueError(f"expected a number with its unit, such as {example}")
-    if isinstance(value, int | float):
-        if bare is None and value != 0:
-            raise ValueError(f"{value} of what? Write the unit ({', '.join(units)}), such as {example}")
-        number, factor = float(value), 1.0
-    else:
-        match = re.fullmatch(r"([0-9]{1,12}(?:\.[0-9]{1,6})?) ?([A-Za-z]{1,4})", value, flags=re.ASCII)
-        if match is None or match[2] not in units:
-            raise ValueError(
-                f"expected a number with its unit ({', '.join(units)}), such as {example}, not {_show(value)}"
-            )
-        number, factor = float(match[1]), units[match[2]]
-    if not math.isfinite(number) or number < 0:
-        raise ValueError(f"expected a positive number, not {_show(value)}")
-    return number * factor
-
-
-def _seconds(value: object) -> float:
-    return _quantity(value, _SECONDS, "30s or 5m", bare=None)
-
-
-def _size(value: object) -> int:
-    return round(_quantity(value, _BYTES, "1MiB", bare="bytes"))
-
-
-def _bitrate(value: object) -> int:
-    return round(_quantity(value, _BITS, "128k or 3M", bare="bits per second"))
-
-
-def _show(value: object) -> str:
-    """What the operator wrote, bounded and on one line."""
-    text = (
-        {True: "true", False: "false", None: "nothing"}[value]
-        if value is None or value is True or value is False
-        else repr(value)
-    )
-    return text if len(text) <= 60 else f"{text[:57]}…"
-
-
-def _word(pattern: str, meaning: str) -> Callable[[str], str]:
-    def check(value: str) -> str:
-        if re.fullmatch(pattern, value, flags=re.ASCII) is None:
-            raise ValueError(f"expected {meaning}")  # without the value: it may be a secret in the wrong place
-        return value
-
-    return check
-
-
-def _resolved(value: Path, info: ValidationInfo) -> Path:
-    """Relative to the folder of the file, so that a configuration means the same wherever the server is started."""
-    if not value.name or "\0" in value.name:
-        raise ValueError("expected the name of a file")
-    return Path((info.context or {}).get("folder", "")) / value
-
-
-def _ip_address(value: str) -> str:
-    try:
-        return str(ipaddress.ip_address(value))
-    except ValueError:
-        raise ValueError(f"{_show(value)} is not an IP address such as 10.0.0.5 or fd00::5") from None
-
-
-def _ip_network(value: str) -> str:
-    try:
-        return str(ipaddress.ip_network(value))
-    except ValueError:
-        raise ValueError(f"{_show(value)} is not an address or a network such as 10.0.0.5 or 10.0.0.0/8") from None
-
-
-def _without_repetition(value: tuple[CodecName, ...]) -> tuple[CodecName, ...]:
-    if len(set(value)) < len(value):
-        raise ValueError("a codec is listed twice")
-    return value
-
-
-def _origin(value: str) -> str:
-    # RFC 6454 §6.2: scheme "://" host [ ":" port ]; browsers send it in lower case, without a default port.
-    parts = urllib.parse.urlsplit(value)
-    if parts.scheme not in ("http", "https") or not parts.netloc or value != f"{parts.scheme}://{parts.netloc}":
-        raise ValueError(f"{_show(value)} is not an origin such as https://portal.example.vn (no path, no final slash)")
-    return value.lower()
-
-
-Seconds = Annotated[float, BeforeValidator(_seconds)]
-Size = Annotated[int, BeforeValidator(_size)]
-Bitrate = Annotated[int, BeforeValidator(_bitrate)]
-Port = Annotated[StrictInt, Field(ge=0, le=65535)]
-IpAddress = Annotated[StrictStr, AfterValidator(_ip_address)]
-IpNetwork = Annotated[StrictStr, AfterValidator(_ip_network)]
-Origin = Annotated[StrictStr, AfterValidator(_origin)]
-RoleName = Annotated[
-    StrictStr,
-    AfterValidator(_word(r"[a-z][a-z0-9-]{0,31}", "a name of lower-case letters, digits and hyphens, at most 32")),
-]
-KeyId = Annotated[StrictStr, AfterValidator(_word(r"[A-Za-z0-9_-]{1,64}", "1 to 64 letters, digits, _ or -"))]
-Variable = Annotated[
-    StrictStr, AfterValidator(_word(r"[A-Za-z_][A-Za-z0-9_]{0,127}", "the name of an environment variable"))
-]
-FilePath = Annotated[Path, AfterValidator(_resolved)]
 
 
 class Source(StrEnum):
@@ -186,6 +88,12 @@ class CodecName(StrEnum):
     AV1 = "av1"
     PCMU = "pcmu"
     PCMA = "pcma"
+
+
+def _without_repetition(value: tuple[CodecName, ...]) -> tuple[CodecName, ...]:
+    if len(set(value)) < len(value):
+        raise ValueError("a codec is listed twice")
+    return value
 
 
 class _Settings(BaseModel):
@@ -272,7 +180,7 @@ def _addresses(value: object) -> object:
     if value == "auto":
         return ()
     if isinstance(value, str):
-        raise ValueError(f"expected auto or a list of addresses, not {_show(value)}")
+        raise ValueError(f"expected auto or a list of addresses, not {shown(value)}")
     if isinstance(value, list) and not value:
         raise ValueError("an empty list would receive no media; write auto for every address of this machine")
     return value
@@ -575,7 +483,7 @@ def _written(document: Document, location: Location) -> Location:
 def _explain(error: ErrorDetails) -> str:
     context = error.get("ctx", {})
     # Never what stands among the keys: it may be a secret in the wrong place.
-    given = "…" if error["loc"][:1] == ("keys",) else _show(error["input"])
+    given = "…" if error["loc"][:1] == ("keys",) else shown(error["input"])
     match error["type"]:
         case "extra_forbidden":
             return _unknown_key(error["loc"])

@@ -60,7 +60,7 @@ DOORS: dict[str, set[str]] = {
     "ifaddr": {"drivers/engine.py"},
     "jwt": {"core/tokens.py"},
     "prometheus_client": {"drivers/metrics.py"},
-    "pydantic": {"config.py"},
+    "pydantic": {"config.py", "values.py"},
     "pydantic_core": {"config.py"},
     "uvloop": {"server.py"},
     "yaml": {"document.py"},
@@ -74,7 +74,8 @@ OURS: dict[str, set[str]] = {
     "d4e_sfu/errors.py": set(),
     "d4e_sfu/document.py": set(),
     "d4e_sfu/consistency.py": {"d4e_sfu.document", "d4e_sfu.config"},  # config for its types alone
-    "d4e_sfu/config.py": {"d4e_sfu.document", "d4e_sfu.consistency", "d4e_sfu.errors"},
+    "d4e_sfu/values.py": set(),
+    "d4e_sfu/config.py": {"d4e_sfu.document", "d4e_sfu.consistency", "d4e_sfu.errors", "d4e_sfu.values"},
     CORE: {"d4e_sfu._engine", "d4e_sfu.config", "d4e_sfu.errors", "d4e_sfu.core"},
     DRIVERS: {"d4e_sfu._engine", "d4e_sfu.config", "d4e_sfu.errors", "d4e_sfu.core", "d4e_sfu.drivers"},
 }

@@ -1,0 +1,118 @@
+"""What one value of a setting may look like: a time with its unit, a size, an address, a name, a file.
+
+Each is a type for the models of `config.py`, with a sentence of what was expected in place of what was written. It
+knows no setting; with config.py it is the door to pydantic.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+import re
+import urllib.parse
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, BeforeValidator, Field, StrictInt, StrictStr, ValidationInfo
+
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_BYTES = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+_BITS = {"k": 1_000, "M": 1_000_000, "G": 1_000_000_000}
+
+
+def _quantity(value: object, units: Mapping[str, float], example: str, *, bare: str | None) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise ValueError(f"expected a number with its unit, such as {example}")
+    if isinstance(value, int | float):
+        if bare is None and value != 0:
+            raise ValueError(f"{value} of what? Write the unit ({', '.join(units)}), such as {example}")
+        number, factor = float(value), 1.0
+    else:
+        match = re.fullmatch(r"([0-9]{1,12}(?:\.[0-9]{1,6})?) ?([A-Za-z]{1,4})", value, flags=re.ASCII)
+        if match is None or match[2] not in units:
+            raise ValueError(
+                f"expected a number with its unit ({', '.join(units)}), such as {example}, not {shown(value)}"
+            )
+        number, factor = float(match[1]), units[match[2]]
+    if not math.isfinite(number) or number < 0:
+        raise ValueError(f"expected a positive number, not {shown(value)}")
+    return number * factor
+
+
+def _seconds(value: object) -> float:
+    return _quantity(value, _SECONDS, "30s or 5m", bare=None)
+
+
+def _size(value: object) -> int:
+    return round(_quantity(value, _BYTES, "1MiB", bare="bytes"))
+
+
+def _bitrate(value: object) -> int:
+    return round(_quantity(value, _BITS, "128k or 3M", bare="bits per second"))
+
+
+def shown(value: object) -> str:
+    """What the operator wrote, bounded and on one line."""
+    text = (
+        {True: "true", False: "false", None: "nothing"}[value]
+        if value is None or value is True or value is False
+        else repr(value)
+    )
+    return text if len(text) <= 60 else f"{text[:57]}…"
+
+
+def _word(pattern: str, meaning: str) -> Callable[[str], str]:
+    def check(value: str) -> str:
+        if re.fullmatch(pattern, value, flags=re.ASCII) is None:
+            raise ValueError(f"expected {meaning}")  # without the value: it may be a secret in the wrong place
+        return value
+
+    return check
+
+
+def _resolved(value: Path, info: ValidationInfo) -> Path:
+    """Relative to the folder of the file, so that a configuration means the same wherever the server is started."""
+    if not value.name or "\0" in value.name:
+        raise ValueError("expected the name of a file")
+    return Path((info.context or {}).get("folder", "")) / value
+
+
+def _ip_address(value: str) -> str:
+    try:
+        return str(ipaddress.ip_address(value))
+    except ValueError:
+        raise ValueError(f"{shown(value)} is not an IP address such as 10.0.0.5 or fd00::5") from None
+
+
+def _ip_network(value: str) -> str:
+    try:
+        return str(ipaddress.ip_network(value))
+    except ValueError:
+        raise ValueError(f"{shown(value)} is not an address or a network such as 10.0.0.5 or 10.0.0.0/8") from None
+
+
+def _origin(value: str) -> str:
+    # RFC 6454 §6.2: scheme "://" host [ ":" port ]; browsers send it in lower case, without a default port.
+    parts = urllib.parse.urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.netloc or value != f"{parts.scheme}://{parts.netloc}":
+        raise ValueError(f"{shown(value)} is not an origin such as https://portal.example.vn (no path, no final slash)")
+    return value.lower()
+
+
+Seconds = Annotated[float, BeforeValidator(_seconds)]
+Size = Annotated[int, BeforeValidator(_size)]
+Bitrate = Annotated[int, BeforeValidator(_bitrate)]
+Port = Annotated[StrictInt, Field(ge=0, le=65535)]
+IpAddress = Annotated[StrictStr, AfterValidator(_ip_address)]
+IpNetwork = Annotated[StrictStr, AfterValidator(_ip_network)]
+Origin = Annotated[StrictStr, AfterValidator(_origin)]
+RoleName = Annotated[
+    StrictStr,
+    AfterValidator(_word(r"[a-z][a-z0-9-]{0,31}", "a name of lower-case letters, digits and hyphens, at most 32")),
+]
+KeyId = Annotated[StrictStr, AfterValidator(_word(r"[A-Za-z0-9_-]{1,64}", "1 to 64 letters, digits, _ or -"))]
+Variable = Annotated[
+    StrictStr, AfterValidator(_word(r"[A-Za-z_][A-Za-z0-9_]{0,127}", "the name of an environment variable"))
+]
+FilePath = Annotated[Path, AfterValidator(_resolved)]
