@@ -23,7 +23,7 @@ from benchmarks.forwarding import build, limit
 from benchmarks.load import SERVER_CORE
 from benchmarks.results import SHORT, record
 
-RUNS = 1 if SHORT else 5
+RUNS = 1 if SHORT else 11
 SUBSCRIBERS, SIZE = 100, 1_100
 HEADER, TAGS = 24, {"gcm": 16, "cm": 10}
 AVX512 = {"avx512f", "avx512bw", "vaes", "vpclmulqdq"}
