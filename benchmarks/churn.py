@@ -20,7 +20,7 @@ from pathlib import Path
 
 from benchmarks.memory import resident
 from benchmarks.results import SHORT, record
-from tests.lab.churn import FORGOTTEN, churn, held, left_behind
+from tests.lab.churn import FORGOTTEN, OPEN_DOOR, churn, held, left_behind
 from tests.lab.client import lab
 from tests.lab.server import running
 
@@ -32,7 +32,7 @@ async def main() -> None:
     samples: list[tuple[float, float]] = []  # seconds, KiB
     left: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as folder:
-        async with running(Path(folder)) as server, lab() as peers:
+        async with running(Path(folder), config=OPEN_DOOR) as server, lab() as peers:
             before = await held(server)
             for block in range(BLOCKS):
                 await churn(server, peers, BLOCK, politely=SHORT)

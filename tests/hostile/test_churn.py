@@ -3,11 +3,13 @@ the memory."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from tests.lab.churn import FORGOTTEN, churn, held, left_behind
+from tests.lab.churn import FORGOTTEN, OPEN_DOOR, churn, held, left_behind
 from tests.lab.client import BINARY, lab
-from tests.lab.server import Server
+from tests.lab.server import Server, running
 
 pytestmark = pytest.mark.skipif(not BINARY.exists(), reason="make peer builds it")
 
@@ -21,8 +23,8 @@ async def test_forty_who_come_and_go_leave_nothing_behind(server: Server) -> Non
 
 
 @pytest.mark.long
-async def test_a_thousand_who_come_and_go_also_without_a_word_leave_nothing_behind(server: Server) -> None:
-    async with lab() as peers:
+async def test_a_thousand_who_come_and_go_also_without_a_word_leave_nothing_behind(tmp_path: Path) -> None:
+    async with running(tmp_path, config=OPEN_DOOR) as server, lab() as peers:
         before = await held(server)
         await churn(server, peers, 1000, politely=False)
         assert await left_behind(server, before, within=2 * FORGOTTEN) == {}

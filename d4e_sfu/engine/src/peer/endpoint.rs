@@ -162,8 +162,11 @@ impl Endpoint {
         if datagrams.is_empty() {
             return;
         }
+        // Begun first: what comes earlier is not for us (the port was another's before), and no handshake can take it.
+        self.handshake();
         for datagram in datagrams {
             if let Some(handshake) = &mut self.handshake
+                && handshake.started
                 && let Err(error) = handshake.dtls.handle_packet(&datagram)
             {
                 self.failed = Some(format!("dtls: {error}"));
