@@ -119,6 +119,8 @@ class Allocation:
     hold: float = HOLD
     needed: float = 0.0
     """The least budget with which something more would be given; as everything weighed then."""
+    least: int = 0
+    """What all voices and every picture in its smallest form would take."""
 
     def holds(self, budget: int, *, now: float) -> bool:
         """With this budget and the same wants the same would be given: there is nothing to decide."""
@@ -200,7 +202,8 @@ def allocate(
         raised_at = now
     whole = all(share.spatial is not None and share.redundancy for share in (shares[v.subscription] for v in voices))
     needed = ladders.needed / (1 - HEADROOM) if whole else 0.0
-    return Allocation(shares, budget, ladders.used, demand, lowered_at, raised_at, hold, needed)
+    least = sum(voice.reserve for voice in voices) + sum(picture.rungs[0].bitrate for picture in pictures)
+    return Allocation(shares, budget, ladders.used, demand, lowered_at, raised_at, hold, needed, least)
 
 
 _NOTHING: Final = Share(None, 0, 0, redundancy=False)

@@ -16,7 +16,7 @@ from d4e_sfu.config import Source
 from d4e_sfu.core import datapacket
 from d4e_sfu.core.allocator import HEADROOM, Allocation, Picture, Place, Reason, Voice, allocate
 from d4e_sfu.core.boundary import DataKind
-from d4e_sfu.core.weights import REDUNDANT_SHARE
+from d4e_sfu.core.weights import REDUNDANT_SHARE, USUAL_PICTURE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -31,6 +31,11 @@ INTERVAL: Final = 0.2
 # Where an estimate changes nothing the weights may; looked at this often, s: where nothing is short, and where it is.
 LOOK: Final = 2.0
 LOOK_SHORT: Final = 1.0
+# On a link of which nothing is known yet one picture goes ahead, and the others follow when it has told something, or
+# so long after it came up, s. Where it is thin, two more would stand in the way of the voices for seconds; and so would
+# the first, where it took so long to come up (s) and there are voices to learn by.
+UNKNOWN: Final = 2.0
+SLOW: Final = 1.0
 # Who loses less of what he is sent, per mille, gets no redundancy made (engine: losses.rs).
 LOSES: Final = 10
 # The engine's word for a client who gives no feedback after all.
@@ -44,7 +49,7 @@ STREAMS_TOPIC: Final = "d4e.streams"
 class Bandwidth:
     """Of one participant."""
 
-    __slots__ = ("allocated_at", "allocation", "demand", "due", "estimate", "heard", "redundancy")
+    __slots__ = ("allocated_at", "allocation", "demand", "due", "estimate", "heard", "redundancy", "waits")
 
     def __init__(self) -> None:
         self.heard = False  # his feedback has moved the estimate from where it starts
@@ -52,6 +57,7 @@ class Bandwidth:
         self.allocation = Allocation()
         self.allocated_at = float("-inf")
         self.due = False  # something has changed since
+        self.waits = False  # pictures do, for a first word of what the link carries
         self.demand = 0  # as the engine was told
         self.redundancy = True  # his voices may have it; as the engine was told
 
@@ -115,6 +121,7 @@ def share_all(participants: Iterable[Participant], *, now: float) -> None:
     """What had to wait."""
     for participant in participants:
         bandwidth = participant.bandwidth
+        bandwidth.due |= bandwidth.waits and not _is_unknown(participant, now=now)
         if bandwidth.due and now - bandwidth.allocated_at >= INTERVAL - 1e-9:
             _allocate(participant, now=now)
 
@@ -125,17 +132,21 @@ def _allocate(participant: Participant, *, now: float) -> None:
     voices, pictures, surplus = _wants(participant, now=now)
     given = allocate(bandwidth.budget, voices, pictures, surplus=surplus, previous=bandwidth.allocation, now=now)
     bandwidth.allocation = given
+    slow = bool(voices) and (participant.active_at or now) - participant.joined_at >= SLOW
+    ahead = None if slow or not pictures else pictures[0].subscription
+    bandwidth.waits = len(pictures) > (ahead is not None) and _is_unknown(participant, now=now)
     commands: list[Command] = []
     told: list[tuple[Subscription, Reason]] = []
     for subscription in participant.subscriptions.values():
         before = subscription.reason
         found = given.shares.get(subscription.id)
+        subscription.waits = bandwidth.waits and subscription.publication.is_video and subscription.id != ahead
         subscription.share = found if given.budget is not None or (found and found.reason) else None
         commands.extend(subscription.steer())
         if subscription.reason is not before:
             told.append((subscription, before))
     assert participant.transport is not None
-    demand, known = given.demand, bandwidth.demand
+    demand, known = given.demand + _withheld(participant), bandwidth.demand
     if given.budget is not None and abs(demand - known) > known * DEMAND_STEP:
         bandwidth.demand = demand
         commands.append(Command.SetDemand(participant.transport, min(demand, NO_ESTIMATE)))
@@ -147,6 +158,15 @@ def _allocate(participant: Participant, *, now: float) -> None:
         participant.room.worker.engine.submit(commands)
     if told:
         _tell(participant, told, now=now)
+
+
+def _is_unknown(participant: Participant, *, now: float) -> bool:
+    """Links are estimated, and his has told nothing yet."""
+    bandwidth, since = participant.bandwidth, participant.active_at
+    silent = bandwidth.estimate is not None and bandwidth.estimate.bitrate == NO_ESTIMATE
+    if bandwidth.heard or silent or participant.room.policy.start_bitrate == 0:
+        return False
+    return since is None or now - since < UNKNOWN
 
 
 def _tell(participant: Participant, changed: list[tuple[Subscription, Reason]], *, now: float) -> None:
@@ -211,6 +231,12 @@ def _wants(participant: Participant, *, now: float) -> tuple[list[Voice], list[P
     ]
     pictures += [_picture(each, Place.SCREEN, now=now) for each in screens]
     return voices, pictures, surplus
+
+
+def _withheld(participant: Participant) -> int:
+    """What pictures would weigh that wait for a section until his link is known to carry them."""
+    waiting = [each for each in participant.subscriptions.values() if each.mid is None and each.publication.is_video]
+    return USUAL_PICTURE * sum(each.wanted_layer() is not None for each in waiting)
 
 
 def _sounds(subscriptions: list[Subscription]) -> list[Subscription]:

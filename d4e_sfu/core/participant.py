@@ -123,6 +123,7 @@ class Participant:
     """Belongs to one room from `Room.enter` to `Room.leave`."""
 
     __slots__ = (
+        "active_at",
         "attributes",
         "bandwidth",
         "client",
@@ -193,6 +194,7 @@ class Participant:
         self.version = 1
         self.joined_at = now
         self.joined_wall = wall
+        self.active_at: float | None = None  # his transport has come up
         self.lost_at: float | None = None  # the signalling ended, media goes on
         self.closed_at: float | None = None  # the client has closed its transport, and has not said yet why
         self.transport: TransportId | None = None

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Final
 from livekit.protocol import models, rtc
 
 from d4e_sfu._engine import Command, SubscriptionSpec, Voice
-from d4e_sfu.core import audience, bandwidth, encodings
-from d4e_sfu.core.negotiation import LocalTransport, Negotiation, Outgoing, PendingTrack
+from d4e_sfu.core import audience, bandwidth, encodings, sections
+from d4e_sfu.core.negotiation import LocalTransport, Negotiation, PendingTrack
 from d4e_sfu.core.participant import Participant, State
 from d4e_sfu.core.publication import CODECS, Publication, PublicationState
 from d4e_sfu.core.speakers import Speakers, silent
@@ -35,8 +35,6 @@ Action = rtc.LeaveRequest.Action
 
 # Clients from this protocol on understand a new sid for a known identity as a replacement (signalling §5).
 REPLACES_BY_IDENTITY: Final = 12
-# In a room of so many, what is muted gets a section only when it is heard or seen for the first time.
-SPARING: Final = 10
 # Between two updates of how many are here.
 COUNTS_SECONDS: Final = 5.0
 # From so many people on, whoever only watches comes and goes in company: the others hear of it together, this often
@@ -121,7 +119,9 @@ class Room:
         if participant.client_can.auto_subscribe:
             for other in self._others(participant):
                 for publication in other.publications.values():
-                    self._subscribe(participant, publication)
+                    self._subscribe(participant, publication, quietly=True)
+            if speaking := self.speakers.among(participant.hears()):
+                participant.send(audience.speakers_changed(speaking))
 
     def leave(
         self,
@@ -157,6 +157,8 @@ class Room:
         """His transport is up: media and data flow from here."""
         if participant.state is State.JOINED:
             participant.become(State.ACTIVE)
+            participant.active_at = now
+            bandwidth.share(participant, at_once=True, now=now)
             participant.changed()
             if self._is_crowd and not participant.publications:
                 self._unheard[participant.sid] = None
@@ -439,8 +441,8 @@ class Room:
             )
         )
 
-    def _subscribe(self, participant: Participant, publication: Publication) -> bool:
-        """False: he may not, or already does."""
+    def _subscribe(self, participant: Participant, publication: Publication, *, quietly: bool = False) -> bool:
+        """False: he may not, or already does. `quietly`: who speaks he is told by others."""
         publisher = publication.publisher
         if (
             publisher is participant
@@ -453,7 +455,7 @@ class Room:
             self._tell_permission(participant, publication, allowed=False)
             return False
         speaking = self.speakers.among([publisher.sid])
-        if speaking and publisher.sid not in participant.hears():
+        if speaking and not quietly and publisher.sid not in participant.hears():
             participant.send(audience.speakers_changed(speaking))
         # With adaptive streams the client tells the size of each view soon; until then the smallest is enough.
         quality = models.VideoQuality.LOW if participant.client_can.adaptive_stream else models.VideoQuality.HIGH
@@ -523,7 +525,7 @@ class Room:
         answer = participant.negotiation.answer(
             offer.sdp,
             pending=[_pending(each) for each in participant.publications.values() if each.spec is None],
-            outgoing=self._all_outgoing(participant),
+            outgoing=[each.outgoing() for each in sections.worthy(participant, now=now)],
         )
         if participant.remote is None:
             self._open_transport(participant, answer.remote)
@@ -547,9 +549,12 @@ class Room:
         """Ask for what is missing; only the client makes offers. Nothing missing, or just asked: nothing is sent."""
         if participant.remote is None or participant.negotiation is None:
             return  # his first offer is on its way
-        waiting = any(each.mid is None and not self._is_spared(each) for each in participant.subscriptions.values())
-        if (waiting or participant.sections.deferred) and participant.sections.may_ask(now=now):
-            missing = participant.negotiation.missing(self._all_outgoing(participant))
+        waiting = any(each.mid is None for each in participant.subscriptions.values())
+        if not (waiting or participant.sections.deferred) or not participant.sections.may_ask(now=now):
+            return
+        worthy = sections.worthy(participant, now=now)
+        if participant.sections.deferred or any(each.mid is None for each in worthy):
+            missing = participant.negotiation.missing([each.outgoing() for each in worthy])
             participant.sections.deferred = missing is not None
             if missing is not None:
                 self._ask_for_sections(participant, missing, now=now)
@@ -631,15 +636,6 @@ class Room:
             publication.publisher.send(rtc.SignalResponse(track_subscribed=told))
         added = Command.AddSubscription(subscription.id, publication.id, transport, spec)
         self.worker.engine.submit([added, *subscription.steer()])
-
-    def _all_outgoing(self, participant: Participant) -> list[Outgoing]:
-        subscriptions = participant.subscriptions.values()
-        return [subscription.outgoing() for subscription in subscriptions if not self._is_spared(subscription)]
-
-    def _is_spared(self, subscription: Subscription) -> bool:
-        """Costs no section yet: muted ever since he came. In a small room it has one, and no first word waits."""
-        muted = subscription.publication.info.muted
-        return muted and subscription.mid is None and len(self.participants) >= SPARING
 
     # --- what is said of the room ------------------------------------------------------------------------------------
 

@@ -66,6 +66,7 @@ class Subscription:
         "ssrc",
         "steered",
         "subscriber",
+        "waits",
         "wanted",
     )
 
@@ -88,6 +89,7 @@ class Subscription:
         self.mid: str | None = None  # the section that carries it; None = waits for one
         self.redundant = False  # a voice's redundancy may be passed on to him
         self.share: Share | None = None  # None: as much as he wants
+        self.waits = False  # for a first word of what his link carries
         self.current: int | None = None
         self.steered: tuple[int | None, int] = PAUSED  # what the engine was told
         self.ranked = 0  # so was this
@@ -132,7 +134,7 @@ class Subscription:
         if share is None:
             # A new picture waits until it is known whether his link carries it.
             waits = self.publication.is_video and self.subscriber.bandwidth.budget is not None
-            return PAUSED if waits else (wanted, ALL_TEMPORAL_LAYERS)
+            return PAUSED if waits or self.waits else (wanted, ALL_TEMPORAL_LAYERS)
         if share.spatial is None:
             return PAUSED
         if not self.publication.is_video or wanted < share.spatial:

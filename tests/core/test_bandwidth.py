@@ -8,12 +8,12 @@ import pytest
 from livekit.protocol import models, rtc
 
 from d4e_sfu._engine import Command, Estimate, Event, Rate, Voice
-from d4e_sfu.config import Config, Role, RoomRule, Source
+from d4e_sfu.config import Config, Links, Role, RoomRule, Source
 from d4e_sfu.core.allocator import HOLD
-from d4e_sfu.core.bandwidth import LOOK, LOOK_SHORT, NO_ESTIMATE, STREAMS_TOPIC
+from d4e_sfu.core.bandwidth import LOOK, LOOK_SHORT, NO_ESTIMATE, SLOW, STREAMS_TOPIC, UNKNOWN
 from d4e_sfu.core.boundary import DataKind
 from d4e_sfu.core.encodings import DELAY
-from d4e_sfu.core.room import SPARING
+from d4e_sfu.core.sections import SPARING
 from d4e_sfu.core.subscription import PINNED
 from tests.conftest import KEY, MintToken
 from tests.core.house import House, Person
@@ -412,3 +412,25 @@ def test_only_so_many_voices_pass_where_the_room_says_so_and_the_engine_is_told_
         binh.ask(track_setting=rtc.UpdateTrackSettings(track_sids=[voice], priority=PINNED), now=1.0)
         ranks = house.engine.take(Command.SetRank)
         assert ranks == ([] if limit is None else [Command.SetRank(subscription.id, 255)])
+
+
+def test_on_a_link_that_has_told_nothing_one_picture_goes_ahead_and_none_where_it_was_slow_to_come_up(
+    config: Config, mint: MintToken
+) -> None:
+    estimating = config.model_copy(update={"links": Links(start_bitrate=600_000)})
+    for came_up, first, word in ((0.3, 2, True), (0.3, 2, False), (SLOW, None, True), (SLOW, None, False)):
+        house = House(estimating, mint)
+        pictures = [
+            connected(house, f"p{n}").publish(each) for n, each in enumerate((camera(), camera(), microphone()))
+        ]
+        *pictures, voice = pictures
+        binh = house.join("binh")
+        assert layers(binh, voice) == [0]
+        binh.connect(now=came_up)
+        house.sfu.tick(now=came_up + 0.2)
+        assert layers(binh, voice, *pictures) == [0, first, None]
+        if word:
+            estimate(binh, WHOLE, now=came_up + 0.5)
+        else:
+            house.sfu.tick(now=came_up + UNKNOWN + 0.01)
+        assert layers(binh, voice, *pictures) == [0, 2, 2]

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import itertools
 
+import pytest
 from livekit.protocol import rtc
 
-from d4e_sfu.core.sections import INTERVAL, PATIENCE, TRIES
+from d4e_sfu._engine import Estimate, Event, Voice
+from d4e_sfu.config import Config, Links
+from d4e_sfu.core.bandwidth import NO_ESTIMATE
+from d4e_sfu.core.sections import FIRST_PICTURES, INTERVAL, PATIENCE, SILENCE, TRIES
+from d4e_sfu.core.weights import USUAL_PICTURE, USUAL_VOICE
+from tests.conftest import MintToken
 from tests.core.house import House, Person
 from tests.doubles import camera, microphone
+
+START = 600_000
 
 TICK = 0.25  # s
 ROUND_TRIP = 0.08  # s, the client's own time for an offer included
@@ -116,4 +124,120 @@ def test_a_client_that_does_not_answer_is_asked_again_later_and_not_for_ever(hou
         house.sfu.tick(now=tick * TICK)
         asked += [tick * TICK] * len(binh.client.take("media_sections_requirement"))
     assert len(asked) == TRIES
-    assert all(later - earlier >= PATIENCE for earlier, later in itertools.pairwise(asked))
+    apart = [later - earlier for earlier, later in itertools.pairwise(asked)]
+    assert all(seconds >= PATIENCE * 2**n for n, seconds in enumerate(apart)), "his link may be a thin one"
+
+
+# --- what is worth one ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def estimating(config: Config, mint: MintToken) -> House:
+    """A house in which links are estimated."""
+    return House(config.model_copy(update={"links": Links(start_bitrate=START)}), mint)
+
+
+def crowded(house: House, people: int = 8) -> list[Person]:
+    """So many with voice and picture; the fifth has just spoken."""
+    publishers = [house.join(f"publisher-{n}") for n in range(people)]
+    for person in publishers:
+        person.publish(microphone())
+        person.publish(camera())
+    speaker = publishers[4].participant
+    (voice,) = (each.id for each in speaker.publications.values() if each.is_voice)
+    for tenth in range(10):
+        heard = Voice(transport=int(speaker.transport or 0), publication=voice, level=20, spoken_ms=100)
+        house.sfu.engine_event(house.engine, Event.Voices([heard]), now=tenth / 10)
+    house.sfu.tick(now=1.5)
+    return publishers
+
+
+def estimate(person: Person, bitrate: int, *, now: float) -> None:
+    told = Estimate(transport=int(person.participant.transport or 0), bitrate=bitrate)
+    person.house.sfu.engine_event(person.house.engine, Event.Estimates([told]), now=now)
+
+
+def sections_of(person: Person, *publishers: Person) -> list[bool]:
+    """Whether each of their pictures has one."""
+    subscriptions = person.participant.subscriptions.values()
+    shown = {each.publication.publisher.sid for each in subscriptions if each.publication.is_video and each.mid}
+    return [each.sid in shown for each in publishers]
+
+
+def requests(person: Person) -> list[tuple[int, int]]:
+    """What he was asked for; he does it."""
+    asked = [(each.num_audios, each.num_videos) for each in person.client.take("media_sections_requirement")]
+    for audios, videos in asked:
+        person.description.add_receiving("audio", audios)
+        person.description.add_receiving("video", videos)
+    return asked
+
+
+def test_the_first_sections_are_for_who_speaks(house: House) -> None:
+    publishers = crowded(house)
+    binh = house.join("binh", now=2.0)
+    speaker = publishers[4]
+    carried = [each for each in binh.participant.subscriptions.values() if each.mid is not None]
+    assert len(carried) == 6
+    assert {each.publication.sid for each in carried} >= set(speaker.participant.publications)
+
+
+def test_voices_have_their_sections_first_and_pictures_as_far_as_the_link_is_known_to_carry_them(
+    estimating: House,
+) -> None:
+    publishers = crowded(estimating)
+    binh = estimating.join("binh", now=2.0)
+    assert requests(binh) == [(5, 0)], "of pictures, what fits in the sections that he has"
+    binh.offer(now=2.5)
+    binh.connect(now=3.0)
+    estimating.sfu.tick(now=3.0)
+    assert requests(binh) == [], "nothing is known of his link"
+    budget = 8 * USUAL_VOICE + 5 * USUAL_PICTURE
+    estimate(binh, int(budget / 0.9) + 1000, now=3.5)
+    estimating.sfu.tick(now=4.0)
+    ((audios, videos),) = requests(binh)
+    assert audios == 0
+    assert videos == 2, "with the three that he has"
+    binh.offer(now=4.5)
+    estimate(binh, 20_000_000, now=5.0)
+    estimating.sfu.tick(now=5.5)
+    ((_, more),) = requests(binh)
+    assert videos + more == 5
+    binh.offer(now=6.0)
+    assert all(sections_of(binh, *publishers))
+
+
+def test_on_a_thin_link_only_who_leads_gets_a_further_section(estimating: House) -> None:
+    publishers = crowded(estimating)
+    binh = estimating.join("binh", now=2.0)
+    requests(binh)
+    binh.offer(now=2.5)
+    binh.connect(now=3.0)
+    estimate(binh, 8 * USUAL_VOICE + 500_000, now=3.5)
+    for second in range(4, 20):
+        estimating.sfu.tick(now=float(second))
+    assert requests(binh) == []
+    assert sum(sections_of(binh, *publishers)) == FIRST_PICTURES
+    hidden = next(each for each in publishers if not sections_of(binh, each)[0]).participant
+    (voice,) = (each.id for each in hidden.publications.values() if each.is_voice)
+    for tenth in range(10):
+        heard = Voice(transport=int(hidden.transport or 0), publication=voice, level=20, spoken_ms=100)
+        estimating.sfu.engine_event(estimating.engine, Event.Voices([heard]), now=20 + tenth / 10)
+    estimating.sfu.tick(now=21.5)
+    assert requests(binh) == [(0, 1)]
+
+
+@pytest.mark.parametrize("word", [NO_ESTIMATE, None])
+def test_whose_link_tells_nothing_is_not_waited_for(estimating: House, word: int | None) -> None:
+    crowded(estimating)
+    binh = estimating.join("binh", now=2.0)
+    requests(binh)
+    binh.offer(now=2.5)
+    binh.connect(now=3.0)
+    if word is not None:
+        estimate(binh, word, now=3.5)
+    estimating.sfu.tick(now=4.0)
+    assert requests(binh) == ([] if word is None else [(0, 5)])
+    binh.offer(now=4.5)
+    estimating.sfu.tick(now=3.0 + SILENCE)
+    assert requests(binh) == ([(0, 5)] if word is None else [])

@@ -3,8 +3,11 @@ a misreading in the server's SDP cannot agree with itself."""
 
 from __future__ import annotations
 
+import functools
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 EXTENSIONS = {
@@ -29,6 +32,8 @@ URIS = {
 }
 PAYLOAD_TYPES = {"opus": 111, "vp8": 96, "h264": 102, "vp9": 98, "av1": 45}
 RTX = {"vp8": 97, "h264": 103, "vp9": 99, "av1": 46}
+VECTORS = Path(__file__).parent.parent / "vectors/sdp"
+STREAMS = ("a=msid:", "a=ssrc", "a=rid:", "a=simulcast:", "a=candidate:")
 H264_PARAMETERS = "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f"
 
 
@@ -86,6 +91,7 @@ class AnsweredSection:
         rtx = next((rtx for rtx, of in self.repairs.items() if of == payload_type), None)
         spec = {"codec": self.codecs[payload_type], "payload_type": payload_type}
         video = self.codecs[payload_type] != "opus"
+        spec["red_payload_type"] = next((pt for pt, codec in self.codecs.items() if codec == "red" and not video), None)
         return spec | {"rtx_payload_type": rtx, "rtx_ssrc": self.rtx_ssrc, "nack": video}
 
 
@@ -114,6 +120,37 @@ def offer(media: Sequence[Media], *, ufrag: str, pwd: str, fingerprint: str, ver
         lines += [f"a=ice-ufrag:{ufrag}", f"a=ice-pwd:{pwd}", "a=ice-options:trickle"]
         lines += [f"a=fingerprint:sha-256 {fingerprint}", "a=setup:actpass", f"a=mid:{section.mid}"]
         lines += _streams(section)
+    return "\r\n".join(lines) + "\r\n"
+
+
+@functools.cache
+def _browser_sections() -> dict[tuple[str, str], str]:
+    """Chromium's own, by kind and direction; as it writes them once header extensions have been agreed on."""
+    found: dict[tuple[str, str], str] = {}
+    for name in ("chromium-more-sections", "chromium-publish"):
+        _, *texts = (VECTORS / f"{name}.sdp").read_bytes().decode().split("\r\nm=")
+        for text in reversed(texts):  # the later ones have no candidates, as with `max-bundle`
+            kind = text.partition(" ")[0]
+            direction = next((word for word in ("recvonly", "sendonly") if f"\r\na={word}" in text), "")
+            found.setdefault((kind, direction), f"m={text}".rstrip("\r\n"))
+    return found
+
+
+def browser_offer(media: Sequence[Media], *, ufrag: str, pwd: str, fingerprint: str, version: int) -> str:
+    """An offer with Chromium's sections, which are several times as large as ours."""
+    lines = ["v=0", f"o=- 4377491854128961288 {version} IN IP4 127.0.0.1", "s=-", "t=0 0"]
+    lines += [f"a=group:BUNDLE {' '.join(section.mid for section in media)}"]
+    lines += ["a=extmap-allow-mixed", "a=msid-semantic: WMS"]
+    for section in media:
+        direction = "" if section.kind == "application" else "sendonly" if section.sending else "recvonly"
+        text = _browser_sections()[section.kind, direction]
+        for attribute, value in (("ice-ufrag", ufrag), ("ice-pwd", pwd), ("mid", section.mid)):
+            text = re.sub(rf"a={attribute}:\S+", f"a={attribute}:{value}", text)
+        text = re.sub(r"a=fingerprint:sha-256 \S+", f"a=fingerprint:sha-256 {fingerprint}", text)
+        kept = [line for line in text.split("\r\n") if not line.startswith(STREAMS)]
+        if section.stopped:
+            kept = ["a=inactive" if line == "a=sendonly" else line for line in kept]
+        lines += kept + _streams(section)
     return "\r\n".join(lines) + "\r\n"
 
 

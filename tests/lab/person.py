@@ -18,14 +18,20 @@ from d4e_sfu import _engine
 from d4e_sfu.core.boundary import DataKind
 from d4e_sfu.core.participant import Participant
 from tests.lab.client import Camera, Voice
-from tests.lab.offer import EXTENSIONS, Answer, Media, Sending, offer, parse_answer
+from tests.lab.offer import EXTENSIONS, Answer, Media, Sending, browser_offer, offer, parse_answer
 
 if TYPE_CHECKING:
-    from tests.lab.virtual import Lab, Signalling
+    from tests.lab.network import Conditions
+    from tests.lab.signalling import Signalling
+    from tests.lab.virtual import Lab
 
 Peer: Any = _engine.lab.Peer  # in builds with the crate's feature `peer`
 
 RECEIVE_SECTIONS: Final = 3  # of each kind in the first offer, as the stock clients make them
+PING: Final = 5.0  # s
+CANDIDATES: Final = 4  # that a browser finds
+VIEW: Final = (320, 180)  # pixels that a browser shows somebody in
+DEBOUNCE: Final = 0.02  # s that the library for browsers waits for more to offer
 FINGERPRINT: Final = ":".join(["CD"] * 32)
 HEIGHT: Final = 720
 
@@ -89,7 +95,15 @@ class Received:
 
 class Person:
     def __init__(
-        self, lab: Lab, identity: str, room: str, address: str, *, chance: random.Random, peer: Mapping[str, Any]
+        self,
+        lab: Lab,
+        identity: str,
+        room: str,
+        address: str,
+        *,
+        chance: random.Random,
+        browser: bool,
+        peer: Mapping[str, Any],
     ) -> None:
         self.lab = lab
         self.identity = identity
@@ -113,11 +127,17 @@ class Person:
         """The same → what its frames carry."""
         self.data: list[tuple[DataKind, models.DataPacket]] = []
         self.signalling: Signalling
+        self.link: Conditions | None = None
+        """With which he came, where it was said."""
         self._chance = chance
         self._spec = peer
+        self._browser = browser
+        self._to_publish: list[Camera | Voice] = []  # once he is connected, as the library for browsers does it
         self._ufrag = f"{chance.getrandbits(32):08x}"
         self._pwd = f"{chance.getrandbits(128):032x}"
-        self._media = [Media(str(n), kind) for n, kind in enumerate(["audio", "video"] * RECEIVE_SECTIONS)]
+        kinds = ["audio"] * RECEIVE_SECTIONS + ["video"] * RECEIVE_SECTIONS
+        kinds = kinds if browser else ["audio", "video"] * RECEIVE_SECTIONS
+        self._media = [Media(str(n), kind) for n, kind in enumerate(kinds)]
         self._media.append(Media(str(len(self._media)), "application"))
         self._sending: set[int] = set()
         self._carried: dict[str, tuple[int, str]] = {}  # mid → (SSRC, sid of the track)
@@ -125,6 +145,7 @@ class Person:
         self._offers = 0
         self._answered = 0
         self._offer_again = False
+        self._offering = False  # will offer in a moment
 
     # --- what he does -------------------------------------------------------------------------------------------------
 
@@ -245,8 +266,10 @@ class Person:
     ) -> rtc.JoinRequest:
         request = rtc.JoinRequest(
             client_info=models.ClientInfo(sdk=models.ClientInfo.SDK.PYTHON, protocol=16, client_protocol=2),
-            connection_settings=rtc.ConnectionSettings(auto_subscribe=auto_subscribe),
+            connection_settings=rtc.ConnectionSettings(auto_subscribe=auto_subscribe, adaptive_stream=self._browser),
         )
+        if self._browser:
+            self._to_publish, publish = list(publish), ()
         request.add_track_requests.extend(self._promise(source, "", start) for source in publish)
         request.publisher_offer.CopyFrom(self._description())
         return request
@@ -286,11 +309,20 @@ class Person:
 
     def _description(self) -> rtc.SessionDescription:
         self._offers += 1
-        sdp = offer(self._media, ufrag=self._ufrag, pwd=self._pwd, fingerprint=FINGERPRINT, version=self._offers)
+        write = browser_offer if self._browser else offer
+        sdp = write(self._media, ufrag=self._ufrag, pwd=self._pwd, fingerprint=FINGERPRINT, version=self._offers)
         return rtc.SessionDescription(type="offer", sdp=sdp, id=self._offers)
 
     def _offer(self) -> None:
         """One at a time, as a peer connection's state demands."""
+        if not self._browser:
+            self._offer_now()
+        elif not self._offering:
+            self._offering = True
+            self.lab.later(self._offer_now, after=DEBOUNCE)
+
+    def _offer_now(self) -> None:
+        self._offering = False
         if self._offers > self._answered:
             self._offer_again = True
         else:
@@ -301,6 +333,8 @@ class Person:
         self.told.append((self.lab.now, response))
         match response.WhichOneof("message"):
             case "join":
+                if self._browser:
+                    self._ping()
                 for info in response.join.other_participants:
                     self.people[info.identity] = info
             case "update":
@@ -322,13 +356,38 @@ class Person:
             case "leave":
                 self.left = response.leave
 
+    def _ping(self) -> None:
+        """As a browser does, every few seconds; the signalling driver answers."""
+        moment = int(self.lab.now * 1000)
+        ping = rtc.SignalRequest(ping_req=rtc.Ping(timestamp=moment, rtt=100)).SerializeToString()
+        pong = rtc.SignalResponse(pong_resp=rtc.Pong(last_ping_timestamp=moment, timestamp=moment)).SerializeToString()
+        old = rtc.SignalRequest(ping=moment).SerializeToString(), rtc.SignalResponse(pong=moment).SerializeToString()
+        for question, answer in ((ping, pong), old):
+
+            def answers(answer: bytes = answer) -> None:
+                self.signalling.carry("down", answer, lambda: None)
+
+            self.signalling.carry("up", question, answers)
+        self.lab.later(self._ping, after=PING)
+
+    def connected(self) -> None:
+        """His transport is up."""
+        to_publish, self._to_publish = self._to_publish, []
+        for source in to_publish:
+            self.publish(source)
+
     def _answer(self, description: rtc.SessionDescription) -> None:
-        self._answered = description.id
+        again, self._answered = self._browser and not self._answered, description.id
         answer = parse_answer(description.sdp)
         if self.gone:
             return
         if self.peer is None:
             self.peer = self._make_peer(answer)
+            for n in range(CANDIDATES if self._browser else 0):
+                candidate = f'{{"candidate":"candidate:{self._chance.getrandbits(32)} 1 udp 2122194687 192.0.2.{n + 2}'
+                candidate += f' {40_000 + n} typ host generation 0 ufrag {self._ufrag} network-id {n + 1}",'
+                candidate += f'"sdpMid":"0","sdpMLineIndex":0,"usernameFragment":"{self._ufrag}"}}'
+                self.ask(trickle=rtc.TrickleRequest(candidateInit=candidate))
         now = self.lab.now
         for media in self._media:
             section = answer.sections.get(media.mid)
@@ -341,7 +400,7 @@ class Person:
                 self._sending.add(sending.publication)
                 self.peer.add_publication(sending.spec(media.mid), now=now)
         self.settle()
-        if self._offer_again:
+        if self._offer_again or again:  # the library for browsers makes the first offer twice
             self._offer_again = False
             self._offer()
 
@@ -357,6 +416,8 @@ class Person:
             self._carried[mid] = (ssrc, sid)
             spec = {"receiver": ssrc, "mid": mid, "ssrc": ssrc, **section.receive(), "log": self.lab.log_voices}
             self.peer.add_receiver(spec, now=self.lab.now)
+            if self._browser and section.ssrc is not None and section.rtx_ssrc is not None:  # a small view of it
+                self.ask(track_setting=rtc.UpdateTrackSettings(track_sids=[sid], width=VIEW[0], height=VIEW[1]))
 
     def _make_peer(self, answer: Answer) -> Any:
         spec = {
@@ -390,8 +451,7 @@ class Client:
         assert not self._closed, f"{response.WhichOneof('message')} after close"
         copy = rtc.SignalResponse()
         copy.CopyFrom(response)
-        after = self._person.signalling.down(response.ByteSize(), now=self._person.lab.now)
-        self._person.lab.later(lambda: self._person.take(copy), after=after)
+        self._person.signalling.carry("down", copy.SerializeToString(), lambda: self._person.take(copy))
 
     def close(self, code: int, reason: str) -> None:
         if not self._closed:

@@ -2,7 +2,8 @@
 seeded network. Time steps to the next event and chance comes from the seed: the same seed gives the same run.
 
 Two things are doubles here. DTLS and SCTP have clocks of their own and are tested apart: after ICE both sides are given
-keys, and data goes from one to the other as it is. And the signalling connection is a delay instead of a WebSocket.
+keys, and data goes from one to the other as it is. And the signalling connection (signalling.py) is a delay instead of
+a WebSocket, unless its weight matters.
 
     lab = Lab(seed)
     alice = lab.join("alice", publish=[Camera()])
@@ -13,6 +14,8 @@ keys, and data goes from one to the other as it is. And the signalling connectio
 
 from __future__ import annotations
 
+import base64
+import gzip
 import hashlib
 import heapq
 import itertools
@@ -34,15 +37,15 @@ from tests.lab.client import Camera, Voice
 from tests.lab.link import Link
 from tests.lab.network import Address, Conditions, Datagram, Network
 from tests.lab.person import Person
+from tests.lab.signalling import Delay, Wire
 
 __all__ = ["Camera", "Conditions", "Lab", "Person", "Voice"]
 
 START: Final = 100.0  # s; some time after the machine has started
 TICK: Final = 0.25  # s, as the server does
 PORT: Final = 7882
-# Bytes around a message: WebSocket 4, TLS 1.3 22 (RFC 8446 §5.2), TCP and IP 52; fewer where several share a segment.
-FRAMING: Final = 78
 HANDSHAKE: Final = 2  # round trips of DTLS 1.2 (RFC 6347 §4.2.4), cookies aside
+CERTIFICATES: Final = 1300  # bytes each way: a certificate and what goes with it
 
 # Bytes of master key and salt, and the name in a peer's specification.
 PROFILES: Final = {
@@ -102,22 +105,28 @@ class Lab:
         publish: Sequence[Camera | Voice] = (),
         auto_subscribe: bool = True,
         start: Mapping[str, int] | None = None,
-        signalling: Signalling | None = None,
+        link: Conditions | None = None,
+        wire: bool | None = None,
+        browser: bool = False,
         peer: Mapping[str, Any] | None = None,
     ) -> Person:
         """Someone begins to join; run on for it to happen. `start`: where the numbers of what he publishes begin.
-        `peer` goes into his `PeerSpec`."""
+        `link`: conditions of his link, both ways. `wire`: his signalling goes over it as well, compressed or not.
+        `browser`: he offers what Chromium does and publishes when he is connected. `peer` goes into his `PeerSpec`."""
         number = next(self._numbers)
         address = f"198.51.{100 + number // 250}.{number % 250 + 1}:{40_000 + number}"
         chance = self.generator(f"person {number}")
-        person = Person(self, identity, room, address, chance=chance, peer=peer or {})
-        person.signalling = signalling or Signalling(self.delay)
+        person = Person(self, identity, room, address, chance=chance, browser=browser, peer=peer or {})
+        if link is not None:
+            person.link = link
+            self.link(person, up=link, down=link)
+        person.signalling = Delay(self, self.delay) if wire is None else Wire(self, address, compress=wire)
         self.people.append(person)
         self._by_address[address] = person
         token = tokens.mint(KEY, identity=identity, room=room, role=role, now=WALL)
         request = person.join_request(publish, auto_subscribe=auto_subscribe, start=start)
-        after = person.signalling.up(request.ByteSize(), now=self.now)
-        self.later(lambda: self._to_core(lambda: self._joins(person, token, request)), after=after)
+        url = len(token) + len(base64.b64encode(gzip.compress(request.SerializeToString(), mtime=0)))
+        person.signalling.join(url, lambda: self._to_core(lambda: self._joins(person, token, request)))
         return person
 
     def run(self, seconds: float) -> None:
@@ -197,7 +206,7 @@ class Lab:
             if person.participant is not None:
                 self.sfu.message(person.participant, request, now=self.now)
 
-        self.later(lambda: self._to_core(arrives), after=person.signalling.up(request.ByteSize(), now=self.now))
+        person.signalling.carry("up", request.SerializeToString(), lambda: self._to_core(arrives))
 
     def lose_signalling(self, person: Person) -> None:
         def lost() -> None:
@@ -248,6 +257,7 @@ class Lab:
         if person.peer is not None:
             person.peer.set_keys({"profile": name, "receive": down.hex(), "send": up.hex()})
             person.connected_at = self.now
+            person.connected()
             person.settle()
         self.sfu.transport_connected(transport, now=self.now)
         if data:
@@ -336,31 +346,6 @@ class Lab:
         self.network.send(datagram, source=source, target=target, now=self.now)
 
 
-class Signalling:
-    """One person's signalling connection: a delay, and a rate that it has for itself. Messages keep their order."""
-
-    def __init__(self, delay: float, rate: float | None = None) -> None:
-        self.bytes_up = self.bytes_down = 0
-        self._delay = delay
-        self._rate = rate
-        self._free = [0.0, 0.0]
-
-    def up(self, size: int, *, now: float) -> float:
-        """Seconds until a message of that size has come."""
-        self.bytes_up += size + FRAMING
-        return self._takes(0, size, now)
-
-    def down(self, size: int, *, now: float) -> float:
-        self.bytes_down += size + FRAMING
-        return self._takes(1, size, now)
-
-    def _takes(self, way: int, size: int, now: float) -> float:
-        if self._rate is None:
-            return self._delay
-        self._free[way] = max(now, self._free[way]) + (size + FRAMING) * 8 / self._rate
-        return self._free[way] - now + self._delay
-
-
 class VirtualEngine:
     """A `boundary.Engine` whose router is the lab's."""
 
@@ -421,4 +406,11 @@ class KeyedAssociations:
             if transport in self._open and not self.mute:
                 self._lab.connect(transport, profile, keys, data=self._open[transport] is not None)
 
-        self._lab.to_core(done, after=HANDSHAKE * 2 * self._lab.delay)
+        self._lab.to_core(done, after=self._handshake(self._lab.person_at(transport)))
+
+    def _handshake(self, person: Person) -> float:
+        """Seconds, while nothing else is on his link."""
+        link = person.link
+        if link is None:
+            return HANDSHAKE * 2 * self._lab.delay
+        return 2 * (HANDSHAKE * link.delay + (CERTIFICATES * 8 / link.rate if link.rate else 0.0))

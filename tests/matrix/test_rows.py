@@ -13,7 +13,7 @@ import pytest
 from benchmarks import matrix, results
 from tests.lab.network import HEADERS
 from tests.lab.scenario import Figure, Run
-from tests.matrix import ROWS, blame, liar, weak
+from tests.matrix import ROWS, blame, liar, rooms, weak
 
 SEEDS = [1, *(pytest.param(seed, marks=pytest.mark.long) for seed in range(2, 21))]
 
@@ -58,6 +58,13 @@ def test_whose_leg_is_at_fault_is_told_within_five_seconds(seed: int) -> None:
 def test_one_leg_that_is_cut_takes_nothing_from_the_others(seed: int) -> None:
     run = Run(seed)
     weak.one_leg(run, count=5, seconds=10)
+    held(run)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_station_on_a_thin_link_joins_a_full_room_in_seconds_and_kilobytes(seed: int) -> None:
+    run = Run(seed)
+    rooms.narrow_join(run, seconds=15)
     held(run)
 
 
