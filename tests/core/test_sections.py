@@ -138,18 +138,26 @@ def estimating(config: Config, mint: MintToken) -> House:
 
 
 def crowded(house: House, people: int = 8) -> list[Person]:
-    """So many with voice and picture; the fifth has just spoken."""
+    """So many with voice and picture; the fifth speaks."""
     publishers = [house.join(f"publisher-{n}") for n in range(people)]
     for person in publishers:
         person.publish(microphone())
         person.publish(camera())
-    speaker = publishers[4].participant
-    (voice,) = (each.id for each in speaker.publications.values() if each.is_voice)
-    for tenth in range(10):
-        heard = Voice(transport=int(speaker.transport or 0), publication=voice, level=20, spoken_ms=100)
-        house.sfu.engine_event(house.engine, Event.Voices([heard]), now=tenth / 10)
-    house.sfu.tick(now=1.5)
+    speak(house, publishers[4], now=0.0)
     return publishers
+
+
+def speak(house: House, *people: Person, now: float) -> None:
+    """For a second."""
+    for tenth in range(10):
+        voices = [
+            Voice(transport=int(each.participant.transport or 0), publication=publication.id, level=20, spoken_ms=100)
+            for each in people
+            for publication in each.participant.publications.values()
+            if publication.is_voice
+        ]
+        house.sfu.engine_event(house.engine, Event.Voices(voices), now=now + tenth / 10)
+    house.sfu.tick(now=now + 1.5)
 
 
 def estimate(person: Person, bitrate: int, *, now: float) -> None:
@@ -180,6 +188,14 @@ def test_the_first_sections_are_for_who_speaks(house: House) -> None:
     carried = [each for each in binh.participant.subscriptions.values() if each.mid is not None]
     assert len(carried) == 6
     assert {each.publication.sid for each in carried} >= set(speaker.participant.publications)
+
+
+def test_who_comes_is_told_of_all_who_speak_at_once(house: House) -> None:
+    publishers = crowded(house)
+    speak(house, *publishers[3:6], now=1.5)
+    binh = house.join("binh", now=3.0)
+    (told,) = binh.client.take("speakers_changed")
+    assert {each.sid for each in told.speakers} == {each.sid for each in publishers[3:6]}
 
 
 def test_voices_have_their_sections_first_and_pictures_as_far_as_the_link_is_known_to_carry_them(
@@ -218,12 +234,7 @@ def test_on_a_thin_link_only_who_leads_gets_a_further_section(estimating: House)
         estimating.sfu.tick(now=float(second))
     assert requests(binh) == []
     assert sum(sections_of(binh, *publishers)) == FIRST_PICTURES
-    hidden = next(each for each in publishers if not sections_of(binh, each)[0]).participant
-    (voice,) = (each.id for each in hidden.publications.values() if each.is_voice)
-    for tenth in range(10):
-        heard = Voice(transport=int(hidden.transport or 0), publication=voice, level=20, spoken_ms=100)
-        estimating.sfu.engine_event(estimating.engine, Event.Voices([heard]), now=20 + tenth / 10)
-    estimating.sfu.tick(now=21.5)
+    speak(estimating, next(each for each in publishers if not sections_of(binh, each)[0]), now=20.0)
     assert requests(binh) == [(0, 1)]
 
 
