@@ -13,6 +13,7 @@ PY      := $(VENV)/bin/python
 ENGINE  := d4e_sfu/engine
 WEB     := d4e_sfu/web
 PROOFS  := build/proofs
+ANSIBLE := build/ansible
 # The engine in the tree also carries the laboratory peer, which tests drive from Python; the wheel has none of it.
 FEATURES := python,peer
 CARGO   := cargo --locked --quiet
@@ -40,6 +41,14 @@ wheel: $(VENV)/.runtime page  ## dist/*.whl: Python, the compiled engine and the
 	rm -rf dist
 	$(VENV)/bin/maturin build --release --locked --interpreter $(PY) --out dist
 
+.PHONY: bundle
+bundle: wheel  ## dist/d4e-sfu-VERSION.tar: everything that an installation without the internet needs, signed
+	@for tool in apt-ftparchive:apt-utils gpg:gnupg ssh-keygen:openssh-client; do \
+	  command -v $${tool%%:*} >/dev/null || { \
+	    if [ "$$(id -u)" = 0 ]; then apt-get update -qq && apt-get install -y -qq --no-install-recommends $${tool#*:}; \
+	    else echo "$${tool%%:*} is missing: sudo apt-get install $${tool#*:}"; exit 1; fi; }; done
+	$(PY) ansible/bundle.py --wheel dist/*.whl
+
 ##@ Prove
 
 .PHONY: test
@@ -50,8 +59,15 @@ test: $(VENV)/.dev engine page peer chromium  ## the short form of every test: R
 .PHONY: test-long
 test-long: $(VENV)/.dev engine page peer chromium  ## what takes longer; its outcome is kept in benchmarks/results/
 	@mkdir -p $(PROOFS)
-	outcome=0; $(PY) -m pytest -m long --junitxml=$(PROOFS)/pytest-long.xml --durations=10 || outcome=$$?; \
+	outcome=0; $(PY) -m pytest -m "long and not appliance" --junitxml=$(PROOFS)/pytest-long.xml --durations=10 || outcome=$$?; \
 	  $(PY) -m tests.long_results $(PROOFS)/pytest-long.xml; exit $$outcome
+
+.PHONY: test-appliance
+test-appliance: $(VENV)/.dev bundle $(ANSIBLE)/newest/.ready $(ANSIBLE)/oldest/.ready nspawn  ## install, upgrade, restore and remove it on a Debian that is booted for it (root, minutes)
+	@mkdir -p $(PROOFS)
+	outcome=0; $(PY) -m pytest -m appliance tests/appliance --junitxml=$(PROOFS)/pytest-appliance.xml --durations=0 || outcome=$$?; \
+	  $(PY) -m tests.long_results $(PROOFS)/pytest-appliance.xml; \
+	  $(PY) -m tests.appliance.tally $(PROOFS)/pytest-appliance.xml; exit $$outcome
 
 .PHONY: fuzz
 fuzz: $(VENV)/.dev engine c++  ## fuzz every target in turn until interrupted; what is found stays in build/fuzz/
@@ -71,7 +87,7 @@ acceptance: $(VENV)/.dev  ## what is promised, what is proved and by what; fails
 	$(PY) -m tests.acceptance
 
 .PHONY: lint
-lint: $(VENV)/.dev $(WEB)/node_modules/.ready $(ENGINE)/Cargo.lock  ## formats and static checks of all three languages
+lint: $(VENV)/.dev $(WEB)/node_modules/.ready $(ENGINE)/Cargo.lock $(ANSIBLE)/newest/.ready  ## formats and static checks of all three languages
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
@@ -79,6 +95,7 @@ lint: $(VENV)/.dev $(WEB)/node_modules/.ready $(ENGINE)/Cargo.lock  ## formats a
 	$(CARGO) clippy $(MANIFEST) --all-targets --features python -- -D warnings
 	$(CARGO) clippy $(MANIFEST) --all-targets --features peer -- -D warnings
 	cd $(WEB) && npm run --silent check
+	cd ansible && PATH="$(CURDIR)/$(ANSIBLE)/newest/bin:$$PATH" ansible-lint -q
 
 ##@ Parts
 
@@ -93,9 +110,9 @@ test-page: $(WEB)/node_modules/.ready  ## types and unit tests of the page
 	cd $(WEB) && npm run --silent check && npm test --silent -- --reporter=default --reporter=junit --outputFile.junit=$(CURDIR)/$(PROOFS)/page.xml
 
 .PHONY: test-python
-test-python: $(VENV)/.dev engine page peer  ## the Python tests that are not long, browsers included
+test-python: $(VENV)/.dev engine page peer promtool  ## the Python tests that are not long, browsers included
 	@mkdir -p $(PROOFS)
-	$(PY) -m pytest -m "not long" --junitxml=$(PROOFS)/pytest.xml --durations=15
+	$(PY) -m pytest -m "not long and not appliance" --junitxml=$(PROOFS)/pytest.xml --durations=15
 
 .PHONY: test-fuzz
 test-fuzz: $(VENV)/.dev engine c++  ## every fuzz target, a minute for all of them, from the committed corpus
@@ -119,8 +136,9 @@ format: $(VENV)/.dev  ## let ruff and rustfmt lay out the code
 .PHONY: lock
 lock: $(VENV)/.dev  ## pin newer versions: requirements/*.txt, Cargo.lock, package-lock.json, THIRD_PARTY.md
 	$(PY) -m pip install --quiet pip-tools
-	cd requirements && for name in runtime:../pyproject.toml build:build.in dev:dev.in; do \
-	  ../$(VENV)/bin/pip-compile --quiet --upgrade --generate-hashes --strip-extras --no-header \
+	cd requirements && for name in runtime:../pyproject.toml build:build.in dev:dev.in installer:installer.in ansible:ansible.in \
+	  ansible-oldest:ansible-oldest.in; do \
+	  ../$(VENV)/bin/pip-compile --quiet --upgrade --generate-hashes --strip-extras --no-header --allow-unsafe \
 	    --no-emit-index-url --no-emit-find-links --no-emit-trusted-host -o $${name%%:*}.txt $${name#*:}; done
 	cargo update --quiet $(MANIFEST)
 	cd $(WEB) && npm update --silent --no-audit --no-fund
@@ -177,6 +195,31 @@ $(WEB)/node_modules/.ready: $(WEB)/package-lock.json
 $(WEB)/dist/index.html: $(PAGE_SOURCES) $(WEB)/node_modules/.ready
 	cd $(WEB) && npm run --silent build
 	@touch $@
+
+# Ansible at both ends of what the roles are held to: `newest` with its linter, `oldest` as Debian 12 has it.
+$(ANSIBLE)/newest/.ready: requirements/ansible.txt | $(PY)
+	$(PYTHON) -m venv $(@D) && $(@D)/bin/pip install --quiet --require-hashes -r $< && touch $@
+
+$(ANSIBLE)/oldest/.ready: requirements/ansible-oldest.txt | $(PY)
+	$(PYTHON) -m venv $(@D) && $(@D)/bin/pip install --quiet --require-hashes -r $< && touch $@
+
+# Debian's, without Debian's service: a folder of this tree is all that it gets.
+.PHONY: promtool
+promtool: build/tools/promtool  ## keep Debian's promtool in build/tools, for the tests of rules and alerts
+
+build/tools/promtool:
+	@mkdir -p build/tools/deb && cd build/tools/deb && rm -f *.deb && \
+	  { apt-get download -qq prometheus 2>/dev/null || { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get download -qq prometheus 2>/dev/null; } \
+	    || { echo "apt-get cannot download prometheus: sudo apt-get update"; exit 1; }; } && \
+	  dpkg-deb --fsys-tarfile prometheus_*.deb | tar -xO ./usr/bin/promtool > ../promtool.new && \
+	  chmod +x ../promtool.new && mv ../promtool.new ../promtool && rm -r ../deb
+
+.PHONY: nspawn
+nspawn:
+	@command -v systemd-nspawn >/dev/null && command -v debootstrap >/dev/null && command -v nft >/dev/null || { \
+	  if [ "$$(id -u)" = 0 ]; then apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
+	    --no-install-recommends systemd-container debootstrap nftables iproute2 openssh-client; \
+	  else echo "This test boots a machine, which only root may: sudo make test-appliance"; exit 1; fi; }
 
 .PHONY: chromium
 chromium:

@@ -1,4 +1,4 @@
-"""The command line: serve, check, token, links, version.
+"""The command line: serve, check, token, links, tls, version.
 
 It reads arguments and a configuration, calls one function, and turns what comes back into an exit code: 0, 1 (it
 failed), 2 (wrong arguments) or 78 (the configuration; `sysexits.h`). What goes to standard output can be piped on;
@@ -12,11 +12,14 @@ import functools
 import importlib.metadata
 import ipaddress
 import logging
+import os
 import re
 import secrets
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
@@ -64,6 +67,10 @@ class _Refusal(Exception):  # noqa: N818 - it is no error of ours
 def _serve(options: argparse.Namespace) -> int:
     config = _servable(options.config)
     logging.basicConfig(level=options.log_level.upper(), format="%(levelname)s %(name)s %(message)s", stream=sys.stderr)
+    if options.rehearse:
+        from d4e_sfu import rehearsal
+
+        return rehearsal.run(config)
     from d4e_sfu import server  # the engine and the event loop: no other command waits for them
 
     return server.run(config, reload=functools.partial(_servable, options.config))
@@ -108,6 +115,31 @@ def _version(_options: argparse.Namespace) -> int:
         print(importlib.metadata.version("d4e-sfu"))
     except importlib.metadata.PackageNotFoundError:
         print("unreleased (a source tree)")
+    return EX_OK
+
+
+def _tls_check(options: argparse.Namespace) -> int:
+    from d4e_sfu.drivers import examination  # OpenSSL, which no other command waits for
+
+    try:
+        certificate, key = options.certificate.read_bytes(), options.key.read_bytes()
+        authorities = options.authorities.read_bytes() if options.authorities else b""
+    except OSError as error:
+        raise _Refusal(f"{error.filename}: {error.strerror}", code=EX_CONFIG) from None
+    findings = examination.examine(certificate, key, hosts=options.host, now=datetime.now(UTC), authorities=authorities)
+    for finding in findings:
+        text = finding.vi if options.lang == "vi" else finding.en
+        print(f"{options.certificate}: {finding.rule}: {text}", file=sys.stderr)
+    if not findings:
+        print(f"{options.certificate}: good", file=sys.stderr)
+    return EX_CONFIG if any(finding.fatal for finding in findings) else EX_OK
+
+
+def _tls_development(options: argparse.Namespace) -> int:
+    from d4e_sfu.drivers import certificates
+
+    for path in certificates.development(options.folder, options.host):
+        print(path)
     return EX_OK
 
 
@@ -170,6 +202,11 @@ def _addresses(config: Config, host: str | None) -> Iterator[str]:
         yield f"{'https' if listener.tls else 'http'}://{shown}:{listener.port}"
 
 
+def _language() -> str:
+    spoken = os.environ.get("LC_ALL") or os.environ.get("LC_MESSAGES") or os.environ.get("LANG") or ""
+    return "vi" if spoken.startswith("vi") else "en"
+
+
 def _duration(text: str) -> float:
     match = re.fullmatch(r"([0-9]{1,9})([smhd])", text, flags=re.ASCII)
     if match is None or not 0 < (seconds := int(match[1]) * _SECONDS[match[2]]) <= MAX_TTL:
@@ -184,6 +221,7 @@ def _parser() -> argparse.ArgumentParser:
     serve = commands.add_parser("serve", help="run the server until SIGTERM; SIGHUP reads the configuration again")
     serve.add_argument("--config", required=True, metavar="FILE")
     serve.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
+    serve.add_argument("--rehearse", action="store_true", help="start beside what serves, on loopback, and end")
     serve.set_defaults(run=_serve)
 
     check = commands.add_parser("check", help="tell every mistake in a configuration, or that there is none")
@@ -205,6 +243,19 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--room", required=True)
         command.add_argument("--ttl", type=_duration, default=_duration("6h"), metavar="TIME", help="6h unless given")
         command.add_argument("--key", metavar="ID", help="the key to sign with; the first unless given")
+
+    tls = commands.add_parser("tls", help="certificates of HTTPS").add_subparsers(required=True, metavar="COMMAND")
+    examined = tls.add_parser("check", help="tell everything that is wrong with a certificate and its key")
+    examined.add_argument("--certificate", type=Path, required=True, metavar="FILE", help="PEM, then its chain")
+    examined.add_argument("--key", type=Path, required=True, metavar="FILE", help="PEM")
+    examined.add_argument("--host", action="append", default=[], help="a name that it must be for; repeatable")
+    examined.add_argument("--authorities", type=Path, metavar="FILE", help="PEM: those that clients trust")
+    examined.add_argument("--lang", choices=("en", "vi"), default=_language())
+    examined.set_defaults(run=_tls_check)
+    tried = tls.add_parser("development", help="make development.crt and development.key, which browsers warn of")
+    tried.add_argument("folder", type=Path, metavar="FOLDER")
+    tried.add_argument("host", nargs="*", metavar="HOST", help="another name or address of this machine")
+    tried.set_defaults(run=_tls_development)
 
     version = commands.add_parser("version", help="print the version")
     version.set_defaults(run=_version)

@@ -230,7 +230,7 @@ class Server:
         address, port = self.config.admin.address, self.config.admin.port
         app = web.Application()
         Admin(
-            not_ready=self._not_ready,
+            not_ready=self.not_ready,
             metrics=self.metrics,
             state=self._debug_state,
             rooms=self.sfu.debug_rooms,
@@ -279,7 +279,7 @@ class Server:
 
     # --- what an operator sees ---------------------------------------------------------------------------------------
 
-    def _not_ready(self) -> Sequence[str]:
+    def not_ready(self) -> Sequence[str]:
         reasons = [f"{each.name} is dead" for each in self.engines if not each.alive]
         return [*reasons, "draining"] if self.sfu.draining else reasons
 

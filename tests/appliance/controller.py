@@ -1,0 +1,82 @@
+"""The machine that runs Ansible: an unpacked bundle, an inventory of a few lines, and what a play came to."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+
+from tests.appliance.machine import ADDRESS, Machine
+from tests.lab.server import TOP
+
+ENVIRONMENTS = TOP / "build/ansible"
+NEWEST, OLDEST = ENVIRONMENTS / "newest", ENVIRONMENTS / "oldest"
+DOMAIN = "sfu.province.test"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What `ansible-playbook` said."""
+
+    code: int
+    text: str
+
+    @property
+    def changed(self) -> int:
+        return sum(map(int, re.findall(r"changed=(\d+)", self.text)))
+
+    @property
+    def failed(self) -> int:
+        return sum(map(int, re.findall(r"failed=(\d+)", self.text)))
+
+
+@dataclass(slots=True)
+class Controller:
+    bundle: Path
+    machine: Machine
+    ansible: Path = OLDEST
+    variables: dict[str, object] = field(default_factory=dict)
+
+    @property
+    def inventory(self) -> Path:
+        return self.machine.folder / "inventory/hosts.yml"
+
+    def write_inventory(self) -> None:
+        """As `./d4e init` would, and how to reach a machine that is on no network of ours."""
+        self.inventory.parent.mkdir(exist_ok=True)
+        variables: dict[str, object] = {
+            "ansible_user": "root",
+            "d4e_sfu_domain": DOMAIN,
+            "d4e_sfu_media_addresses": [ADDRESS],
+            **self.variables,
+            "ansible_ssh_common_args": self.machine.ssh_arguments,
+        }
+        hosts = {"d4e_sfu": {"hosts": {"sfu-1": {"ansible_host": ADDRESS}}, "vars": variables}}
+        self.inventory.write_text(yaml.safe_dump(hosts))
+
+    def play(
+        self, name: str, *arguments: str, extra: Mapping[str, object] | None = None, timeout: float = 300.0
+    ) -> Outcome:
+        self.write_inventory()
+        words = [str(self.ansible / "bin/ansible-playbook"), "-i", str(self.inventory), f"{name}.yml", *arguments]
+        if extra:
+            words += ["-e", json.dumps(dict(extra))]
+        made = subprocess.run(
+            words,
+            cwd=self.bundle / "ansible",
+            env={**os.environ, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_HOME": str(self.machine.folder / "ansible"),
+                 "PATH": f"{self.ansible / 'bin'}:{os.environ['PATH']}", "LC_ALL": "C.UTF-8"},
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )  # fmt: skip
+        text = made.stdout + made.stderr
+        (self.machine.folder / f"{name}.log").write_text(text)
+        return Outcome(made.returncode, text)

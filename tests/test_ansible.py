@@ -1,0 +1,121 @@
+"""The roles and the wrapper, as far as they can be read: what they may use, what they promise of their variables. That
+they do what they say is shown on booted machines (tests/appliance, `make test-appliance`)."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.lab.server import TOP
+
+ANSIBLE = TOP / "ansible"
+ROLES = sorted(path for path in (ANSIBLE / "roles").iterdir())
+# What a task may carry beside its module.
+KEYWORDS = {
+    "name", "when", "loop", "loop_control", "register", "changed_when", "failed_when", "check_mode", "become",
+    "delegate_to", "run_once", "notify", "vars", "until", "retries", "delay", "no_log", "environment", "diff", "tags",
+    "block", "rescue", "always",
+}  # fmt: skip
+
+
+def tasks(of: Any) -> Iterator[dict[str, Any]]:
+    for task in of or []:
+        yield task
+        for part in ("block", "rescue", "always", "tasks", "pre_tasks", "post_tasks"):
+            yield from tasks(task.get(part))
+
+
+def test_the_roles_are_those_that_were_promised() -> None:
+    assert [role.name for role in ROLES] == ["backup", "d4e_sfu", "host", "monitoring", "preflight"]
+
+
+def test_nothing_is_used_but_what_ansible_itself_brings() -> None:
+    seen = 0
+    for path in [*ANSIBLE.glob("roles/*/tasks/*.yml"), *ANSIBLE.glob("roles/*/handlers/*.yml")]:
+        for task in tasks(yaml.safe_load(path.read_text())):
+            modules = set(task) - KEYWORDS
+            seen += len(modules)
+            assert all(module.startswith("ansible.builtin.") for module in modules), (path, modules)
+    for path in ANSIBLE.glob("*.yml"):
+        for play in yaml.safe_load(path.read_text()):
+            for task in tasks(play.get("tasks")):
+                modules = set(task) - KEYWORDS
+                seen += len(modules)
+                assert all(module.startswith("ansible.builtin.") for module in modules), (path, modules)
+    assert seen > 80
+
+
+@pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
+def test_each_variable_is_specified_with_the_default_that_it_has(role: Path) -> None:
+    defaults = yaml.safe_load((role / "defaults/main.yml").read_text())
+    specs = yaml.safe_load((role / "meta/argument_specs.yml").read_text())["argument_specs"]
+    options = specs["main"]["options"]
+    assert {name: option.get("default") for name, option in options.items()} == defaults
+    assert all(len(option["description"]) > 15 for option in options.values())
+
+
+def test_every_template_that_can_be_wrong_is_validated_before_it_is_used() -> None:
+    validated = {"backup.sh.j2", "d4e-sfu.yaml.j2", "firewall.nft.j2", "prometheus.yml.j2"}
+    found = set()
+    for path in ANSIBLE.glob("roles/*/tasks/*.yml"):
+        for task in tasks(yaml.safe_load(path.read_text())):
+            template = task.get("ansible.builtin.template", {})
+            if "validate" in template:
+                found.add(template["src"])
+    assert found == validated
+
+
+@pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
+def test_each_sentence_of_a_failure_names_the_host_and_the_fix(role: Path) -> None:
+    for path in role.glob("tasks/*.yml"):
+        for task in tasks(yaml.safe_load(path.read_text())):
+            said = task.get("ansible.builtin.assert", {}).get("fail_msg") or task.get("ansible.builtin.fail", {}).get(
+                "msg"
+            )
+            if said:
+                assert said.startswith("{{ inventory_hostname }}: "), (path, said)
+                assert " Fix: " in said, (path, said)
+
+
+def wrapper(*words: str, stdin: str = "", inventory: Path, lang: str = "C.UTF-8") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [ANSIBLE / "d4e", *words],
+        input=stdin,
+        env={**os.environ, "D4E_INVENTORY": str(inventory), "LC_ALL": lang},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_a_few_questions_make_an_inventory_of_at_most_ten_lines(tmp_path: Path) -> None:
+    inventory = tmp_path / "hosts.yml"
+    answers = "10.1.0.9\nroot\nhop.soyte.example.vn\n10.1.0.9\n203.0.113.7\n10.1.0.1\n"
+    assert wrapper("init", stdin=answers, inventory=inventory).returncode == 0
+    text = inventory.read_text()
+    assert len(text.splitlines()) <= 10
+    group = yaml.safe_load(text)["d4e_sfu"]
+    addresses = [{"listen": "10.1.0.9", "announce": ["203.0.113.7"]}]
+    assert group["hosts"] == {"10.1.0.9": {"d4e_sfu_media_addresses": addresses}}
+    assert group["vars"]["d4e_sfu_domain"] == "hop.soyte.example.vn"
+    assert group["vars"]["host_ntp_servers"] == ["10.1.0.1"]
+    # What is there is not overwritten, and what is no name does not get in.
+    assert wrapper("init", stdin=answers, inventory=inventory).returncode == 1
+    refused = wrapper("init", stdin="a: b\n", inventory=tmp_path / "other.yml")
+    assert refused.returncode == 1
+    assert not (tmp_path / "other.yml").exists()
+
+
+def test_the_wrapper_speaks_both_languages(tmp_path: Path) -> None:
+    english, vietnamese = (wrapper("help", inventory=tmp_path, lang=lang).stdout for lang in ("C", "vi_VN.UTF-8"))
+    assert "foretell what install would change" in english
+    assert "cách dùng" in vietnamese
+    assert [line.split()[0] for line in english.splitlines()[1:]] == [
+        line.split()[0] for line in vietnamese.splitlines()[1:]
+    ]
