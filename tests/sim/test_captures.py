@@ -152,6 +152,7 @@ class _Silent:
 
     peer: Any = None
     address = ADDRESS
+    link = None
 
     def __init__(self, lab: Lab) -> None:
         self.data: list[Any] = []
