@@ -279,6 +279,22 @@ class Command:
         def start_bitrate(self) -> int: ...
 
     @final
+    class RestartIce(Command):
+        """RFC 8445 §9. The credentials before stay valid for 30 s, and the path stays until the client nominates a pair
+        with the new ones; keys and streams go on."""
+
+        __match_args__ = ("transport", "local_ufrag", "local_pwd", "remote_ufrag")
+        def __new__(cls, transport: int, local_ufrag: str, local_pwd: str, remote_ufrag: str) -> Command.RestartIce: ...
+        @property
+        def transport(self) -> int: ...
+        @property
+        def local_ufrag(self) -> str: ...
+        @property
+        def local_pwd(self) -> str: ...
+        @property
+        def remote_ufrag(self) -> str: ...
+
+    @final
     class SetExtensions(Command):
         __match_args__ = ("transport", "extensions", "allow_mixed")
         def __new__(

@@ -351,6 +351,10 @@ class Limits(_Settings):
     rooms: Annotated[
         StrictInt, live("Rooms at the same time, the empty ones included: those go first.", ge=1, le=100_000)
     ] = 1000
+    resume: Annotated[
+        Seconds,
+        live("Who has lost his signalling is kept so long, while his media goes on; 0 = he joins anew.", le=120),
+    ] = 15.0
     data: Annotated[DataLimits, live("Data packets (chat, files) of one participant.")] = DataLimits()
 
 

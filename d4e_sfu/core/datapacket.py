@@ -6,7 +6,9 @@ themselves (SCTP, its limits) are in drivers/datachannel.py.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+import collections
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from google.protobuf.message import DecodeError
 from livekit.protocol import models
@@ -50,10 +52,39 @@ _RELAYED: Final = frozenset(
 _KINDS: Final = {DataKind.RELIABLE: models.DataPacket.Kind.RELIABLE, DataKind.LOSSY: models.DataPacket.Kind.LOSSY}
 
 
-class Mail:
-    """Of one participant: how much he may send, and what waits for him."""
+# What somebody has sent reliably is kept this long, and not more than this, for whoever loses it with his connection.
+SENT_SECONDS: Final = 30.0
+SENT_BYTES: Final = 256 * 1024
+# So much is sent again after a resume: the rest is still on its way, and this must not be what makes him too slow.
+REPLAYED_BYTES: Final = 256 * 1024
 
-    __slots__ = ("_bytes", "_held", "_limits", "_packets", "held_bytes", "last_sequence", "ready")
+
+class _Sent(NamedTuple):
+    at: float
+    sequence: int
+    identities: frozenset[str]
+    sids: frozenset[str]
+    payload: bytes
+
+    def is_for(self, participant: Participant) -> bool:
+        everybody = not (self.identities or self.sids)
+        return everybody or participant.identity in self.identities or participant.sid in self.sids
+
+
+class Mail:
+    """Of one participant: how much he may send, what he has sent, and what waits for him."""
+
+    __slots__ = (
+        "_bytes",
+        "_held",
+        "_limits",
+        "_packets",
+        "_sent",
+        "_sent_bytes",
+        "held_bytes",
+        "last_sequence",
+        "ready",
+    )
 
     def __init__(self, limits: DataLimits, *, now: float) -> None:
         self.ready: set[DataKind] = set()  # his channels that are open
@@ -61,6 +92,8 @@ class Mail:
         self.held_bytes = 0
         self._limits = limits
         self._held: list[tuple[float, bytes]] = []
+        self._sent: collections.deque[_Sent] = collections.deque()
+        self._sent_bytes = 0
         rates = limits.packets_per_second, limits.bytes_per_second
         # A packet that is allowed at all is allowed when nothing was sent for a while.
         self._packets, self._bytes = (
@@ -79,6 +112,20 @@ class Mail:
         if any(allowance.wait(now=now, amount=0.0) > MAX_DEBT for allowance, _ in counts):
             return "too_fast"
         return max(allowance.charge(now=now, amount=amount) for allowance, amount in counts)
+
+    def remember(self, sent: _Sent) -> None:
+        self._sent.append(sent)
+        self._sent_bytes += len(sent.payload)
+        self.forget(now=sent.at)
+
+    def forget(self, *, now: float) -> None:
+        """What nobody can ask for any more."""
+        while self._sent and (self._sent_bytes > SENT_BYTES or now - self._sent[0].at > SENT_SECONDS):
+            self._sent_bytes -= len(self._sent.popleft().payload)
+
+    def after(self, sequence: int, *, since: float) -> list[_Sent]:
+        """What he has sent reliably after this, and since then, as far as it is kept."""
+        return [sent for sent in self._sent if sent.sequence > sequence and sent.at >= since]
 
     def hold(self, payload: bytes, *, now: float) -> None:
         """Keep a reliable packet until his channel opens; the oldest fall out."""
@@ -114,22 +161,41 @@ def relay(sender: Participant, kind: DataKind, payload: bytes, *, now: float) ->
         if packet.sequence <= sender.mail.last_sequence:
             return "repeated"  # sent again by a client that was not sure
         sender.mail.last_sequence = packet.sequence
-    identities = {*packet.destination_identities[:MAX_DESTINATIONS]}
-    sids: set[str] = set()
+    identities = frozenset(packet.destination_identities[:MAX_DESTINATIONS])
+    sids: frozenset[str] = frozenset()
     if value == "user":
-        identities |= {*packet.user.destination_identities[:MAX_DESTINATIONS]}
-        sids = {*packet.user.destination_sids[:MAX_DESTINATIONS]}
+        identities |= frozenset(packet.user.destination_identities[:MAX_DESTINATIONS])
+        sids = frozenset(packet.user.destination_sids[:MAX_DESTINATIONS])
     _sign(packet, sender, kind)
-    stamped = packet.SerializeToString()
+    sent = _Sent(now, packet.sequence, identities, sids, packet.SerializeToString())
     deliveries = 0
     for participant in sender.room.participants.values():
-        if participant is sender:
-            continue
-        if (identities or sids) and participant.identity not in identities and participant.sid not in sids:
-            continue
-        deliver(participant, kind, stamped, now=now)
-        deliveries += 1
+        if participant is not sender and sent.is_for(participant):
+            deliver(participant, kind, sent.payload, now=now)
+            deliveries += 1
+    if kind is DataKind.RELIABLE and packet.sequence:
+        sender.mail.remember(sent)
     return Taken(deliveries, pause)
+
+
+def replay(participant: Participant, received: Mapping[str, int], *, now: float) -> None:
+    """Once more what was sent to him reliably, after the last sequence that he has received from each, by sid.
+
+    Most of it is on its way to him all the same; whoever tells what he has received drops what comes twice. Who tells
+    nothing gets nothing again.
+    """
+    if not received:
+        return
+    size = 0
+    for sender in participant.room.participants.values():
+        if sender is participant:
+            continue
+        for sent in sender.mail.after(received.get(sender.sid, 0), since=participant.joined_at):
+            size += len(sent.payload)
+            if size > REPLAYED_BYTES:
+                return
+            if sent.is_for(participant):
+                deliver(participant, DataKind.RELIABLE, sent.payload, now=now)
 
 
 def deliver(participant: Participant, kind: DataKind, payload: bytes, *, now: float) -> None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 # So long has nobody used an encoding before it is paused, s.
 DELAY: Final = 5.0
 # The names that clients give to their encodings, and the words of the protocol for them.
+_UNSURE: Final = frozenset({-1})  # like nothing that there is
 _QUALITIES: Final = {
     "q": models.VideoQuality.LOW,
     "h": models.VideoQuality.MEDIUM,
@@ -41,6 +42,12 @@ class Use:
         """Which are to be on."""
         self._used_at.update((encoding, now) for encoding in used)
         return frozenset(encoding for encoding, at in self._used_at.items() if now - at < DELAY)
+
+
+def forget(publication: Publication) -> None:
+    """Its publisher may have missed what he was told last."""
+    if publication.use is not None:
+        publication.use.told = _UNSURE
 
 
 def tell(participants: Iterable[Participant], *, now: float) -> None:

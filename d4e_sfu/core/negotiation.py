@@ -8,7 +8,7 @@ the same state gives the same answer. On the path of a join: `core/room` → her
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -71,7 +71,8 @@ class Answer:
 
     sdp: str
     mid_to_track_id: Mapping[str, str]  # every section that carries a track to the client, not only new ones
-    remote: RemoteTransport  # the same in every answer of one Negotiation
+    local: LocalTransport
+    remote: RemoteTransport  # both the same as in the answer before, but for the ICE credentials after a restart
     extensions: Sequence[tuple[Extension, int]]  # for Command.SetExtensions, whole
     allow_mixed: bool  # both forms of header extensions may come in one stream (RFC 8285 §6)
     published: Sequence[Published]  # newly bound
@@ -111,13 +112,25 @@ class _State:
 class Negotiation:
     """The negotiation of one peer connection, from its first offer to its last.
 
-    Transport parameters hold for its life: an offer with other ICE credentials or another fingerprint (an ICE restart,
-    a new DTLS association) is a NegotiationError; the client has to join again.
+    Transport parameters hold for its life, but for the ICE credentials: other ones in an offer are an ICE restart, and
+    get other ones of ours. An offer with another fingerprint (a new DTLS association) is a NegotiationError; the client
+    has to join again.
     """
 
-    def __init__(self, local: LocalTransport, *, codecs: Iterable[Codec], max_sections: int = sdp.MAX_SECTIONS) -> None:
-        """`codecs`: those that policy allows; their order means nothing, the client's does."""
+    def __init__(
+        self,
+        local: LocalTransport,
+        *,
+        codecs: Iterable[Codec],
+        credentials: Callable[[], tuple[str, str]],
+        max_sections: int = sdp.MAX_SECTIONS,
+    ) -> None:
+        """`codecs`: those that policy allows; their order means nothing, the client's does. `credentials`: a ufrag and
+        a password for each ICE restart."""
+        # RFC 8866 §5.2: unique for its owner, for the life of the session; the first ICE credentials are.
+        self._id = int.from_bytes(local.ufrag.encode()[:7])
         self._local = local
+        self._credentials = credentials
         self._codecs = frozenset(codecs)
         self._max_sections = max_sections
         self._sections = sdp.Sections()
@@ -135,11 +148,12 @@ class Negotiation:
         session = sdp.parse(offer, max_sections=self._max_sections, sections=self._sections)
         offered = accept(session, self._codecs, old.remote, old.offered)
         remote = remote_transport(session, offered, old.remote)
+        local = self._restarted(remote)
         bound = bind(offered, old.bound, pending, self._codecs)
         placement = place(offered, old.places, outgoing, room=self._max_sections - len(session.sections))
         ids: dict[Extension, int] = {}
         answered: dict[str, _Answered] = {}
-        body, texts = self._compose(session, offered, remote, bound, placement.places, ids, answered)
+        body, texts = self._compose(session, offered, local, remote, bound, placement.places, ids, answered)
         version = old.version + (body != old.body)
         kept = {each.published.track_sid for each in bound.values()} & {
             b.published.track_sid for b in old.bound.values()
@@ -147,6 +161,7 @@ class Negotiation:
         answer = Answer(
             sdp=sdp.write(replace(body, version=version, sections=())) + "".join(texts),
             mid_to_track_id={place.mid: place.outgoing.track_sid for place in placement.places.values()},
+            local=local,
             remote=remote,
             extensions=tuple(ids.items()),
             allow_mixed=_allows_mixed(session, offered.values()),
@@ -162,7 +177,24 @@ class Negotiation:
             missing=placement.missing,
         )
         self._state = _State(remote, offered, bound, placement.places, answered, version, body)
+        self._local = local
         return answer
+
+    def restart(self, ufrag: str, pwd: str) -> tuple[LocalTransport, RemoteTransport]:
+        """An ICE restart without an offer (RFC 9725 §4.3.3): the client's new credentials; returns both ends."""
+        assert self._state.remote is not None, "something was offered"
+        remote = replace(self._state.remote, ufrag=ufrag, pwd=pwd)
+        self._local = self._restarted(remote)
+        self._state = replace(self._state, remote=remote)
+        return self._local, remote
+
+    def _restarted(self, remote: RemoteTransport) -> LocalTransport:
+        """Our end, with other credentials where the client's are others than before (RFC 8445 §9)."""
+        old = self._state.remote
+        if old is None or (old.ufrag, old.pwd) == (remote.ufrag, remote.pwd):
+            return self._local
+        ufrag, pwd = self._credentials()
+        return replace(self._local, ufrag=ufrag, pwd=pwd)
 
     def withdraw(self, track_sid: str) -> None:
         """This track may no longer be published: its section is free for another, whatever the client goes on with."""
@@ -192,9 +224,14 @@ class Negotiation:
         }
 
     def _answer(
-        self, found: Offered, carries: Bound | Place | None, remote: RemoteTransport, ids: Mapping[Extension, int]
+        self,
+        found: Offered,
+        carries: Bound | Place | None,
+        local: LocalTransport,
+        remote: RemoteTransport,
+        ids: Mapping[Extension, int],
     ) -> _Answered:
-        section, local = found.section, self._local
+        section = found.section
         address, port = local.candidates[0]
         rtp = found.choice is not None
         mapping = dict(ids)
@@ -232,6 +269,7 @@ class Negotiation:
         self,
         session: Session,
         offered: Mapping[str, Offered],
+        local: LocalTransport,
         remote: RemoteTransport,
         bound: Mapping[str, Bound],
         places: Mapping[SubscriptionId, Place],
@@ -244,7 +282,6 @@ class Negotiation:
         What rests on the same as in the answer before is the same; it costs nothing but to look.
         """
         carried = {place.mid: place for place in places.values()}
-        local = self._local
         sections, texts = [], []
         for section in session.sections:
             found = offered.get(section.mid or "")
@@ -258,9 +295,10 @@ class Negotiation:
                 before is None
                 or before.offered is not found
                 or before.carries != carries
+                or before.section.ice_ufrag != local.ufrag
                 or before.ids_before != ids  # RFC 9143 §15: one mapping for the bundle
             ):
-                before = self._answer(found, carries, remote, ids)
+                before = self._answer(found, carries, local, remote, ids)
             ids.update(before.ids)
             answered[found.mid] = before
             sections.append(before.section)
@@ -276,8 +314,7 @@ class Negotiation:
                 )
                 texts[index] = sdp.write_section(sections[index])
         body = Session(
-            # RFC 8866 §5.2: unique for its owner; the ICE credentials are.
-            id=int.from_bytes(local.ufrag.encode()[:7]),
+            id=self._id,
             bundles=(tuple(offered),) if session.bundles else (),
             ice_lite=True,
             extmap_allow_mixed=session.extmap_allow_mixed,

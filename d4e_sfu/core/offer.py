@@ -7,7 +7,7 @@ A section that is left out here is answered with port 0. What an accepted one th
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from d4e_sfu._engine import Codec
@@ -132,11 +132,10 @@ def remote_transport(session: Session, offered: Mapping[str, Offered], old: Remo
     )
     if old is None:
         return remote
-    if (ufrag, pwd) != (old.ufrag, old.pwd):
-        raise NegotiationError("ICE restart is not supported; join again.")
     if set(fingerprints) != set(old.fingerprints):
         raise NegotiationError("The fingerprint has changed; join again.")
-    return old
+    # RFC 8839 §4.4.1.1.1: a change of either is an ICE restart. It is of the connection alone, DTLS and SCTP go on.
+    return old if (ufrag, pwd) == (old.ufrag, old.pwd) else replace(old, ufrag=ufrag, pwd=pwd)
 
 
 def _role(offered: Setup | None, old: RemoteTransport | None) -> DtlsRole:

@@ -156,6 +156,7 @@ class Participant:
         "ssrcs",
         "state",
         "subscriptions",
+        "syncing",
         "telling",
         "told_quality",
         "transport",
@@ -196,6 +197,7 @@ class Participant:
         self.joined_wall = wall
         self.active_at: float | None = None  # his transport has come up
         self.lost_at: float | None = None  # the signalling ended, media goes on
+        self.syncing = False  # his signalling is back, and has not said yet what it knows
         self.closed_at: float | None = None  # the client has closed its transport, and has not said yet why
         self.transport: TransportId | None = None
         self.local: LocalTransport | None = None

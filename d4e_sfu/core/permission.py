@@ -33,6 +33,10 @@ class Permission:
                 each.participant_identity: _tracks(each) for each in entries if each.participant_identity
             }
 
+    @property
+    def is_restricted(self) -> bool:
+        return not self._everyone
+
     def allows(self, subscriber: Participant, publication_sid: str) -> bool:
         if self._everyone:
             return True

@@ -15,6 +15,7 @@ from livekit.protocol import models, rtc
 from d4e_sfu._engine import Codec, PublicationSpec
 from d4e_sfu.config import CodecName, Source
 from d4e_sfu.core import policy
+from d4e_sfu.core.bindings import PendingTrack
 from d4e_sfu.core.weights import Weights
 
 if TYPE_CHECKING:
@@ -156,6 +157,22 @@ class Publication:
             codec.video_layer_mode = (
                 mode.MULTIPLE_SPATIAL_LAYERS_PER_STREAM if scalable else mode.ONE_SPATIAL_LAYER_PER_STREAM
             )
+
+    def pending(self) -> PendingTrack:
+        """As negotiation sees it while no section carries it."""
+        return PendingTrack(
+            sid=self.sid,
+            cid=self.cid,
+            kind="video" if self.is_video else "audio",
+            mime_type=self.info.mime_type,
+            max_bitrate=self.max_bitrate,
+            codec_cids=self.codec_cids,
+            rids=self.rids,
+            dtx=not self.info.disable_dtx,
+            stereo=self.info.stereo,
+            red=not self.info.disable_red,
+            opus_bitrate=self.publisher.room.policy.voice_bitrate if self.is_voice else None,
+        )
 
     def resize(self, width: int, height: int) -> None:
         """The publisher's own picture has changed size."""

@@ -14,7 +14,7 @@ from livekit.protocol import models, rtc
 
 from d4e_sfu._engine import Codec
 from d4e_sfu.config import CodecName
-from d4e_sfu.core import policy
+from d4e_sfu.core import policy, resume
 from d4e_sfu.core.participant import HAND_ATTRIBUTE, Participant, clean_attributes
 from d4e_sfu.core.permission import Permission
 from d4e_sfu.core.publication import CODECS, MIME_TYPES, Publication, PublicationState, sid_prefix
@@ -237,7 +237,7 @@ def _tell_if_bound(publication: Publication, *, now: float) -> None:
 
 
 # Left out, and ignored: `answer` and `trickle` (we are ICE-lite and need no candidate of theirs), `update_layers`
-# (deprecated), `sync_state` (belongs to resume), `simulate` (a test hook), `update_data_subscription`.
+# (deprecated), `simulate` (a test hook), `update_data_subscription`.
 _REQUESTS: Final[Mapping[str, Callable[..., None]]] = {
     "offer": offer,
     "add_track": add_track,
@@ -249,6 +249,7 @@ _REQUESTS: Final[Mapping[str, Callable[..., None]]] = {
     "update_audio_track": update_audio_track,
     "update_video_track": update_video_track,
     "leave": leave,
+    "sync_state": resume.sync,
     "publish_data_track_request": publish_data_track,
     "unpublish_data_track_request": unpublish_data_track,
     "store_data_blob_request": data_blob,

@@ -16,9 +16,10 @@ from livekit.protocol import models, rtc
 
 from d4e_sfu._engine import Command, SubscriptionSpec, Voice
 from d4e_sfu.core import audience, bandwidth, encodings, sections
-from d4e_sfu.core.negotiation import LocalTransport, Negotiation, PendingTrack
+from d4e_sfu.core.negotiation import LocalTransport, Negotiation
 from d4e_sfu.core.participant import Participant, State
 from d4e_sfu.core.publication import CODECS, Publication, PublicationState
+from d4e_sfu.core.resume import Departed
 from d4e_sfu.core.speakers import Speakers, silent
 from d4e_sfu.core.subscription import Subscription, Wanted
 
@@ -66,6 +67,7 @@ class Room:
         self.participants: dict[str, Participant] = {}  # by identity, in order of joining
         self.empty_since: float | None = now
         self.speakers = Speakers()
+        self.departed = Departed()
         self.forwarded: dict[SubscriptionId, Subscription] = {}  # those that the engine knows
         self._order: tuple[str | None, frozenset[str]] = (None, frozenset())  # who led and who spoke, as allocated by
         self._created_wall = wall
@@ -101,6 +103,7 @@ class Room:
         participant.negotiation = Negotiation(
             participant.local,
             codecs=[CODECS[codec] for codec in self.policy.codecs],
+            credentials=self._ids.credentials,
             max_sections=max_sections,
         )
         join_response.room.CopyFrom(self.info())
@@ -141,7 +144,7 @@ class Room:
         del self.participants[participant.identity]
         participant.hang_up(reason, action, code=code, sentence=sentence)
         self._unheard.pop(participant.sid, None)
-        departure = self._departure(participant, reason)
+        departure = self._departure(participant, reason, now=now)
         if not crowd:
             self._tell(self.participants.values(), _update([departure]), of=participant)
         elif not participant.rights.hidden:
@@ -247,7 +250,7 @@ class Room:
             each for each in self._others(by) if by.rights.hidden or each.client_can.protocol < REPLACES_BY_IDENTITY
         ]
         self._unheard.pop(old.sid, None)
-        self._tell(elders, _update([self._departure(old, Reason.DUPLICATE_IDENTITY)]), of=old)
+        self._tell(elders, _update([self._departure(old, Reason.DUPLICATE_IDENTITY, now=now)]), of=old)
         self._announcer.announce(
             "participant_left", {"room": self.sid, "participant": old.sid, "reason": "duplicate_identity"}
         )
@@ -269,9 +272,14 @@ class Room:
             self.worker.associations.close(transport)
             self.worker.engine.submit([Command.RemoveTransport(transport)])
 
-    def _departure(self, participant: Participant, reason: models.DisconnectReason) -> models.ParticipantInfo:
+    def _departure(
+        self, participant: Participant, reason: models.DisconnectReason, *, now: float
+    ) -> models.ParticipantInfo:
         info = participant.info(disconnect_reason=reason)
+        info.state = models.ParticipantInfo.State.DISCONNECTED  # for those who see him
         del info.tracks[:]
+        if not participant.rights.hidden:
+            self.departed.add(info, now=now)
         return info
 
     def _others(self, participant: Participant) -> list[Participant]:
@@ -316,8 +324,7 @@ class Room:
         before = participant.rights
         participant.changed()
         if rights.hidden and not before.hidden:  # for the others he goes
-            gone = self._departure(participant, Reason.UNKNOWN_REASON)
-            gone.state = models.ParticipantInfo.State.DISCONNECTED
+            gone = self._departure(participant, Reason.UNKNOWN_REASON, now=now)
             self._tell(self._others(participant), _update([gone]), of=participant)
         participant.grants, participant.rights = grants, rights
         assert participant.transport is not None
@@ -524,11 +531,13 @@ class Room:
         assert participant.transport is not None
         answer = participant.negotiation.answer(
             offer.sdp,
-            pending=[_pending(each) for each in participant.publications.values() if each.spec is None],
+            pending=[each.pending() for each in participant.publications.values() if each.spec is None],
             outgoing=[each.outgoing() for each in sections.worthy(participant, now=now)],
         )
         if participant.remote is None:
             self._open_transport(participant, answer.remote)
+        elif answer.local is not participant.local:
+            self.restart_ice(participant, answer.local, answer.remote)
         self.worker.engine.submit([Command.SetExtensions(participant.transport, answer.extensions, answer.allow_mixed)])
         self._apply(participant, answer, now=now)
         if answer.placed:
@@ -595,6 +604,12 @@ class Room:
             sctp_port=remote.sctp_port,
             max_message_size=remote.max_message_size,
         )
+
+    def restart_ice(self, participant: Participant, local: LocalTransport, remote: RemoteTransport) -> None:
+        """His client looks for another path, on the same association; what is under way goes on meanwhile."""
+        participant.local, participant.remote = local, remote
+        assert participant.transport is not None
+        self.worker.engine.submit([Command.RestartIce(participant.transport, local.ufrag, local.pwd, remote.ufrag)])
 
     def _apply(self, participant: Participant, answer: Answer, *, now: float) -> None:
         for sid in answer.unpublished:
@@ -668,19 +683,3 @@ def _update(infos: Iterable[models.ParticipantInfo]) -> rtc.SignalResponse:
 
 def _not_subscribed(sid: str, error: models.SubscriptionError) -> rtc.SignalResponse:
     return rtc.SignalResponse(subscription_response=rtc.SubscriptionResponse(track_sid=sid, err=error))
-
-
-def _pending(publication: Publication) -> PendingTrack:
-    return PendingTrack(
-        sid=publication.sid,
-        cid=publication.cid,
-        kind="video" if publication.is_video else "audio",
-        mime_type=publication.info.mime_type,
-        max_bitrate=publication.max_bitrate,
-        codec_cids=publication.codec_cids,
-        rids=publication.rids,
-        dtx=not publication.info.disable_dtx,
-        stereo=publication.info.stereo,
-        red=not publication.info.disable_red,
-        opus_bitrate=publication.publisher.room.policy.voice_bitrate if publication.is_voice else None,
-    )

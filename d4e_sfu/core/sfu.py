@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from livekit.protocol import models, rtc
 
 from d4e_sfu._engine import Event, Rate, Voice
-from d4e_sfu.core import bandwidth, datapacket, policy, refresh, requests, tokens
+from d4e_sfu.core import bandwidth, datapacket, policy, refresh, requests, resume, tokens
 from d4e_sfu.core.boundary import SubscriptionId, Taken, TransportId
 from d4e_sfu.core.ids import Ids
 from d4e_sfu.core.moderation import Moderation
@@ -44,9 +44,6 @@ PING_TIMEOUT: Final = 15  # s
 
 # A participant whose transport does not come up within this is removed; clients themselves give up after 15 s.
 CONNECT_SECONDS: Final = 60.0
-# Media may outlive the signalling this long. A client that lost it joins anew within some seconds and replaces
-# himself; until then the others keep his picture. Without media there is nothing to keep, and he goes at once.
-LOST_SECONDS: Final = 15.0
 # From the end of a transport that the client has closed itself to the `leave` that says why.
 CLOSED_SECONDS: Final = 1.0
 
@@ -107,10 +104,7 @@ class Sfu:
         """After the upgrade: the join response, then the answer. None: refused with `leave`, and closed."""
         grants, request = admission.grants, admission.request
         if request.reconnect:
-            # Resume is off: nothing is kept for him. A full join follows.
-            client.send(leave(Reason.STATE_MISMATCH, Action.RECONNECT))
-            client.close(1000, "resume is off")
-            return None
+            return self._resume(client, admission, now=now)
         if self.draining:
             client.send(leave(Reason.SERVER_SHUTDOWN, Action.RECONNECT))
             client.close(1012, "the server is restarting")  # IANA WebSocket close codes: service restart
@@ -137,7 +131,9 @@ class Sfu:
             wall=admission.wall,
             now=now,
         )
-        room.enter(participant, _join_response(admission.policy), max_sections=self._config.limits.sections, now=now)
+        limits = self._config.limits
+        response = _join_response(admission.policy, resumes=limits.resume > 0)
+        room.enter(participant, response, max_sections=limits.sections, now=now)
         try:
             for add_track in request.add_track_requests[: requests.MAX_PENDING]:
                 requests.add_track(participant, add_track, ids=self._ids, now=now)
@@ -149,6 +145,25 @@ class Sfu:
         except Exception:
             self.client_failed(participant, now=now)  # or he would stay, half in the room, until a time-out
             raise
+        refresh.send_if_due(participant, self._config, now=now)
+        return participant
+
+    def _resume(self, client: Client, admission: Admission, *, now: float) -> Participant | None:
+        """Back under the same sid; or told to join anew, and nobody else is touched."""
+        grants = admission.grants
+        room = self.rooms.get(grants.room)
+        participant = None if room is None else room.participants.get(grants.identity)
+        known = participant is not None and participant.sid == admission.request.participant_sid
+        if participant is None or not known or not resume.is_possible(participant, now=now):
+            self._announcer.announce("resume_refused", {"room": "" if room is None else room.sid})
+            client.send(leave(Reason.STATE_MISMATCH, Action.RECONNECT))
+            client.close(1000, "nothing to resume")
+            return None
+        seconds = 0.0 if participant.lost_at is None else now - participant.lost_at
+        resume.resume(participant, client, _server_info(), now=now)
+        self._announcer.announce(
+            "participant_resumed", {"room": participant.room.sid, "participant": participant.sid, "seconds": seconds}
+        )
         refresh.send_if_due(participant, self._config, now=now)
         return participant
 
@@ -220,9 +235,9 @@ class Sfu:
         action = Action.RECONNECT if isinstance(error, BadRequest) else Action.DISCONNECT
         self._expel(participant, error, action, now=now)
 
-    def client_lost(self, participant: Participant, *, now: float) -> None:
-        """His signalling connection has ended. Whoever has left before that is not asked again."""
-        if participant.state is State.DISCONNECTED:
+    def client_lost(self, participant: Participant, client: Client, *, now: float) -> None:
+        """A signalling connection of his has ended. Whoever has left before that, or has another, is not concerned."""
+        if participant.state is State.DISCONNECTED or participant.client is not client:
             return
         participant.client = None
         if participant.state is not State.ACTIVE or participant.closed_at is not None:
@@ -348,7 +363,7 @@ class Sfu:
         self._announcer.announce("data_ended", {"reason": reason})
 
     def _media_lost(self, transport: TransportId, reason: models.DisconnectReason, *, now: float) -> None:
-        """Without resume a lost transport is a lost participant; his client joins anew."""
+        """With the transport everything of his is gone, and his client joins anew."""
         participant = self._transports.get(transport)
         if participant is not None:
             participant.room.leave(participant, reason, action=Action.RECONNECT, now=now)
@@ -379,11 +394,12 @@ class Sfu:
                     room.leave(participant, Reason.CONNECTION_TIMEOUT, action=Action.RECONNECT, now=now)
                 elif participant.closed_at is not None and now - participant.closed_at >= CLOSED_SECONDS:
                     room.leave(participant, Reason.MEDIA_FAILURE, action=Action.RECONNECT, now=now)
-                elif participant.lost_at is not None and now - participant.lost_at >= LOST_SECONDS:
+                elif participant.lost_at is not None and now - participant.lost_at >= self._config.limits.resume:
                     room.leave(participant, Reason.SIGNAL_CLOSE, now=now)
                 else:
                     room.require_sections(participant, now=now)
                     refresh.send_if_due(participant, self._config, now=now)
+                    participant.mail.forget(now=now)
             room.tick(now=now)
             if room.empty_since is not None and now - room.empty_since >= room.policy.idle_timeout:
                 del self.rooms[name]
@@ -421,20 +437,23 @@ class Sfu:
         return room.debug_state() if room is not None else None
 
 
-def _join_response(room_policy: RoomPolicy) -> rtc.JoinResponse:
+def _server_info() -> models.ServerInfo:
+    return models.ServerInfo(edition=models.ServerInfo.Edition.Standard, version=SERVER_VERSION, protocol=PROTOCOL)
+
+
+def _join_response(room_policy: RoomPolicy, *, resumes: bool) -> rtc.JoinResponse:
     """What does not depend on the room's people; `Room.enter` adds them."""
+    setting = models.ClientConfigSetting
     mime_types = [MIME_TYPES[CODECS[codec]] for codec in room_policy.codecs]
     video_first = sorted(mime_types, key=lambda mime_type: mime_type.startswith("audio/"))
     return rtc.JoinResponse(
         server_version=SERVER_VERSION,
-        server_info=models.ServerInfo(
-            edition=models.ServerInfo.Edition.Standard, version=SERVER_VERSION, protocol=PROTOCOL
-        ),
+        server_info=_server_info(),
         subscriber_primary=False,  # one peer connection, and the client makes all offers
         ping_interval=PING_INTERVAL,
         ping_timeout=PING_TIMEOUT,
         client_configuration=models.ClientConfiguration(
-            resume_connection=models.ClientConfigSetting.DISABLED,
+            resume_connection=setting.ENABLED if resumes else setting.DISABLED,
         ),
         enabled_publish_codecs=[models.Codec(mime=mime_type) for mime_type in video_first],
     )

@@ -45,6 +45,9 @@ class Wanted:
         pinned = settings.priority == PINNED
         return cls(settings.disabled, settings.quality, settings.width, settings.height, pinned)
 
+    def off(self) -> Wanted:
+        return dataclasses.replace(self, disabled=True)
+
     @property
     def short_side(self) -> int:
         return min(self.width, self.height)

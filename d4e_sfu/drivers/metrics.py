@@ -158,6 +158,7 @@ class Metrics:
         self.client_errors: Counter[str] = Counter()
         self.data_refused: Counter[str] = Counter()
         self.moderations: Counter[str] = Counter()
+        self.resumes: Counter[str] = Counter()
         self.reloads: Counter[str] = Counter()
         self._joining: set[object] = set()  # sids; no more than there are participants
 
@@ -177,6 +178,10 @@ class Metrics:
                 _count(self.leaves, reason)
             case "join_refused":  # after the upgrade: others were quicker
                 self.joins["full"] += 1
+            case "participant_resumed":
+                self.resumes["resumed"] += 1
+            case "resume_refused":
+                self.resumes["refused"] += 1
             case "client_error":
                 _count(self.client_errors, facts.get("rule", OTHER))
             case "data_refused":
@@ -261,6 +266,9 @@ class _Series(Collector):
         for rule, count in self._sources.refusals().items():
             _count(refused, rule, count)
         yield _by("requests_refused", "Joins and calls refused, by rule.", "rule", refused, RATES)
+        yield _by(
+            "resumes", "Signalling regained, or nothing to resume.", "result", kept.resumes, ("resumed", "refused")
+        )
         yield _by("leaves", "Participants who left, by reason.", "reason", kept.leaves)
         yield _by("client_errors", "Clients put out for what they sent, by rule.", "rule", kept.client_errors)
         yield _by("data_refused", "Data messages not passed on, by reason.", "reason", kept.data_refused, REFUSALS)

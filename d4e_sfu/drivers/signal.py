@@ -191,7 +191,7 @@ class _Connection:
             self._failed()
         finally:
             if participant is not None:  # if the core has closed us, it knows and this changes nothing
-                sfu.client_lost(participant, now=time.monotonic())
+                sfu.client_lost(participant, self, now=time.monotonic())
             self.close(WSCloseCode.OK, "")
             await writing
 

@@ -78,7 +78,7 @@ class Client:
 
     def __init__(self, page: Any) -> None:
         self.page = page
-        self.negotiation = Negotiation(LOCAL, codecs=CODECS)
+        self.negotiation = Negotiation(LOCAL, codecs=CODECS, credentials=lambda: ("again", LOCAL.pwd))
         self.pending: list[PendingTrack] = []
         self.outgoing: list[Outgoing] = []
 

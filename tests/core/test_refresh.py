@@ -178,7 +178,7 @@ def test_nobody_without_signalling_is_sent_one(house: House) -> None:
     an = house.join("an")
     an.connect()
     fresh(an)
-    house.sfu.client_lost(an.participant, now=1.0)
+    house.sfu.client_lost(an.participant, an.client, now=1.0)
     an.participant.metadata = "changed"
     house.sfu.tick(now=5.0)
     assert an.client.take("refresh_token") == []

@@ -107,6 +107,8 @@ def test_a_thousand_rooms_make_no_more_series_than_one() -> None:
             metrics.announce("participant_left", {**facts, "reason": "client_initiated"})
             metrics.announce("client_error", {**facts, "rule": "protobuf"})
             metrics.announce("moderated", {**facts, "action": "mute", "by": f"PA_{number}"})
+            metrics.announce("participant_resumed", {**facts, "seconds": 1.0})
+            metrics.announce("resume_refused", {"room": f"RM_{number}"})
             metrics.announce(f"event-{number}", {"room": f"RM_{number}"})
         return metrics
 

@@ -7,6 +7,8 @@ and tells the engine nothing that the engine would refuse.
 
 from __future__ import annotations
 
+import itertools
+
 from d4e_sfu._engine import Codec, Command, Profile, Router
 from d4e_sfu.core import sdp
 from d4e_sfu.core.boundary import SubscriptionId
@@ -44,7 +46,9 @@ OUTGOING = [
 
 
 def once(data: bytes) -> None:
-    negotiation = Negotiation(LOCAL, codecs=[Codec.Opus, Codec.Vp8, Codec.H264, Codec.Vp9, Codec.Av1], max_sections=64)
+    codecs = [Codec.Opus, Codec.Vp8, Codec.H264, Codec.Vp9, Codec.Av1]
+    fresh = (f"again{number:03}" for number in itertools.count())
+    negotiation = Negotiation(LOCAL, codecs=codecs, credentials=lambda: (next(fresh), LOCAL.pwd), max_sections=64)
     engine = Engine()
     for part in data.split(b"\0")[:OFFERS]:
         chosen = 0o77

@@ -143,10 +143,15 @@ class Program:
             admission = self.sfu.admit(self.sfu.verify(TOKENS[who], wall=WALL), request, wall=WALL)
         except ClientError:
             return
+        joined = self.sfu.join(client, admission, now=self.now)
+        if request.reconnect and joined is None:
+            assert client.kinds() == ["leave"]
+            assert client.closed is not None
+            return  # whoever is there stays
         self.clients[who] = client
-        self.participants[who] = self.sfu.join(client, admission, now=self.now)
-        assert client.closed is not None or self.participants[who] is not None
-        assert old is None or old.state is State.DISCONNECTED or client.closed is not None
+        self.participants[who] = joined
+        assert client.closed is not None or joined is not None
+        assert old is None or joined is old or old.state is State.DISCONNECTED or client.closed is not None
 
     def join_raw(self, who: int) -> None:
         try:
@@ -249,7 +254,24 @@ class Program:
     def hang_up(self, who: int) -> None:
         participant = self.participants[who]
         assert participant is not None
-        self.sfu.client_lost(participant, now=self.now)
+        if participant.client is not None:
+            self.sfu.client_lost(participant, participant.client, now=self.now)
+
+    def resume(self, who: int) -> None:
+        """Himself mostly, now and then under another's sid; then what he says that he knows."""
+        old, how = self.participants[who], self.byte()
+        assert old is not None
+        sids = [each.sid for each in self.participants if each]
+        sid = old.sid if how & 7 else sids[(how >> 3 & 3) % len(sids)]
+        self.join(who, rtc.JoinRequest(reconnect=True, participant_sid=sid))
+        if how & 64 and self.participants[who] is old:
+            state = rtc.SyncState(track_sids_disabled=[self.sid()])
+            state.subscription.track_sids.append(self.sid())
+            state.subscription.subscribe = how & 128 != 0
+            state.datachannel_receive_states.add(publisher_sid=sid, last_seq=self.byte())
+            if how & 32:
+                state.publish_tracks.add().track.sid = self.sid()
+            self.ask(who, sync_state=state)
 
     def leave(self, who: int) -> None:
         self.ask(who, leave=rtc.LeaveRequest(reason=models.DisconnectReason.CLIENT_INITIATED))
@@ -290,6 +312,6 @@ _STEPS: Final[Sequence[Callable[[Program, int], None]]] = (
     # Most of a life is publishing and receiving.
     Program.add_track,
     Program.offer,
-    Program.describe,
+    Program.resume,
     Program.offer,
 )

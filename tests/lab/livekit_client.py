@@ -34,6 +34,9 @@ class LivekitClient:
         self.room = rtc.Room()
         self.decoded: dict[str, Decoded] = {}
         self.texts: list[tuple[str, str]] = []
+        self.numbers: dict[str, list[int]] = {}
+        self.counted = 0
+        """See `count`: how many were sent, and which came from whom."""
         self.events: list[tuple[str, str]] = []
         self._tasks: set[asyncio.Task[None]] = set()
         on: Any = self.room.on  # typed by every name in turn, and these are names in a loop
@@ -44,6 +47,7 @@ class LivekitClient:
             on(name, lambda participant, _, name=name: self.events.append((name, participant.identity)))
         for name in ("reconnecting", "reconnected", "disconnected"):
             on(name, lambda *_, name=name: self.events.append((name, "")))
+        on("data_received", self._number)
         self.room.register_text_stream_handler("lk.chat", self._text)
 
     async def join(self, url: str, token: str) -> None:
@@ -74,6 +78,24 @@ class LivekitClient:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.room.disconnect()
 
+    def count(self, interval: float) -> None:
+        """Numbers to everyone, reliably, one each so many seconds, until `stop_counting`."""
+
+        async def send() -> None:
+            while True:
+                number, self.counted = self.counted, self.counted + 1
+                await self.room.local_participant.publish_data(str(number).encode(), reliable=True, topic="number")
+                await asyncio.sleep(interval)
+
+        self._counting = self._start(send())
+
+    def stop_counting(self) -> None:
+        self._counting.cancel()
+
+    def _number(self, packet: Any) -> None:
+        if packet.topic == "number":
+            self.numbers.setdefault(packet.participant.identity, []).append(int(packet.data))
+
     def _subscribed(self, track: Any, _publication: Any, participant: Any) -> None:
         decoded = self.decoded.setdefault(participant.identity, Decoded())
         self._start(_watch(track, decoded) if track.kind == rtc.TrackKind.KIND_VIDEO else _listen(track, decoded))
@@ -84,10 +106,11 @@ class LivekitClient:
 
         self._start(read())
 
-    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+    def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
 
 async def _show(source: Any, colour: tuple[int, int, int]) -> None:

@@ -39,6 +39,7 @@ class Relay:
         self._behind: dict[Address, asyncio.DatagramTransport] = {}
         self._opening: dict[Address, asyncio.Task[None]] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._left: set[Address] = set()
         self.port = 0
         self.up = self._link(conditions, f"{seed} up", self._to_server)
         self.down = self._link(conditions, f"{seed} down", self._to_client)
@@ -64,6 +65,10 @@ class Relay:
             transport.close()
             await self._open(client)
 
+    def leave(self) -> None:
+        """Everybody has left his address: nothing goes through any more, either way, but for who comes at a new one."""
+        self._left |= {*self._behind, *self._opening}
+
     async def start(self) -> None:
         self._front, _ = await self._loop.create_datagram_endpoint(
             lambda: _Socket(self._from_client), local_addr=(HOST, 0)
@@ -86,6 +91,8 @@ class Relay:
         self._opening.pop(client, None)
 
     def _from_client(self, payload: bytes, client: Address) -> None:
+        if client in self._left:
+            return
         if client not in self._behind and client not in self._opening:
             self._opening[client] = self._loop.create_task(self._open(client))
         self._send(self.up, client, payload)
@@ -102,7 +109,7 @@ class Relay:
             transport.sendto(packet.payload)
 
     def _to_client(self, packet: _Packet, _at: float) -> None:
-        if self._front is not None and not self._front.is_closing():
+        if self._front is not None and not self._front.is_closing() and packet.client not in self._left:
             self._front.sendto(packet.payload, packet.client)
 
     def _pump(self) -> None:

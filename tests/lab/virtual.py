@@ -210,8 +210,8 @@ class Lab:
 
     def lose_signalling(self, person: Person) -> None:
         def lost() -> None:
-            if person.participant is not None:
-                self.sfu.client_lost(person.participant, now=self.now)
+            if person.participant is not None and person.participant.client is not None:
+                self.sfu.client_lost(person.participant, person.participant.client, now=self.now)
 
         self.later(lambda: self._to_core(lost))
 

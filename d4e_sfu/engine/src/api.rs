@@ -129,6 +129,14 @@ pub enum Command {
         may_publish: bool,
         start_bitrate: u32,
     },
+    /// ICE restart (RFC 8445 §9): checks with these credentials count from now on. Those before stay valid for 30 s, and the
+    /// path stays until the client nominates a pair with the new ones; keys and streams go on.
+    RestartIce {
+        transport: TransportId,
+        local_ufrag: String,
+        local_pwd: String,
+        remote_ufrag: String,
+    },
     /// Ids of header extensions on this transport, replaced whole. Both forms are understood, with ids 1–255; what the
     /// one-byte form cannot say (ids over 14, values of 0 or over 16 bytes) is sent only where both forms may come in one
     /// stream (`a=extmap-allow-mixed`, RFC 8285 §6).

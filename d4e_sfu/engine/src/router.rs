@@ -289,10 +289,16 @@ impl Router {
             .get_mut(row)
             .ok_or(DropReason::UnknownUfrag)?;
         blame::set(Some(transport.id));
-        if transport.remote_ufrag != theirs {
+        let newest = transport.credentials.local_ufrag == ours;
+        let credentials = match &transport.former {
+            Some((former, _)) if !newest => former,
+            _ => &transport.credentials,
+        };
+        if credentials.remote_ufrag != theirs {
             return Err(DropReason::UnknownUfrag);
         }
-        if !message.verify(&transport.integrity) {
+        let key = &credentials.integrity;
+        if !message.verify(key) {
             return Err(DropReason::BadIntegrity);
         }
         if !transport.checks.take(now, 1) {
@@ -300,7 +306,6 @@ impl Router {
         }
         self.counters.received(Kind::Stun, datagram.len());
         let slot = out.slot();
-        let key = &transport.integrity;
         let unknown = &message.unknown[..message.unknown_count.min(message.unknown.len())];
         let (response, accepted) = if !unknown.is_empty() {
             // RFC 8489 §6.3.1
@@ -333,7 +338,7 @@ impl Router {
             .filter(|&len| len <= datagram.len())
             .ok_or(DropReason::BadStun)?;
         if accepted {
-            self.checked(now, row, local, remote, message.use_candidate)?;
+            self.checked(now, row, local, remote, message.use_candidate, newest)?;
         }
         out.commit(local, remote, len);
         self.counters.sent(Kind::Stun, len);
@@ -341,7 +346,8 @@ impl Router {
         Ok(())
     }
 
-    /// The address `remote` is proven to belong to this transport, seen at our `local`.
+    /// The address `remote` is proven to belong to this transport, seen at our `local`. `newest`: by the credentials of the
+    /// last ICE restart.
     fn checked(
         &mut self,
         now: Now,
@@ -349,6 +355,7 @@ impl Router {
         local: SocketAddr,
         remote: SocketAddr,
         use_candidate: bool,
+        newest: bool,
     ) -> Result<(), DropReason> {
         let owner = self
             .by_address
@@ -369,7 +376,10 @@ impl Router {
             .transports
             .get_mut(row)
             .ok_or(DropReason::UnknownUfrag)?;
-        let change = transport.path.check(now, local, remote, use_candidate);
+        let mut change = transport.path.check(now, local, remote, use_candidate);
+        if use_candidate && newest {
+            change.moved |= transport.path.renominated(local, remote);
+        }
         if let Some(evicted) = change.evicted {
             self.by_address.remove(&evicted);
         }

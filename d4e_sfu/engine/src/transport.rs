@@ -37,6 +37,9 @@ pub const OUR_CNAME: &str = "d4e-sfu";
 const MAX_REFERENCES: usize = 8;
 /// Assumed until a receiver report has told: what a nationwide path takes.
 const DEFAULT_ROUND_TRIP: Duration = Duration::from_millis(100);
+/// After an ICE restart the credentials before it hold this long: as long as consent, so that a client that has found no
+/// better pair loses nothing by having looked for one.
+pub const FORMER_LIFE: Duration = path::CONSENT;
 
 /// Ids of the header extensions on this transport (RFC 8285); 0 = not mapped.
 #[derive(Clone, Copy, Debug, Default)]
@@ -91,11 +94,18 @@ struct Reference {
     heard: Now,
 }
 
-pub struct Transport {
-    pub id: TransportId,
+/// What authenticates connectivity checks, of one exchange of descriptions (RFC 8445 §5.3).
+pub struct Credentials {
     pub local_ufrag: String,
     pub remote_ufrag: String,
     pub integrity: IntegrityKey,
+}
+
+pub struct Transport {
+    pub id: TransportId,
+    pub credentials: Credentials,
+    /// Those before an ICE restart, and when it was: the client goes on checking the pair in use until it has a better one.
+    pub former: Option<(Credentials, Now)>,
     pub may_publish: bool,
     pub signal_lost: bool,
     pub path: Path,
@@ -136,9 +146,12 @@ impl Transport {
     ) -> Self {
         Self {
             id,
-            local_ufrag,
-            remote_ufrag,
-            integrity: IntegrityKey::new(local_pwd),
+            credentials: Credentials {
+                local_ufrag,
+                remote_ufrag,
+                integrity: IntegrityKey::new(local_pwd),
+            },
+            former: None,
             may_publish,
             signal_lost: false,
             path: Path::new(now),
@@ -163,6 +176,26 @@ impl Transport {
             references: Vec::new(),
             round_trip: None,
         }
+    }
+
+    /// ICE restart. Returns our ufrag that has been forgotten over it: two exchanges are remembered.
+    pub fn restart(
+        &mut self,
+        now: Now,
+        local_ufrag: String,
+        local_pwd: &str,
+        remote_ufrag: String,
+    ) -> Option<String> {
+        let credentials = Credentials {
+            local_ufrag,
+            remote_ufrag,
+            integrity: IntegrityKey::new(local_pwd),
+        };
+        let before = std::mem::replace(&mut self.credentials, credentials);
+        self.path.restarted();
+        self.former
+            .replace((before, now))
+            .map(|(forgotten, _)| forgotten.local_ufrag)
     }
 
     /// Given once: keys for the same association never change, and a second set would reuse counters.

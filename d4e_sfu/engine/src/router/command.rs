@@ -25,6 +25,12 @@ pub fn fault(command: &Command) -> Option<&'static str> {
             local_pwd,
             remote_ufrag,
             ..
+        }
+        | Command::RestartIce {
+            local_ufrag,
+            local_pwd,
+            remote_ufrag,
+            ..
         } => {
             // RFC 8839 §5.4: 4–256 and 22–256 characters; what a peer may send shorter is not ours to judge.
             if name(local_ufrag)
@@ -134,6 +140,24 @@ impl Router {
                 if self.transports.len() == 1 {
                     self.ticked = now; // Nothing has had to be done by the clock until here.
                 }
+            }
+            Command::RestartIce {
+                transport: id,
+                local_ufrag,
+                local_pwd,
+                remote_ufrag,
+            } => {
+                if self.by_ufrag.contains_key(&local_ufrag) {
+                    return None;
+                }
+                let row = self.transports.row(id)?;
+                let transport = self.transports.get_mut(row)?;
+                let forgotten =
+                    transport.restart(now, local_ufrag.clone(), &local_pwd, remote_ufrag);
+                if let Some(ufrag) = forgotten {
+                    self.by_ufrag.remove(&ufrag);
+                }
+                self.by_ufrag.insert(local_ufrag, row);
             }
             Command::SetExtensions {
                 transport,
@@ -276,6 +300,7 @@ impl Router {
     fn on_account_of(&self, command: &Command) -> Option<TransportId> {
         let row = match *command {
             Command::AddTransport { transport, .. }
+            | Command::RestartIce { transport, .. }
             | Command::SetExtensions { transport, .. }
             | Command::SetMayPublish { transport, .. }
             | Command::SetKeys { transport, .. }
@@ -339,7 +364,10 @@ impl Router {
         }
         let (row, transport) = self.transports.remove(id)?;
         self.pacing.retain(|&kept| kept != row);
-        self.by_ufrag.remove(&transport.local_ufrag);
+        self.by_ufrag.remove(&transport.credentials.local_ufrag);
+        if let Some((former, _)) = &transport.former {
+            self.by_ufrag.remove(&former.local_ufrag);
+        }
         for pair in transport.path.pairs() {
             if self.by_address.get(&pair) == Some(&row) {
                 self.by_address.remove(&pair);

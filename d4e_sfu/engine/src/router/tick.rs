@@ -10,7 +10,7 @@ use crate::api::Event;
 use crate::legs::jitter;
 use crate::now::Now;
 use crate::outlet::Outlet;
-use crate::transport::{OUR_CNAME, OUR_SSRC, Transport};
+use crate::transport::{FORMER_LIFE, OUR_CNAME, OUR_SSRC, Transport};
 use crate::wire::rtcp::{self, Block};
 use crate::wire::seq::Ssrc;
 
@@ -43,6 +43,10 @@ impl Router {
             if transport.path.gone(now, transport.signal_lost) {
                 gone.push(transport.id);
                 continue;
+            }
+            let over = |(_, since): &mut (_, Now)| now.since(*since) >= FORMER_LIFE;
+            if let Some((former, _)) = transport.former.take_if(over) {
+                self.by_ufrag.remove(&former.local_ufrag);
             }
             // All of them now: after a pause of the thread the selected one may be the last in line.
             while let (changed, Some(pair)) = transport.path.expire(now) {

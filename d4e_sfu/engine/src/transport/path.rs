@@ -2,7 +2,8 @@
 //! A small table with one rule; it reads no datagram.
 //!
 //! The rule: among validated, nominated pairs send on the one where SRTP or SRTCP last authenticated; before keys exist,
-//! where the last check with USE-CANDIDATE came from. Nothing else moves the path. A pair that has not been checked for
+//! where the last check with USE-CANDIDATE came from; and after an ICE restart the first nomination with its credentials
+//! counts. Nothing else moves the path. A pair that has not been checked for
 //! [`PAIR_LIFE`] is no longer validated.
 
 use std::net::SocketAddr;
@@ -32,6 +33,8 @@ pub struct Path {
     pairs: Vec<Pair>,
     selected: Option<(SocketAddr, SocketAddr)>,
     keyed: bool,
+    /// The client has restarted ICE, and has nominated nothing since.
+    restarting: bool,
     checked: Now,
 }
 
@@ -51,6 +54,7 @@ impl Path {
             pairs: Vec::new(),
             selected: None,
             keyed: false,
+            restarting: false,
             checked: now,
         }
     }
@@ -99,6 +103,17 @@ impl Path {
             }
         }
         change
+    }
+
+    /// The client begins anew (RFC 8445 §9): the path stays until it has nominated another.
+    pub fn restarted(&mut self) {
+        self.restarting = true;
+    }
+
+    /// This pair, just checked, was nominated with the newest credentials. True when that moved the path: a client has
+    /// restarted because it has moved, and may have no media to show it by. Only the first does so.
+    pub fn renominated(&mut self, local: SocketAddr, remote: SocketAddr) -> bool {
+        std::mem::take(&mut self.restarting) && self.select(Some((local, remote)))
     }
 
     /// SRTP or SRTCP that came from `remote` to `local` authenticated. True when that moved the path.

@@ -538,3 +538,131 @@ fn keys_are_taken_once_and_only_of_the_right_length() {
     );
     assert_eq!(world.drops(DropReason::BadAuthentication), 0);
 }
+
+// --- ICE restart (RFC 8445 §9) ----------------------------------------------------------------------------------------
+
+/// A check with other credentials than the client's first.
+fn check_as(
+    world: &mut World,
+    remote: std::net::SocketAddr,
+    username: &str,
+    password: &str,
+    nominate: bool,
+) -> bool {
+    let mut out = [0; 512];
+    let request = stun::BindingRequest {
+        transaction: [8; 12],
+        username,
+        priority: 1,
+        controlling: Some(1),
+        use_candidate: nominate,
+    };
+    let key = IntegrityKey::new(password);
+    let len = stun::write_binding_request(&mut out, &request, &key).unwrap();
+    world.kept.datagrams.clear();
+    world.handle(remote, &out[..len]);
+    answer(world).is_some()
+}
+
+fn restart(world: &mut World, id: u32, round: u32) -> (String, String) {
+    let password = format!("password-number-{round}-of-{id:04}");
+    world.apply(Command::RestartIce {
+        transport: id,
+        local_ufrag: format!("again{id}x{round}"),
+        local_pwd: password.clone(),
+        remote_ufrag: format!("theirs{id}x{round}"),
+    });
+    (format!("again{id}x{round}:theirs{id}x{round}"), password)
+}
+
+fn path_of(world: &World, id: u32) -> std::net::SocketAddr {
+    let row = world.router.transports.row(id).unwrap();
+    let transport = world.router.transports.get(row).unwrap();
+    transport.path.selected().unwrap().1
+}
+
+#[test]
+fn after_a_restart_the_path_stays_until_a_pair_is_nominated_with_the_new_credentials() {
+    let mut world = World::new();
+    let mut client = Client::join(&mut world, 1);
+    let before = client.remote;
+    let (username, password) = restart(&mut world, 1, 1);
+    client.check(&mut world, true);
+    assert_eq!(path_of(&world, 1), before, "the old credentials hold on");
+    let moved: std::net::SocketAddr = "192.0.2.77:5000".parse().unwrap();
+    assert!(check_as(&mut world, moved, &username, &password, false));
+    assert_eq!(path_of(&world, 1), before, "a check alone moves nothing");
+    world.events();
+    assert!(check_as(&mut world, moved, &username, &password, true));
+    assert_eq!(path_of(&world, 1), moved, "without a packet of media");
+    assert!(matches!(
+        world.events()[..],
+        [Event::PathChanged { transport: 1, .. }]
+    ));
+    // From here on media decides again, whoever nominates what.
+    let third: std::net::SocketAddr = "192.0.2.78:5000".parse().unwrap();
+    assert!(check_as(&mut world, third, &username, &password, true));
+    assert_eq!(path_of(&world, 1), moved);
+    client.remote = before;
+    client.check(&mut world, true);
+    assert_eq!(path_of(&world, 1), moved);
+}
+
+#[test]
+fn credentials_of_two_exchanges_do_not_mix_and_the_old_ones_end() {
+    let mut world = World::new();
+    let client = Client::join(&mut world, 1);
+    let old = "password-of-transport-0001";
+    let (username, password) = restart(&mut world, 1, 1);
+    let remote = client.remote;
+    for (name, key) in [
+        (username.as_str(), old),
+        (client.username.as_str(), password.as_str()),
+        ("again1x1:remote1", password.as_str()),
+        ("again1x1:remote1", old),
+        ("local1:theirs1x1", old),
+        ("local1:theirs1x1", password.as_str()),
+    ] {
+        assert!(
+            !check_as(&mut world, remote, name, key, true),
+            "{name} {key}"
+        );
+    }
+    assert!(check_as(&mut world, remote, &client.username, old, true));
+    assert!(check_as(&mut world, remote, &username, &password, true));
+    for _ in 0..29 {
+        world.pass(1_000);
+        assert!(check_as(&mut world, remote, &client.username, old, true));
+        assert!(check_as(&mut world, remote, &username, &password, true));
+    }
+    world.pass(1_500);
+    assert!(!check_as(&mut world, remote, &client.username, old, true));
+    assert!(check_as(&mut world, remote, &username, &password, true));
+}
+
+#[test]
+fn however_often_a_client_restarts_two_exchanges_are_remembered_and_none_outlives_it() {
+    let mut world = World::new();
+    let client = Client::join(&mut world, 1);
+    let mut known = Vec::new();
+    for round in 0..100 {
+        known.push(restart(&mut world, 1, round));
+        assert!(world.router.by_ufrag.len() <= 2);
+    }
+    let remote = client.remote;
+    let valid = |world: &mut World, (name, key): &(String, String)| {
+        check_as(world, remote, name, key, false)
+    };
+    assert!(!valid(&mut world, &known[97]));
+    assert!(valid(&mut world, &known[98]) && valid(&mut world, &known[99]));
+    // A ufrag that is in use is refused, also one's own.
+    let before = world.router.snapshot().counters.commands_ignored;
+    restart(&mut world, 1, 99);
+    restart(&mut world, 2, 1);
+    assert_eq!(
+        world.router.snapshot().counters.commands_ignored,
+        before + 2
+    );
+    world.apply(Command::RemoveTransport { transport: 1 });
+    assert!(world.router.by_ufrag.is_empty());
+}
