@@ -48,6 +48,18 @@ class BadRequest(ClientError):
     close_code = 1007  # RFC 6455 §7.4.1: data not consistent with the type of the message
 
 
+class Unprocessable(BadRequest):
+    """Well formed, and not what can be done here."""
+
+    status = 422
+
+
+class WrongType(BadRequest):
+    """A body of a kind that is not taken here."""
+
+    status = 415
+
+
 class TooLarge(ClientError):
     """Over a cap of ours, by size or by number."""
 
@@ -81,6 +93,16 @@ class NotNow(ClientError):
     """Well asked, by someone who may; the state of things, or a setting, stands against it."""
 
     status = 412
+
+
+class NothingYet(ClientError):
+    """There is nothing that could be given; `retry_after` seconds later there may be."""
+
+    status = 409
+
+    def __init__(self, sentence: str, *, rule: str, retry_after: float) -> None:
+        super().__init__(sentence, rule=rule)
+        self.retry_after = retry_after
 
 
 class Full(ClientError):

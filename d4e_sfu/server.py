@@ -41,6 +41,7 @@ from d4e_sfu.drivers.metrics import Metrics, Sources
 from d4e_sfu.drivers.pages import Pages
 from d4e_sfu.drivers.roomservice import ServerApi
 from d4e_sfu.drivers.signal import MAX_LINE, Signalling
+from d4e_sfu.drivers.whip import Whip
 from d4e_sfu.errors import EX_CONFIG, EX_OK, ConfigError
 
 log = logging.getLogger(__name__)
@@ -123,6 +124,7 @@ class Server:
         self.sfu = Sfu(config, chance=random.SystemRandom(), announcer=self)
         self.entrance = Entrance(config)
         self.signalling = Signalling(self.sfu, self.entrance, on_refused=self.metrics.join_refused)
+        self.whip = Whip(self.sfu, self.entrance)
         self._runners: list[web.AppRunner] = []
         self._listening: list[asyncio.Server] = []
         self._timers: list[asyncio.Task[None]] = []
@@ -210,6 +212,7 @@ class Server:
 
     async def _start_http(self) -> None:
         app = web.Application()
+        self.whip.setup(app)
         self.entrance.setup(app)
         self.signalling.setup(app)
         ServerApi(self.sfu, self.entrance).setup(app)

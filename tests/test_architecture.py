@@ -49,6 +49,8 @@ DOORS: dict[str, set[str]] = {
         "drivers/websocket.py",
         "drivers/entrance.py",
         "drivers/roomservice.py",
+        "drivers/body.py",
+        "drivers/whip.py",
         "drivers/pages.py",
         "drivers/admin.py",
         "server.py",

@@ -188,6 +188,17 @@ class Negotiation:
         self._state = replace(self._state, remote=remote)
         return self._local, remote
 
+    def fragment(self) -> str:
+        """Our end of the connection as an SDP fragment (RFC 8840 §9), with all candidates."""
+        body, local = self._state.body, self._local
+        assert body is not None, "something was answered"
+        tagged = next(section for section in body.sections if section.candidates)
+        section = sdp.write_section(replace(tagged, ice_ufrag=local.ufrag, ice_pwd=local.pwd))
+        said = ("m=", "a=mid:", "a=ice-", "a=candidate:", "a=end-of-candidates")
+        lines = [line for line in section.splitlines(keepends=True) if line.startswith(said)]
+        group = [f"a=group:BUNDLE {' '.join(mids)}\r\n" for mids in body.bundles]
+        return "".join(["a=ice-lite\r\n", *group, *lines])
+
     def _restarted(self, remote: RemoteTransport) -> LocalTransport:
         """Our end, with other credentials where the client's are others than before (RFC 8445 §9)."""
         old = self._state.remote

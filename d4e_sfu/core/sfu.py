@@ -27,7 +27,7 @@ from d4e_sfu.errors import BadRequest, ClientError, Full, TooLarge
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from d4e_sfu.config import Config
+    from d4e_sfu.config import Config, Limits
     from d4e_sfu.core.boundary import Announcer, Associations, Client, DataKind, Engine
     from d4e_sfu.core.moderation import Request, Response
     from d4e_sfu.core.policy import Rights, RoomPolicy
@@ -73,6 +73,10 @@ class Sfu:
         self._transports: dict[TransportId, Participant] = {}
         self._moderation = Moderation(self.rooms, announcer)
 
+    @property
+    def limits(self) -> Limits:
+        return self._config.limits
+
     def add_worker(self, engine: Engine, associations: Associations) -> None:
         """A worker that rooms can be placed on. The first join needs at least one."""
         self._workers.append(Worker(engine, associations))
@@ -100,8 +104,13 @@ class Sfu:
             raise TooLarge("The metadata is too large.", rule="metadata_size")
         return Admission(grants, rights, room_policy, request, wall)
 
-    def join(self, client: Client, admission: Admission, *, now: float) -> Participant | None:
-        """After the upgrade: the join response, then the answer. None: refused with `leave`, and closed."""
+    def join(
+        self, client: Client, admission: Admission, *, subscribe: Sequence[str] = (), now: float
+    ) -> Participant | None:
+        """After the upgrade: the join response, then the answer. None: refused with `leave`, and closed.
+
+        `subscribe`: publications that he receives from the start, by sid, the most important first.
+        """
         grants, request = admission.grants, admission.request
         if request.reconnect:
             return self._resume(client, admission, now=now)
@@ -134,6 +143,8 @@ class Sfu:
         limits = self._config.limits
         response = _join_response(admission.policy, resumes=limits.resume > 0)
         room.enter(participant, response, max_sections=limits.sections, now=now)
+        for sid in subscribe:
+            room.subscribe(participant, sid, now=now)
         try:
             for add_track in request.add_track_requests[: requests.MAX_PENDING]:
                 requests.add_track(participant, add_track, ids=self._ids, now=now)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 from aiohttp import web
 
 from d4e_sfu.core.rates import Rates
-from d4e_sfu.errors import OUR_FAULT, ClientError, Forbidden, Full, TooMany, Unauthorized
+from d4e_sfu.errors import OUR_FAULT, ClientError, Forbidden, Full, NothingYet, TooMany, Unauthorized
 
 if TYPE_CHECKING:
     from d4e_sfu.config import Config
@@ -35,8 +35,9 @@ _CORS: Final = {
     # Without these an app of another site cannot even read why it was refused, nor whether `HEAD /` says that we are
     # back. There are no cookies to protect here.
     "Access-Control-Allow-Origin": "*",
-    "Access-Control-Allow-Methods": "OPTIONS, HEAD, GET, POST",
-    "Access-Control-Allow-Headers": "*",
+    "Access-Control-Allow-Methods": "OPTIONS, HEAD, GET, POST, PATCH, DELETE",
+    "Access-Control-Allow-Headers": "*, Authorization",  # which is never meant by the star
+    "Access-Control-Expose-Headers": "Location, ETag, Link, Retry-After, Accept-Post",
     "Access-Control-Max-Age": "86400",
 }
 
@@ -93,7 +94,7 @@ class Entrance:
                 level = logging.DEBUG if isinstance(error, TooMany) else logging.INFO
                 log.log(level, "%s refused status=%d rule=%s%s", what, error.status, error.rule, detail)
                 response = _in_words(error) if refusal is None else refusal(error)
-                if isinstance(error, Full | TooMany):
+                if isinstance(error, Full | TooMany | NothingYet):
                     response.headers["Retry-After"] = str(math.ceil(error.retry_after))
                 return response
             except web.HTTPException:

@@ -7,7 +7,6 @@ the token that its user joined with.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import time
 from collections.abc import Callable, Mapping
@@ -18,6 +17,7 @@ from google.protobuf import json_format
 from google.protobuf.message import DecodeError
 from livekit.protocol import room
 
+from d4e_sfu.drivers import body
 from d4e_sfu.drivers.entrance import Entrance, bearer_token
 from d4e_sfu.errors import (
     BadRequest,
@@ -37,8 +37,6 @@ if TYPE_CHECKING:
 
 # The largest useful request carries a name, 8 KiB of metadata and as much in attributes, each byte escaped in JSON.
 MAX_BODY: Final = 128 * 1024
-# From the end of the head to the end of the body.
-BODY_SECONDS: Final = 5.0
 
 _METHODS: Final[Mapping[str, type[Request]]] = {
     "MutePublishedTrack": room.MuteRoomTrackRequest,
@@ -81,7 +79,7 @@ class ServerApi:
         wanted = _METHODS.get(request.match_info["call"].removeprefix("livekit.RoomService/"))
         if request.method != "POST" or wanted is None or request.content_type not in (_PROTOBUF, _JSON):
             return _error("bad_route", "no such call, or not by POST with protobuf or JSON", 404)
-        message = _message(wanted, request.content_type, await _body(request))
+        message = _message(wanted, request.content_type, await body.read(request, MAX_BODY))
         response = self._sfu.moderate(grants, message, wall=self._wall(), now=time.monotonic())
         if request.content_type == _PROTOBUF:
             return web.Response(body=response.SerializeToString(), content_type=_PROTOBUF)
@@ -92,26 +90,12 @@ class ServerApi:
         return web.Response(text=text, content_type=_JSON)
 
 
-async def _body(request: web.Request) -> bytes:
-    """All of it, and never more than a little above the limit in memory."""
-    body = bytearray()
-    try:
-        async with asyncio.timeout(BODY_SECONDS):
-            async for piece in request.content.iter_chunked(16 * 1024):
-                body += piece
-                if len(body) > MAX_BODY:
-                    raise TooLarge("The request is too large.", rule="body_size")
-    except TimeoutError:
-        raise BadRequest("The request did not come in time.", rule="body_slow") from None
-    return bytes(body)
-
-
-def _message(wanted: type[Request], content_type: str, body: bytes) -> Request:
+def _message(wanted: type[Request], content_type: str, data: bytes) -> Request:
     """What is unknown in it is ignored, as everywhere in this protocol."""
     try:
         if content_type == _PROTOBUF:
-            return wanted.FromString(body)
-        return json_format.Parse(body.decode(), wanted(), ignore_unknown_fields=True)
+            return wanted.FromString(data)
+        return json_format.Parse(data.decode(), wanted(), ignore_unknown_fields=True)
     except (DecodeError, ValueError, json_format.ParseError, RecursionError):
         raise BadRequest("The request is malformed.", rule="body_malformed") from None
 

@@ -19,7 +19,7 @@ from livekit.protocol import models, room, rtc
 from d4e_sfu.config import Config, Http
 from d4e_sfu.core.participant import Participant
 from d4e_sfu.core.sfu import Sfu
-from d4e_sfu.drivers import roomservice
+from d4e_sfu.drivers import body, roomservice
 from d4e_sfu.drivers.entrance import Entrance
 from d4e_sfu.drivers.roomservice import ServerApi
 from d4e_sfu.server import _http_log
@@ -213,7 +213,7 @@ async def test_a_body_that_is_cut_or_broken_leaves_no_trace(
 
 
 async def test_a_body_that_does_not_come_is_not_waited_for(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(roomservice, "BODY_SECONDS", 0.05)
+    monkeypatch.setattr(body, "BODY_SECONDS", 0.05)
 
     async def silent() -> AsyncIterator[bytes]:
         yield b"{"

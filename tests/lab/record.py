@@ -56,9 +56,9 @@ def serve() -> int:
                 write(kind="keys", gcm=gcm, receive=bytes(command.receive).hex())
         submit(self, commands)
 
-    def joined(self: Sfu, client: Any, admission: Any, **time: float) -> Any:
+    def joined(self: Sfu, client: Any, admission: Any, **more: Any) -> Any:
         write(kind="join", frame=_text(admission.request))
-        return join(self, client, admission, **time)
+        return join(self, client, admission, **more)
 
     def told(self: Sfu, participant: Any, request: rtc.SignalRequest, **time: float) -> None:
         write(kind="message", frame=_text(request))

@@ -1,0 +1,204 @@
+"""WHIP (RFC 9725) and WHEP over HTTP: `POST /whip/ROOM` or `/whep/ROOM` with an offer, and the session that it made.
+
+A token is bound to the resource: its room is the endpoint's, and a session answers to the person alone who made it.
+What an offer means is the core's (core/whip.py). Errors are problems (RFC 9457). We are ICE-lite with every candidate
+in the answer, so candidates that are trickled here are read and not needed.
+"""
+
+from __future__ import annotations
+
+import http
+import json
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Final
+
+from aiohttp import web
+from livekit.protocol import models, rtc
+
+from d4e_sfu.core import whip
+from d4e_sfu.drivers import body
+from d4e_sfu.drivers.entrance import Entrance, bearer_token
+from d4e_sfu.errors import BadRequest, ClientError, Forbidden, NotFound, Unauthorized, WrongType
+
+if TYPE_CHECKING:
+    from d4e_sfu.core.participant import Participant
+    from d4e_sfu.core.sfu import Sfu
+
+SDP: Final = "application/sdp"
+FRAGMENT: Final = "application/trickle-ice-sdpfrag"
+MAX_OFFER: Final = 256 * 1024
+MAX_FRAGMENT: Final = 64 * 1024
+
+_MAKE: Final[Mapping[str, Callable[..., Participant | None]]] = {"whip": whip.publish, "whep": whip.play}
+
+
+class StaleError(ClientError):
+    """`If-Match` names another ICE session (RFC 9110 §13.1.1)."""
+
+    status = 412
+
+
+class UnconditionalError(ClientError):
+    """`If-Match` is missing (RFC 6585 §3)."""
+
+    status = 428
+
+
+class Whip:
+    """`setup` adds its routes to an application; before those of the entrance, which preflights everything else."""
+
+    def __init__(self, sfu: Sfu, entrance: Entrance, *, wall: Callable[[], float] = time.time) -> None:
+        self._sfu = sfu
+        self._entrance = entrance
+        self._wall = wall
+        self._sessions: dict[str, _Session] = {}
+
+    def setup(self, app: web.Application) -> None:
+        endpoint, session = "/{slashes:/*}{kind:whip|whep}/{room}", "/{slashes:/*}{kind:whip|whep}/{room}/{session}"
+        for method, path, handler in (
+            ("POST", endpoint, self._make),
+            ("PATCH", session, self._change),
+            ("DELETE", session, self._end),
+            ("GET", endpoint, self._nothing),
+            ("HEAD", endpoint, self._nothing),
+            ("GET", session, self._nothing),
+            ("HEAD", session, self._nothing),
+        ):
+            app.router.add_route(method, path, self._entrance.refusing("whip", handler, _problem))
+        app.router.add_route("OPTIONS", endpoint, _options)
+        app.router.add_route("OPTIONS", session, _options)
+
+    @property
+    def sessions(self) -> int:
+        return len(self._sessions)
+
+    async def _make(self, request: web.Request) -> web.StreamResponse:
+        grants = self._sfu.verify(self._token(request), wall=self._wall())
+        self._entrance.check_known(key=grants.key, room=grants.room, identity=grants.identity)
+        if grants.room != request.match_info["room"]:
+            raise Forbidden("The token is for another room.", rule="whip_room")
+        _expect(request, SDP)
+        offer = _text(await body.read(request, MAX_OFFER))
+        kind = request.match_info["kind"]
+        session = _Session(self._sessions, kind)
+        participant = _MAKE[kind](self._sfu, session, grants, offer, wall=self._wall(), now=time.monotonic())
+        if participant is None or session.answer is None:
+            raise BadRequest(session.refusal or "The offer cannot be answered.", rule="whip_refused")
+        session.begin(participant)
+        return web.Response(
+            status=201,
+            text=session.answer,
+            content_type=SDP,
+            # Relative: we need not know by which name we are called, and believe no Host.
+            headers={"Location": f"{request.rel_url.raw_path.rstrip('/')}/{session.id}", "ETag": session.etag},
+        )
+
+    async def _change(self, request: web.Request) -> web.StreamResponse:
+        """Candidates, or an ICE restart."""
+        session, participant = self._session(request)
+        _expect(request, FRAGMENT)
+        wanted = request.headers.get("If-Match")
+        if wanted is None:
+            raise UnconditionalError("If-Match is missing.", rule="whip_unconditional")
+        tags = [tag.strip() for tag in wanted.split(",")]
+        if "*" not in tags and session.etag not in tags:
+            raise StaleError("The ICE session is another one by now.", rule="whip_stale")
+        said = whip.fragment(_text(await body.read(request, MAX_FRAGMENT)))
+        if self._sessions.get(session.id) is not session:
+            raise _gone()  # ended while we read
+        if not whip.is_restart(participant, said):
+            return web.Response(status=204)
+        answer = whip.restart(participant, said, now=time.monotonic())
+        return web.Response(text=answer, content_type=FRAGMENT, headers={"ETag": session.etag})
+
+    async def _end(self, request: web.Request) -> web.StreamResponse:
+        _, participant = self._session(request)
+        leave = rtc.LeaveRequest(reason=models.DisconnectReason.CLIENT_INITIATED)
+        self._sfu.message(participant, rtc.SignalRequest(leave=leave), now=time.monotonic())
+        return web.Response()
+
+    async def _nothing(self, request: web.Request) -> web.StreamResponse:
+        """RFC 9725 §4.1: 2xx without content."""
+        self._entrance.check(request)
+        return web.Response(status=204)
+
+    def _token(self, request: web.Request) -> str:
+        self._entrance.check(request)
+        token = bearer_token(request)
+        if token is None:
+            raise Unauthorized("A token is needed.", rule="whip_no_token")
+        return token
+
+    def _session(self, request: web.Request) -> tuple[_Session, Participant]:
+        grants = self._sfu.verify(self._token(request), wall=self._wall())
+        self._entrance.check_known(key=grants.key, room=grants.room, identity=grants.identity)
+        session = self._sessions.get(request.match_info["session"])
+        here = request.match_info["kind"], request.match_info["room"]
+        if session is None or session.participant is None or here != (session.kind, session.participant.room.name):
+            raise _gone()
+        if not whip.owns(session.participant, grants):
+            raise Forbidden("This session is another's.", rule="whip_owner")
+        return session, session.participant
+
+
+class _Session:
+    """One participant's signalling, a `boundary.Client`: the answer is all that it passes on."""
+
+    def __init__(self, sessions: dict[str, _Session], kind: str) -> None:
+        self.id = ""
+        self.kind = kind
+        self.participant: Participant | None = None
+        self.answer: str | None = None
+        self.refusal = ""
+        self._sessions = sessions
+
+    def begin(self, participant: Participant) -> None:
+        self.participant = participant
+        self.id = participant.sid.removeprefix("PA_")
+        self._sessions[self.id] = self
+
+    @property
+    def etag(self) -> str:
+        """Names the ICE session (RFC 9725 §4.3.1)."""
+        assert self.participant is not None
+        assert self.participant.local is not None
+        return f'"{self.participant.local.ufrag}"'
+
+    def send(self, response: rtc.SignalResponse) -> None:
+        if response.HasField("answer"):
+            self.answer = response.answer.sdp
+
+    def close(self, code: int, reason: str) -> None:
+        self.refusal = self.refusal or reason
+        self._sessions.pop(self.id, None)
+
+
+def _gone() -> NotFound:
+    return NotFound("There is no such session.", rule="whip_session")
+
+
+def _expect(request: web.Request, content_type: str) -> None:
+    if request.content_type != content_type:
+        raise WrongType(f"The body must be {content_type}.", rule="whip_type")
+
+
+def _text(data: bytes) -> str:
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        raise BadRequest("The body is not UTF-8.", rule="whip_text") from None
+
+
+def _problem(error: ClientError) -> web.StreamResponse:
+    title = http.HTTPStatus(error.status).phrase
+    problem = {"type": "about:blank", "title": title, "status": error.status, "detail": str(error)}
+    # RFC 6750 §3
+    headers = {"WWW-Authenticate": "Bearer"} if isinstance(error, Unauthorized) else {}
+    return web.Response(
+        status=error.status, text=json.dumps(problem), content_type="application/problem+json", headers=headers
+    )
+
+
+async def _options(_request: web.Request) -> web.StreamResponse:
+    return web.Response(status=204, headers={"Accept-Post": SDP})
