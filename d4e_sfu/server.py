@@ -14,6 +14,7 @@ import importlib.metadata
 import ipaddress
 import logging
 import random
+import re
 import signal
 import socket
 import ssl
@@ -24,13 +25,14 @@ from typing import Any, Final
 
 import uvloop
 from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 
 from d4e_sfu import config as configuration
 from d4e_sfu._engine import Event
 from d4e_sfu.config import Config
 from d4e_sfu.core.boundary import TransportId
 from d4e_sfu.core.sfu import Sfu
+from d4e_sfu.core.tokens import NOT_ACCEPTED
 from d4e_sfu.drivers import certificates
 from d4e_sfu.drivers import engine as engines
 from d4e_sfu.drivers.admin import Admin
@@ -52,6 +54,8 @@ HTTP_PATIENCE: Final = 10.0
 # Bytes of TCP that may wait to be read. aiohttp spends 3 µs on a chunk of one byte, so a quarter of a megabyte of them
 # (asyncio's largest read) would hold everyone for an eighth of a second.
 RECEIVE_BUFFER: Final = 1 << 16
+# The first bytes of a line that is too long, where it is a token's: in its header, or in the query.
+_TOKEN: Final = re.compile(rb"Bearer |[^ ]*[?&]access_token=")
 M_MMAP_THRESHOLD: Final = -3  # malloc.h of glibc
 # So late clients are told of what was put off: a re-offer, who has stopped speaking. A dead worker is found sooner.
 TICK: Final = 0.25
@@ -373,6 +377,8 @@ class _Discreet(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
+        if isinstance(exc, LineTooLong) and _TOKEN.match(bytes(exc.args[0])):
+            return super().handle_error(request, 401, exc, NOT_ACCEPTED)
         return super().handle_error(request, status, exc, "This is not HTTP as it should be.\n" if message else None)
 
 
