@@ -1,4 +1,4 @@
-"""The command line: serve, check, token, links, tls, version.
+"""The command line: serve, check, token, links, tls, doctor, version.
 
 It reads arguments and a configuration, calls one function, and turns what comes back into an exit code: 0, 1 (it
 failed), 2 (wrong arguments) or 78 (the configuration; `sysexits.h`). What goes to standard output can be piped on;
@@ -8,13 +8,16 @@ everything for people goes to standard error.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import functools
 import importlib.metadata
 import ipaddress
+import json
 import logging
 import os
 import re
 import secrets
+import socket
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -25,7 +28,7 @@ from urllib.parse import quote
 
 from d4e_sfu import config as configuration
 from d4e_sfu.config import Config, Key, Role
-from d4e_sfu.core import policy, tokens
+from d4e_sfu.core import diagnosis, firewall, policy, tokens
 from d4e_sfu.errors import EX_CONFIG, EX_FAILURE, EX_OK, ClientError, ConfigError, Problem
 
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -116,6 +119,42 @@ def _version(_options: argparse.Namespace) -> int:
     except importlib.metadata.PackageNotFoundError:
         print("unreleased (a source tree)")
     return EX_OK
+
+
+_SHOWN: Final = {
+    "en": {"good": "ok     ", "bad": "WRONG  ", "unknown": "?      "},
+    "vi": {"good": "tốt    ", "bad": "LỖI    ", "unknown": "?      "},
+}
+_COLOURS: Final = {"good": "32", "bad": "31;1", "unknown": "33"}
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    config = configuration.load(options.config)
+    if options.firewall_form:
+        print(firewall.form(config, host=options.host or socket.gethostname(), language=options.lang), end="")
+        return EX_OK
+    from d4e_sfu.drivers import probes
+
+    findings = diagnosis.diagnose(probes.look(config, host=options.host or _certified(config)))
+    if options.json:
+        print(json.dumps([dataclasses.asdict(finding) for finding in findings], ensure_ascii=False, indent=1))
+    else:
+        for finding in findings:
+            mark = _SHOWN[options.lang][finding.state]
+            if sys.stdout.isatty():
+                mark = f"\x1b[{_COLOURS[finding.state]}m{mark}\x1b[0m"
+            print(f"{mark}{finding.check:<12} {finding.vi if options.lang == 'vi' else finding.en}")
+    return EX_FAILURE if any(finding.state == "bad" for finding in findings) else EX_OK
+
+
+def _certified(config: Config) -> str | None:
+    """The first name of our certificate: the one by which browsers come, unless somebody says another."""
+    from d4e_sfu.drivers import examination
+
+    try:
+        return examination.first_name(config.http.tls.certificate.read_bytes()) if config.http.tls.certificate else None
+    except OSError:
+        return None
 
 
 def _tls_check(options: argparse.Namespace) -> int:
@@ -243,6 +282,14 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--room", required=True)
         command.add_argument("--ttl", type=_duration, default=_duration("6h"), metavar="TIME", help="6h unless given")
         command.add_argument("--key", metavar="ID", help="the key to sign with; the first unless given")
+
+    doctor = commands.add_parser("doctor", help="look for what is wrong on this machine, and tell how to mend it")
+    doctor.add_argument("--config", required=True, metavar="FILE")
+    doctor.add_argument("--host", metavar="NAME", help="by which browsers come; else the certificate's first name")
+    doctor.add_argument("--lang", choices=("en", "vi"), default=_language())
+    doctor.add_argument("--json", action="store_true")
+    doctor.add_argument("--firewall-form", action="store_true", help="print what the network department has to open")
+    doctor.set_defaults(run=_doctor)
 
     tls = commands.add_parser("tls", help="certificates of HTTPS").add_subparsers(required=True, metavar="COMMAND")
     examined = tls.add_parser("check", help="tell everything that is wrong with a certificate and its key")

@@ -57,9 +57,9 @@ DOORS: dict[str, set[str]] = {
     },
     "aiortc": {"drivers/dtls.py", "drivers/datachannel.py", "drivers/reassembly.py"},
     "OpenSSL": {"drivers/dtls.py"},
-    "cryptography": {"drivers/dtls.py", "drivers/certificates.py", "drivers/examination.py"},
+    "cryptography": {"drivers/dtls.py", "drivers/certificates.py", "drivers/examination.py", "drivers/probes.py"},
     "google": {"core/datapacket.py", "drivers/signal.py", "drivers/roomservice.py"},  # what is no protobuf; its JSON
-    "ifaddr": {"drivers/engine.py"},
+    "ifaddr": {"drivers/engine.py", "drivers/probes.py"},
     "jwt": {"core/tokens.py"},
     "prometheus_client": {"drivers/metrics.py"},
     "pydantic": {"config.py", "values.py"},

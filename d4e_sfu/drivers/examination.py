@@ -65,6 +65,24 @@ def examine(
     ]
 
 
+def first_name(certificate: bytes) -> str | None:
+    """Of the leaf: the first name in it that is one, and no pattern."""
+    try:
+        leaf = x509.load_pem_x509_certificate(certificate)
+        names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (ValueError, x509.ExtensionNotFound):
+        return None
+    return next((name for name in names.get_values_for_type(x509.DNSName) if not name.startswith("*")), None)
+
+
+def unreadable(file: str, reason: str) -> Finding:
+    return Finding(
+        "file_unreadable",
+        f"{file}: {reason}. Fix: put the file there, or correct http.tls.",
+        f"{file}: {reason}. Cách sửa: đặt tệp vào đó, hoặc sửa http.tls.",
+    )
+
+
 def _key(leaf: x509.Certificate, pem: bytes) -> Iterator[Finding]:
     try:
         private: PrivateKeyTypes = serialization.load_pem_private_key(pem, password=None)
