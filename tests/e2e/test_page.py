@@ -16,6 +16,7 @@ import pytest_asyncio
 from playwright.async_api import Browser
 
 from tests.lab.browser import Person, chromium, until
+from tests.lab.livekit_client import LivekitClient
 from tests.lab.server import TOP, Server, running
 
 # One server and one browser for all of them: what takes long is to start these.
@@ -243,6 +244,19 @@ async def test_a_missing_or_broken_link_is_told_in_words(
 ) -> None:
     person = await open_link(browser, server, f"{server.url}/{fragment}")
     assert len(await told(person, fault)) > 40
+
+
+async def test_a_full_room_is_told_as_full_and_can_be_tried_again(browser: Browser, tmp_path: Path) -> None:
+    async with running(tmp_path, config={"rooms": [{"name": "*", "capacity": 1}]}) as server:
+        first = LivekitClient()
+        await first.join(server.ws, server.token(ROOM, "first", "doctor"))
+        for locale, full in (("vi-VN", "Phòng hoặc máy chủ đã đầy."), ("en-GB", "The room or the server is full.")):
+            person = await at_the_door(browser, server, locale=locale)
+            await person.press("join")
+            assert full in await told(person, "busy")
+            assert await person.page.is_enabled("[data-button=join]")
+        await first.leave()
+        await person.join()
 
 
 async def test_an_unreachable_server_is_told_and_can_be_tried_again(browser: Browser, mortal_server: Server) -> None:

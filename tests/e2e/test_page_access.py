@@ -370,6 +370,9 @@ async def test_no_rule_of_axe_is_broken_by_any_sentence_of_a_fault(
         (401, "The token is not yet valid.", "early"),
         (401, "The token is not accepted.", "refused"),
         (404, "requested room does not exist", "noRoom"),
+        (429, "Too many requests. Please try again in a moment.", "hurried"),
+        (503, "The room is full.", "busy"),
+        (500, "Something went wrong on the server. Please try again.", "broken"),
         (0, "", "unreachable"),
     ):
         person = await come(refused)
@@ -402,4 +405,4 @@ async def test_no_rule_of_axe_is_broken_by_any_sentence_of_a_fault(
         leave = rtc.LeaveRequest(reason=reason, action=rtc.LeaveRequest.Action.DISCONNECT)
         sockets[-1].send(rtc.SignalResponse(leave=leave).SerializeToString())
         await check(person, fault)
-    assert len(seen) == 21, seen
+    assert len(seen) == 24, seen

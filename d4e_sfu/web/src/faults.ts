@@ -22,16 +22,20 @@ export function joinFault(error: unknown): Fault {
     case ConnectionErrorReason.Timeout:
     case ConnectionErrorReason.WebSocket:
       return "unreachable";
-    case ConnectionErrorReason.InternalError: {
-      const status = (error.context as { status?: number } | undefined)?.status;
-      if (status === 429 || status === 503) return "busy";
+    case ConnectionErrorReason.InternalError:
       // The library's own words for a peer connection that did not come up in time.
-      if (/could not establish .*connection/.test(said)) return "noMedia";
-      return "broken";
-    }
+      return /could not establish .*connection/.test(said) ? "noMedia" : "broken";
     default:
       return "broken";
   }
+}
+
+/** Why no socket was opened, from what the server says when it is asked by HTTP. */
+export function answerFault(status: number, said: string): Fault {
+  if (status === 429) return "hurried";
+  if (status === 503 && /\bfull\b/.test(said)) return "busy";
+  if (status === 503 && said.includes("restarting")) return "stopped";
+  return status >= 500 ? "broken" : "unreachable";
 }
 
 /** Why an established call ended. */

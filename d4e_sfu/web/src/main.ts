@@ -11,7 +11,7 @@ import { endFault, joinFault } from "./faults";
 import { startLanguage } from "./language";
 import { forgetToken, read, takeToken, tokenOf, type Invitation } from "./link";
 import { Lobby, type Ready } from "./lobby";
-import { newRoom, serverUrl } from "./room";
+import { newRoom, noSocketFault, serverUrl } from "./room";
 import { missing } from "./support";
 import type { Fault } from "./words";
 
@@ -54,7 +54,8 @@ async function join(invitation: Invitation, lobby: Lobby, ready: Ready): Promise
   try {
     await room.connect(serverUrl(), invitation.token);
   } catch (error) {
-    const fault = joinFault(error);
+    let fault = joinFault(error);
+    if (fault === "unreachable") fault = await noSocketFault(invitation.token);
     if (FINAL.includes(fault)) {
       forgetToken();
       lobby.close(false);

@@ -2,6 +2,8 @@
 
 import { AudioPresets, DefaultReconnectPolicy, Room, ScreenSharePresets, VideoPresets } from "livekit-client";
 import { chosen, chosenFor } from "./devices";
+import { answerFault } from "./faults";
+import type { Fault } from "./words";
 
 // The library's own first delays (ms), then every three seconds for a quarter of an hour: a mobile
 // network in the hills is often away for minutes. The policy spreads each delay by half, so that a
@@ -10,6 +12,9 @@ const RETRY_DELAYS = [0, 300, 1200, 2700, ...Array<number>(300).fill(3000)];
 
 /** Bytes of a text that somebody sends us; without it a sender could fill our memory. */
 const LARGEST_TEXT = 64 * 1024;
+
+/** Milliseconds in which a server that is there says why it opened no socket. */
+const ANSWER_TIMEOUT = 5000;
 
 export function newRoom(): Room {
   const speaker = chosen("audiooutput");
@@ -37,6 +42,20 @@ export function newRoom(): Room {
       red: false,
     },
   });
+}
+
+/**
+ * Why no socket was opened. A browser does not tell the status of a refused upgrade; the library asks by HTTP, as here,
+ * but passes on refused tokens alone, and a full room would look like a server that is not there.
+ */
+export async function noSocketFault(token: string): Promise<Fault> {
+  const url = new URL(`rtc/v1/validate?${new URLSearchParams({ access_token: token })}`, location.href);
+  try {
+    const answer = await fetch(url, { signal: AbortSignal.timeout(ANSWER_TIMEOUT) });
+    return answerFault(answer.status, await answer.text());
+  } catch {
+    return "unreachable";
+  }
 }
 
 /** The server is where the page came from. */

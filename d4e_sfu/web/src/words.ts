@@ -281,6 +281,16 @@ export const faults = {
     vi: { what: "Phòng hoặc máy chủ đã đầy.", todo: "Hãy đợi một phút rồi thử lại." },
     en: { what: "The room or the server is full.", todo: "Wait a minute, then try again." },
   },
+  hurried: {
+    vi: {
+      what: "Mạng này vừa gửi quá nhiều yêu cầu trong thời gian ngắn.",
+      todo: "Hãy đợi vài giây rồi thử lại.",
+    },
+    en: {
+      what: "Too many requests came from this network in a short time.",
+      todo: "Wait a few seconds, then try again.",
+    },
+  },
   unreachable: {
     vi: {
       what: "Không kết nối được với máy chủ.",

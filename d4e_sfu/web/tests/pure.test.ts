@@ -2,7 +2,7 @@
 
 import { ConnectionError, ConnectionQuality, DisconnectReason, PublishTrackError, type Participant, type Room } from "livekit-client";
 import { describe, expect, test } from "vitest";
-import { deviceFault, endFault, joinFault, publishFault } from "../src/faults";
+import { answerFault, deviceFault, endFault, joinFault, publishFault } from "../src/faults";
 import { fill, preferred } from "../src/language";
 import { layout } from "../src/layout";
 import { read, tokenOf } from "../src/link";
@@ -57,11 +57,21 @@ describe("a failed join is told", () => {
     [ConnectionError.notAllowed("requested room does not exist", 404), "noRoom"],
     [ConnectionError.serverUnreachable("Failed to fetch"), "unreachable"],
     [ConnectionError.timeout("room connection has timed out (signal)"), "unreachable"],
-    [ConnectionError.internal("websocket error", { status: 503 }), "busy"],
+    [ConnectionError.websocket("Encountered websocket error during connection establishment"), "unreachable"],
     [ConnectionError.internal("could not establish pc connection"), "noMedia"],
     [ConnectionError.leaveRequest("leave", DisconnectReason.PARTICIPANT_REMOVED), "removed"],
     [new TypeError("a defect of ours"), "broken"],
   ])("%s → %s", (error, fault) => expect(joinFault(error)).toBe(fault));
+
+  test.each([
+    [429, "Too many requests. Please try again in a moment.", "hurried"],
+    [503, "The room is full.", "busy"],
+    [503, "The server is full.", "busy"],
+    [503, "The server is restarting. Please try again in a moment.", "stopped"],
+    [503, "This room has failed too often. Please try again in a minute.", "broken"],
+    [500, "Something went wrong on the server. Please try again.", "broken"],
+    [200, "success", "unreachable"],
+  ])("by what the server answers: %s %s → %s", (status, said, fault) => expect(answerFault(status, said)).toBe(fault));
 });
 
 test("every reason of the protocol for an ending has a sentence", () => {
