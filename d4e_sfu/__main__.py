@@ -1,4 +1,4 @@
-"""The command line: serve, check, token, links, tls, doctor, version.
+"""The command line: serve, check, reload, drain, systemd-sockets, token, links, tls, doctor, version.
 
 It reads arguments and a configuration, calls one function, and turns what comes back into an exit code: 0, 1 (it
 failed), 2 (wrong arguments) or 78 (the configuration; `sysexits.h`). What goes to standard output can be piped on;
@@ -23,13 +23,16 @@ import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
 from d4e_sfu import config as configuration
 from d4e_sfu.config import Config, Key, Role
 from d4e_sfu.core import diagnosis, firewall, policy, tokens
 from d4e_sfu.errors import EX_CONFIG, EX_FAILURE, EX_OK, ClientError, ConfigError, Problem
+
+if TYPE_CHECKING:
+    from d4e_sfu.drivers.control import Verdict
 
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 MAX_TTL: Final = 366 * 86400
@@ -88,11 +91,58 @@ def _servable(file: str) -> Config:
 
 
 def _check(options: argparse.Namespace) -> int:
+    if options.diff is not None:
+        return _outlook(options.diff, options.file)
     config = configuration.load(options.file)
     if not config.keys:
         print(f"{options.file}: right, but it names no key: `serve` will not start", file=sys.stderr)
     else:
         print(f"{options.file}: right", file=sys.stderr)
+    return EX_OK
+
+
+def _outlook(old: str, new: str) -> int:
+    """To standard output what a reload would do with the new file, when the old one is what runs."""
+    before, after = configuration.load(old), _servable(new)
+    for line in configuration.outlook(before, before, after):
+        print(line)
+    return EX_OK
+
+
+def _reload(options: argparse.Namespace) -> int:
+    """78 where the configuration is refused, so that `systemctl reload` fails as `check` does."""
+    verdict = _asked(options.config, "reload")
+    print("\n".join(verdict.lines) or "nothing has changed", file=sys.stderr)
+    return EX_OK if verdict.accepted else EX_CONFIG
+
+
+def _drain(options: argparse.Namespace) -> int:
+    verdict = _asked(options.config, "drain", timeout=None)
+    print("\n".join(verdict.lines), file=sys.stderr)
+    return EX_OK if verdict.accepted else EX_FAILURE
+
+
+def _asked(file: str, command: str, *, timeout: float | None = 30.0) -> Verdict:
+    from d4e_sfu.drivers import control
+
+    # Where the server listens is needed, and no more: what is wrong in the file is for the server to say.
+    path = configuration.control_path(file)
+    if path is None:
+        raise _Refusal(f"{file} names no control socket: set admin.control, and restart the server", code=EX_CONFIG)
+    try:
+        return control.ask(path, command, timeout=timeout)
+    except OSError as error:
+        raise _Refusal(f"no verdict from the server at {path}: {error.strerror or error}") from None
+
+
+def _systemd_sockets(options: argparse.Namespace) -> int:
+    from d4e_sfu.drivers import engine, sockets
+
+    config = configuration.load(options.config)
+    try:
+        print(sockets.unit(config, media_addresses=engine.interface_addresses()), end="")
+    except ValueError as error:
+        raise _Refusal(f"{options.config}: {error}", code=EX_CONFIG) from None
     return EX_OK
 
 
@@ -265,7 +315,17 @@ def _parser() -> argparse.ArgumentParser:
 
     check = commands.add_parser("check", help="tell every mistake in a configuration, or that there is none")
     check.add_argument("file", metavar="FILE")
+    check.add_argument("--diff", metavar="OLD", help="tell what a reload from OLD to FILE would do")
     check.set_defaults(run=_check)
+
+    for name, run, meaning in (
+        ("reload", _reload, "let the running server read its configuration again, and wait for its verdict"),
+        ("drain", _drain, "let the running server take no new rooms and end with its last call; waits for that"),
+        ("systemd-sockets", _systemd_sockets, "print the socket unit with which systemd binds what FILE names"),
+    ):
+        command = commands.add_parser(name, help=meaning)
+        command.add_argument("--config", required=True, metavar="FILE")
+        command.set_defaults(run=run)
 
     token = commands.add_parser("token", help="print a token for one person, and nothing else")
     token.add_argument("--identity", required=True, help="who it is for; unique in the room")

@@ -114,17 +114,19 @@ class Listener(_Settings):
 
 
 class Tls(_Settings):
+    """A pair that is replaced under the same names is served within 5 s, without a reload."""
+
     certificate: Annotated[
-        FilePath | None, restart("PEM file: certificate, then its chain. Relative to the folder of this file.")
+        FilePath | None, live("PEM file: certificate, then its chain. Relative to the folder of this file.")
     ] = None
-    key: Annotated[FilePath | None, restart("PEM file: private key. Relative to the folder of this file.")] = None
+    key: Annotated[FilePath | None, live("PEM file: private key. Relative to the folder of this file.")] = None
 
 
 class Http(_Settings):
     listeners: Annotated[
         tuple[Listener, ...], restart("Where the page and the signalling are served.", min_length=1, max_length=16)
     ] = (Listener(port=7880),)
-    tls: Annotated[Tls, restart("Certificate of the listeners with tls: true.")] = Tls()
+    tls: Annotated[Tls, live("Certificate of the listeners with tls: true.")] = Tls()
     allowed_origins: Annotated[
         tuple[Origin, ...],
         live(
@@ -146,6 +148,10 @@ class Admin(_Settings):
 
     address: Annotated[IpAddress, restart("Address to listen on.")] = "127.0.0.1"
     port: Annotated[Port, restart("TCP port; 0 takes any free one.")] = 7881
+    control: Annotated[
+        FilePath | None,
+        restart("Unix socket for commands that change something: reload, drain. For root and the server's own user."),
+    ] = None
 
 
 class MediaAddress(_Settings):
@@ -198,6 +204,18 @@ class Media(_Settings):
         restart('"auto" (every address of this machine), or a list of addresses.', max_length=16),
     ] = ()
     """Empty means auto."""
+    buffer: Annotated[
+        Size, restart("Bytes that the kernel holds of each UDP socket, each way.", ge=65_536, le=256 << 20)
+    ] = 8 << 20
+
+
+class Drain(_Settings):
+    """Before the server ends: no new rooms, and calls that run may end by themselves."""
+
+    timeout: Annotated[Seconds, live("`d4e-sfu drain`: they have at most this long.", le=86_400)] = 1800.0
+    on_stop: Annotated[
+        Seconds, live("SIGTERM: they have at most this long; 0 = everyone is asked to join again at once.", le=86_400)
+    ] = 0.0
 
 
 class Key(_Settings):
@@ -376,6 +394,7 @@ class Config(_Settings):
     http: Annotated[Http, restart("The page and the signalling.")] = Http()
     admin: Annotated[Admin, restart("Health, metrics and room state.")] = Admin()
     media: Annotated[Media, restart("Audio and video: UDP.")] = Media()
+    drain: Annotated[Drain, live("How a server ends that people talk on.")] = Drain()
     keys: Annotated[
         tuple[Key, ...], live("Keys that may sign tokens; without one nobody can join.", max_length=64)
     ] = ()
@@ -410,6 +429,20 @@ def load(path: str | os.PathLike[str], *, environ: Mapping[str, str] | None = No
     return parse(
         data, file=str(file), folder=file.absolute().parent, environ=os.environ if environ is None else environ
     )
+
+
+def control_path(path: str | os.PathLike[str]) -> Path | None:
+    """Where a server with this file takes commands, whatever else is wrong in it. Raises ConfigError."""
+    file = Path(path)
+    try:
+        text = _contents(file, MAX_BYTES)
+        document = Document(text)
+    except OSError as error:
+        raise ConfigError([Problem(str(file), 1, 1, "", f"cannot be read: {error.strerror or error}")]) from None
+    except DocumentError as error:
+        raise ConfigError([Problem(str(file), *error.flaw[:2], "", error.flaw.message)]) from None
+    config = _validate(document, {"folder": file.absolute().parent}, lambda *_, **__: None)
+    return None if config is None else config.admin.control
 
 
 def parse(
@@ -576,8 +609,9 @@ def _secrets(config: Config, environ: Mapping[str, str]) -> Iterator[tuple[Locat
 
 def _secret_in(key: Key, environ: Mapping[str, str]) -> bytes:
     if key.secret_file is not None:
-        secret = _contents(key.secret_file, MAX_SECRET_BYTES)
-        if key.secret_file.stat().st_mode & stat.S_IROTH:
+        file = _credential(key.secret_file, environ)
+        secret = _contents(file, MAX_SECRET_BYTES)
+        if file.stat().st_mode & stat.S_IROTH:
             raise ValueError("this file can be read by everyone on this machine: chmod o= it, and make a new secret")
     else:
         written = environ.get(key.secret_env or "")
@@ -591,6 +625,12 @@ def _secret_in(key: Key, environ: Mapping[str, str]) -> bytes:
     if secret.startswith((b"-----BEGIN ", b"ssh-", b"ecdsa-sha2-")):
         raise ValueError("this is a certificate or a private key, not a secret for tokens")
     return secret
+
+
+def _credential(path: Path, environ: Mapping[str, str]) -> Path:
+    """systemd's copy of `…/keys/NAME` (LoadCredential=keys:…/keys), where there is one: the file itself is root's."""
+    copy = Path(environ.get("CREDENTIALS_DIRECTORY", "")) / f"{path.parent.name}_{path.name}"
+    return copy if "CREDENTIALS_DIRECTORY" in environ and copy.is_file() else path
 
 
 # --- reloading -------------------------------------------------------------------------------------------------------
@@ -610,3 +650,10 @@ def changes(old: BaseModel, new: BaseModel, *, within: str = "") -> Iterator[Cha
         elif before != after:
             assert isinstance(field.json_schema_extra, dict)
             yield Change(within + name, "live" if field.json_schema_extra["reload"] == "live" else "restart")
+
+
+def outlook(started: Config, old: Config, new: Config) -> list[str]:
+    """What a reload does, a line for each setting: whatever needs a restart is told until there was one."""
+    live = [change.key for change in changes(old, new) if change.reload == "live"]
+    waiting = [change.key for change in changes(started, new) if change.reload == "restart"]
+    return [*(f"{key} changed" for key in live), *(f"{key} needs a restart" for key in waiting)]

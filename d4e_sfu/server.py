@@ -1,8 +1,9 @@
 """The composition root: builds the core and its drivers from one configuration, runs them, and stops them in order.
 
-Start: media ports, workers, associations, core, HTTP. SIGHUP: the configuration is read again, whole or not at all.
-SIGTERM or SIGINT: no new joins, everyone is asked to join again, last words are sent, workers end. Nothing here decides
-about people.
+Start: media ports, workers, associations, core, HTTP; the sockets are systemd's where it passes some. SIGHUP or
+`d4e-sfu reload`: the configuration is read again, whole or not at all. SIGTERM or `d4e-sfu drain`: no new rooms, calls
+that run may end within the time that the configuration gives; then, as at once with SIGINT, everyone is asked to join
+again, last words are sent, workers end. Nothing here decides about people.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import gc
 import importlib.metadata
 import ipaddress
 import logging
+import math
 import random
 import re
 import signal
@@ -33,18 +35,21 @@ from d4e_sfu.config import Config
 from d4e_sfu.core.boundary import TransportId
 from d4e_sfu.core.sfu import Sfu
 from d4e_sfu.core.tokens import NOT_ACCEPTED
-from d4e_sfu.drivers import certificates
+from d4e_sfu.drivers import certificates, control
 from d4e_sfu.drivers import engine as engines
 from d4e_sfu.drivers.admin import Admin
 from d4e_sfu.drivers.associations import Associations
+from d4e_sfu.drivers.control import Control, Verdict
 from d4e_sfu.drivers.dtls import EngineCertificate
 from d4e_sfu.drivers.entrance import Entrance
 from d4e_sfu.drivers.metrics import Metrics, Sources
+from d4e_sfu.drivers.notify import Notifier, Pulse
 from d4e_sfu.drivers.pages import Pages
 from d4e_sfu.drivers.roomservice import ServerApi
 from d4e_sfu.drivers.signal import MAX_LINE, Signalling
+from d4e_sfu.drivers.sockets import Inherited
 from d4e_sfu.drivers.whip import Whip
-from d4e_sfu.errors import EX_CONFIG, EX_OK, ConfigError
+from d4e_sfu.errors import EX_CONFIG, EX_OK, ConfigError, Problem
 
 log = logging.getLogger(__name__)
 
@@ -60,8 +65,12 @@ M_MMAP_THRESHOLD: Final = -3  # malloc.h of glibc
 # So late clients are told of what was put off: a re-offer, who has stopped speaking. A dead worker is found sooner.
 TICK: Final = 0.25
 WATCH: Final = 0.05
-# SIGTERM: last words have this long. Ours and the kernel's rest fit into the 5 s of a restart.
-DRAIN: Final = 3.0
+# How often the files of the certificate are looked at.
+FRESH: Final = 2.0
+# Last words have this long. Ours and the kernel's rest fit into the 5 s of a restart.
+LAST_WORDS: Final = 3.0
+# Who was alone in a call and lost it comes back within this, before an empty server is taken to be done.
+QUIET: Final = 5.0
 
 Reload = Callable[[], Config]
 
@@ -85,8 +94,9 @@ def _map_large_blocks() -> None:
 
 
 async def _serve(config: Config, reload: Reload | None) -> int:
+    notifier = Notifier()
     try:
-        server = await Server.start(config)
+        server = await Server.start(config, load=reload, inherited=Inherited.from_environment(), notifier=notifier)
     except OSError as error:
         # An address that is not ours, a port that is taken, a certificate that cannot be read: the operator's.
         log.critical("cannot start: %s", error)
@@ -94,13 +104,14 @@ async def _serve(config: Config, reload: Reload | None) -> int:
     # What is here now stays until the end: the collector need not look through it again, which holds everyone up.
     gc.collect()
     gc.freeze()
-    stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopped.set)
+    loop.add_signal_handler(signal.SIGTERM, server.terminate)
+    loop.add_signal_handler(signal.SIGINT, server.ended.set)
     if reload is not None:
         loop.add_signal_handler(signal.SIGHUP, server.reload, reload)
-    await stopped.wait()
+    notifier.ready("serving")
+    await server.ended.wait()
+    notifier.stopping("asking everyone to join again")
     await server.stop()
     return EX_OK
 
@@ -108,8 +119,26 @@ async def _serve(config: Config, reload: Reload | None) -> int:
 class Server:
     """Everything that runs, from `start` to `stop`."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(
+        self,
+        config: Config,
+        *,
+        load: Reload | None = None,
+        inherited: Inherited | None = None,
+        notifier: Notifier | None = None,
+    ) -> None:
         self.config = config
+        self.ended = asyncio.Event()
+        """Set when it is time to `stop`."""
+        self._started_with = config
+        self._load = load
+        self._inherited = inherited
+        self._notifier = notifier or Notifier({})
+        self._pulse = Pulse()
+        self._until: float | None = None  # drained by then, or stopped
+        self._stopping = False  # systemd waits
+        self._quiet_since: float | None = None
+        self._https: certificates.Https | None = None
         self.lag = Lag()
         self.engines: list[engines.EngineDriver] = []
         self.associations: dict[engines.EngineDriver, Associations] = {}
@@ -122,6 +151,7 @@ class Server:
                 connections=lambda: self.signalling.connections,
                 refusals=lambda: self.entrance.refusals,
                 lag=self.lag.take,
+                draining=lambda: self.sfu.draining,
                 version=_version(),
             )
         )
@@ -134,20 +164,36 @@ class Server:
         self._timers: list[asyncio.Task[None]] = []
 
     @classmethod
-    async def start(cls, config: Config) -> Server:
-        """Raises OSError where something outside is not as the configuration says; nothing is left running then."""
-        server = cls(config)
+    async def start(
+        cls,
+        config: Config,
+        *,
+        load: Reload | None = None,
+        inherited: Inherited | None = None,
+        notifier: Notifier | None = None,
+    ) -> Server:
+        """Raises OSError where something outside is not as the configuration says; nothing is left running then.
+
+        `load` reads the configuration again when a command asks for it; `inherited` are sockets that systemd passed.
+        """
+        server = cls(config, load=load, inherited=inherited, notifier=notifier)
         try:
+            if inherited is not None:
+                inherited.check(config)
             server._start_workers()
             await server._start_http()
             await server._start_admin()
+            await server._start_control()
         except BaseException:
             await server.stop()
             raise
         server._timers = [
             asyncio.create_task(_every(TICK, server._tick)),
             asyncio.create_task(_every(WATCH, server._watch)),
+            asyncio.create_task(_every(FRESH, server._renew)),
         ]
+        if server._notifier.interval is not None:
+            server._timers.append(asyncio.create_task(_every(server._notifier.interval, server._feed)))
         return server
 
     async def stop(self) -> None:
@@ -155,9 +201,9 @@ class Server:
             timer.cancel()
         for listening in self._listening:
             listening.close()  # connections live on
-        self.sfu.drain(now=time.monotonic())
+        self.sfu.close(now=time.monotonic())
         try:
-            await asyncio.wait_for(self.signalling.closed(), DRAIN)
+            await asyncio.wait_for(self.signalling.closed(), LAST_WORDS)
         except TimeoutError:
             log.warning("stopping with %d connections open", self.signalling.connections)
         for runner in self._runners:
@@ -166,22 +212,72 @@ class Server:
             associations.stop()
         for each in self.engines:
             each.stop()
+        if self._inherited is not None:
+            self._inherited.close()
 
-    def reload(self, load: Reload) -> None:
+    # --- commands ----------------------------------------------------------------------------------------------------
+
+    def reload(self, load: Reload) -> Verdict:
         """The whole new configuration, or every mistake in it and nothing changes."""
         try:
             config = load()
+            self._replace_certificate(config)
         except ConfigError as error:
             log.error("the configuration stays as it was:\n%s", error)
             self.metrics.reloaded(accepted=False)
-            return
-        for change in configuration.changes(self.config, config):
-            log.warning("config %s %s", change.key, "changed" if change.reload == "live" else "needs a restart")
+            return Verdict(False, (*str(error).splitlines(), "the configuration stays as it was"))
+        lines = configuration.outlook(self._started_with, self.config, config)
+        for line in lines:
+            log.warning("config %s", line)
         # Settings that need a restart are read at the start alone, so the new values wait there.
         self.config = config
         self.entrance.reconfigure(config)
         self.sfu.reconfigure(config)
         self.metrics.reloaded(accepted=True)
+        return Verdict(True, tuple(lines))
+
+    def terminate(self) -> None:
+        """SIGTERM. The second one does not wait."""
+        if self._stopping:
+            self.ended.set()
+            return
+        self._stopping = True
+        self._notifier.stopping("waiting for calls to end")
+        self.drain(self.config.drain.on_stop)
+
+    def drain(self, seconds: float) -> None:
+        """No new rooms; `ended` once everyone has left, or after this time, or that of an earlier call."""
+        now = time.monotonic()
+        self._until = min(now + seconds, self._until or math.inf)
+        if not self.sfu.draining:
+            log.warning("draining people=%d seconds=%.0f", self.sfu.people, seconds)
+            self.sfu.drain()
+        if seconds <= 0 or not self.sfu.people:
+            self.ended.set()
+
+    def _drained(self, now: float) -> None:
+        if self._until is None:
+            return
+        if self._stopping:
+            self._notifier.extend(self._until - now + 2 * LAST_WORDS)
+        if self.sfu.people:
+            self._quiet_since = None
+        elif self._quiet_since is None:
+            self._quiet_since = now
+        if now >= self._until or (self._quiet_since is not None and now - self._quiet_since >= QUIET):
+            self.ended.set()
+
+    async def _reload_command(self, by: str) -> Verdict:
+        assert self._load is not None, "there is no such command without it"
+        log.info("reload by=%s", by)
+        return self.reload(self._load)
+
+    async def _drain_command(self, by: str) -> Verdict:
+        log.info("drain by=%s", by)
+        self.drain(self.config.drain.timeout)
+        await self.ended.wait()
+        left = self.sfu.people
+        return Verdict(True, (f"{left} people are asked to join again" if left else "everyone has left",))
 
     def announce(self, event: str, facts: Mapping[str, str | int | float]) -> None:
         """`boundary.Announcer`: to the metrics, and a line in the log. Ids only, never a name or an address."""
@@ -195,7 +291,8 @@ class Server:
     def _start_workers(self) -> None:
         certificate = EngineCertificate.generate()
         for number in range(self.config.media.workers):
-            sockets, candidates = engines.bind(self.config.media, number)
+            bind = engines.bind if self._inherited is None else self._inherited.media
+            sockets, candidates = bind(self.config.media, number)
             driver = engines.EngineDriver(f"worker-{number}", sockets, candidates, self._engine_event)
             associations = Associations(driver.submit, self.sfu, certificate=certificate)
             self.engines.append(driver)
@@ -228,7 +325,9 @@ class Server:
                 tls = self.config.http.tls
                 assert tls.certificate is not None, "the configuration was checked"
                 assert tls.key is not None
-                context = certificates.https(tls.certificate, tls.key)
+                if self._https is None:
+                    self._https = certificates.Https(tls.certificate, tls.key)
+                context = self._https.context
             await self._listen(runner, listener.address, listener.port, context)
             scheme = "https" if listener.tls else "http"
             log.info("listening scheme=%s address=%s port=%d", scheme, listener.address, listener.port)
@@ -248,6 +347,22 @@ class Server:
         await self._listen(runner, address, port)
         log.info("admin address=%s port=%d", address, port)
 
+    async def _start_control(self) -> None:
+        path = self.config.admin.control
+        if path is None:
+            return
+        app = web.Application()
+        commands = {"drain": self._drain_command}
+        if self._load is not None:
+            commands["reload"] = self._reload_command
+        Control(commands).setup(app)
+        runner = await self._runner(app)
+        server = runner.server
+        assert server is not None, "the runner is set up"
+        one = control.listener(path) if self._inherited is None else self._inherited.unix(str(path))
+        self._listening.append(await asyncio.get_running_loop().create_unix_server(server, sock=one))
+        log.info("control path=%s", path)
+
     async def _listen(
         self, runner: web.AppRunner, address: str, port: int, context: ssl.SSLContext | None = None
     ) -> None:
@@ -257,12 +372,15 @@ class Server:
         assert server is not None, "the runner is set up"
         loop = asyncio.get_running_loop()
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        listener = socket.create_server((address, port), family=family, backlog=512)
+        if self._inherited is None:
+            one = socket.create_server((address, port), family=family, backlog=512)
+        else:
+            one = self._inherited.stream(address, port)
         # Connections inherit it. One read brings no more than this, twice at most, and one turn of the loop parses it.
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
         listening = await loop.create_server(
             lambda: _Discreet(server, loop=loop, **server._kwargs),
-            sock=listener,
+            sock=one,
             ssl=context,
             ssl_handshake_timeout=patience,
             backlog=512,
@@ -335,9 +453,37 @@ class Server:
         }
 
     def _tick(self) -> None:
+        now = time.monotonic()
         for each in self.engines:
             each.measure()
-        self.sfu.tick(now=time.monotonic())
+        self.sfu.tick(now=now)
+        self._drained(now)
+
+    def _feed(self) -> None:
+        """systemd's watchdog: that this runs is the event loop's half of the proof."""
+        hanging = self._pulse.missing(self.engines)
+        if hanging:
+            log.error("the watchdog is not fed: no sign of %s", ", ".join(hanging))
+        else:
+            self._notifier.feed()
+
+    def _renew(self) -> None:
+        """A certificate that was replaced under the same name. Until the pair is right, the old one serves."""
+        try:
+            if self._https is not None and self._https.renew():
+                log.info("certificate renewed")
+        except OSError as error:
+            log.error("the certificate stays as it was: %s", error)
+
+    def _replace_certificate(self, config: Config) -> None:
+        """Raises ConfigError; who is connected notices nothing."""
+        tls = config.http.tls
+        if self._https is None or tls.certificate is None or tls.key is None:
+            return
+        try:
+            self._https.load(tls.certificate, tls.key)
+        except OSError as error:
+            raise ConfigError([Problem(str(tls.certificate), 1, 1, "http.tls", str(error))]) from None
 
     def _watch(self) -> None:
         self.lag.seen(time.monotonic(), interval=WATCH)

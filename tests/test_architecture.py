@@ -53,6 +53,7 @@ DOORS: dict[str, set[str]] = {
         "drivers/whip.py",
         "drivers/pages.py",
         "drivers/admin.py",
+        "drivers/control.py",
         "server.py",
     },
     "aiortc": {"drivers/dtls.py", "drivers/datachannel.py", "drivers/reassembly.py"},

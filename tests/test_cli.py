@@ -16,6 +16,7 @@ from d4e_sfu import config as configuration
 from d4e_sfu.__main__ import main
 from d4e_sfu.config import Config
 from d4e_sfu.core import policy, tokens
+from d4e_sfu.drivers import control
 from d4e_sfu.errors import ConfigError
 
 SAMPLE = Path(__file__).parents[1] / "config" / "d4e-sfu.yaml"
@@ -57,6 +58,55 @@ def test_check_tells_every_mistake_and_exits_78(tmp_path: Path, capsys: pytest.C
 def test_a_file_that_is_not_there_exits_78(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*command.split(), "/nonexistent/c.yaml"]) == 78
     assert capsys.readouterr().err == "/nonexistent/c.yaml:1:1: cannot be read: No such file or directory\n"
+
+
+def test_check_diff_says_what_a_reload_would_do(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    new = tmp_path / "new.yaml"
+    new.write_text(file.read_text() + "limits: {sections: 99}\nmedia: {workers: 2}\n")
+    assert main(["check", "--diff", str(file), str(new)]) == 0
+    assert capsys.readouterr().out.splitlines() == ["limits.sections changed", "media.workers needs a restart"]
+    assert main(["check", "--diff", str(file), str(file)]) == 0
+    assert capsys.readouterr().out == ""
+    new.write_text("keys: []")
+    assert main(["check", "--diff", str(file), str(new)]) == 78, "a reload would be refused"
+    assert "there is no key" in capsys.readouterr().err
+
+
+def test_systemd_sockets_prints_the_unit_and_nothing_else(
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file.write_text(file.read_text() + "media: {addresses: [10.0.0.5]}\n")
+    assert main(["systemd-sockets", "--config", str(file)]) == 0
+    shown = capsys.readouterr()
+    assert shown.err == ""
+    assert "ListenDatagram=10.0.0.5:7882" in shown.out.splitlines()
+    file.write_text("media: {port: 0}")
+    assert main(["systemd-sockets", "--config", str(file)]) == 78
+    assert "port 0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["reload", "drain"])
+def test_a_command_without_a_server_says_where_it_asked(
+    command: str, file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([command, "--config", str(file)]) == 78
+    assert "set admin.control" in capsys.readouterr().err
+    file.write_text(file.read_text() + "admin: {control: control}\n")
+    assert main([command, "--config", str(file)]) == 1
+    assert str(tmp_path / "control") in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("accepted", "code"), [(True, 0), (False, 78)])
+def test_reload_exits_as_the_server_judges(
+    accepted: bool, code: int, file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def ask(path: Path, command: str, *, timeout: float | None) -> control.Verdict:
+        return control.Verdict(accepted, (f"{command} at {path.name}",))
+
+    monkeypatch.setattr(control, "ask", ask)
+    file.write_text(file.read_text() + "admin: {control: socket}\n")
+    assert main(["reload", "--config", str(file)]) == code
+    assert capsys.readouterr().err == "reload at socket\n"
 
 
 def test_serve_without_a_key_exits_78_and_says_how_to_make_one(capsys: pytest.CaptureFixture[str]) -> None:

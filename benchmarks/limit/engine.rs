@@ -38,7 +38,10 @@ pub struct Engine<'a> {
 impl<'a> Engine<'a> {
     pub fn start(load: Load, targets: &'a Targets, publisher: &UdpSocket) -> Self {
         let socket = measure::bind((Ipv4Addr::LOCALHOST, 0).into());
-        let worker = Worker::start(&[socket.as_raw_fd()], THREAD).expect("worker");
+        let fd = socket.as_raw_fd();
+        measure::set(fd, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, 8 << 20);
+        measure::set(fd, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, 8 << 20);
+        let worker = Worker::start(&[fd], THREAD).expect("worker");
         let (profile, key) = keys(load.gcm);
         let sealer = Sealer::new(profile, &key).expect("key");
         let engine = Self {

@@ -65,6 +65,9 @@ class Sfu:
     def __init__(self, config: Config, *, chance: random.Random, announcer: Announcer) -> None:
         self.rooms: dict[str, Room] = {}
         self.draining = False
+        """No new rooms."""
+        self._closed = False
+        self._running: frozenset[str] = frozenset()  # rooms that had people in them when draining began
         self._config = config
         self._ids = Ids(chance)
         self._announcer = announcer
@@ -89,8 +92,12 @@ class Sfu:
 
     def admit(self, grants: Grants, request: rtc.JoinRequest, *, wall: float) -> Admission:
         """Everything that can be refused before the upgrade. Changes nothing. Raises ClientError."""
-        if self.draining:
-            raise Full("The server is restarting. Please try again in a moment.", rule="draining")
+        if self._closed:
+            raise Full("The server is restarting. Please try again in a moment.", rule="restarting")
+        if self._refuses(grants.room):
+            raise Full(
+                "This server is about to restart and takes no new calls. Please try again soon.", rule="draining"
+            )
         grants = self._moderation.decisions.applied(grants, wall=wall)
         rights = policy.rights(self._config, grants)
         room_policy = policy.room_policy(self._config, grants.room)
@@ -114,7 +121,7 @@ class Sfu:
         grants, request = admission.grants, admission.request
         if request.reconnect:
             return self._resume(client, admission, now=now)
-        if self.draining:
+        if self._refuses(grants.room):  # it may have begun since `admit`
             client.send(leave(Reason.SERVER_SHUTDOWN, Action.RECONNECT))
             client.close(1012, "the server is restarting")  # IANA WebSocket close codes: service restart
             return None
@@ -419,9 +426,22 @@ class Sfu:
         """Live settings from a newly loaded configuration: they hold for whoever joins next."""
         self._config = config
 
-    def drain(self, *, now: float) -> None:
-        """Everyone is asked to join again; joins are refused from now on."""
+    @property
+    def people(self) -> int:
+        return len(self._transports)
+
+    def drain(self) -> None:
+        """No new rooms from now on. Calls that run go on, and who has lost his may come back into it."""
+        if not self.draining:
+            self._running = frozenset(name for name, room in self.rooms.items() if room.participants)
         self.draining = True
+
+    def _refuses(self, room: str) -> bool:
+        return self._closed or (self.draining and room not in self._running)
+
+    def close(self, *, now: float) -> None:
+        """Everyone is asked to join again; joins are refused from now on."""
+        self.draining = self._closed = True
         for room in list(self.rooms.values()):
             self._empty_room(room, Reason.SERVER_SHUTDOWN, now=now)
 

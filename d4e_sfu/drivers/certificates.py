@@ -7,12 +7,13 @@ network: browsers warn about it once. An operator brings his own files and names
 from __future__ import annotations
 
 import argparse
+import contextlib
 import ipaddress
 import os
 import secrets
 import socket
 import ssl
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -41,10 +42,62 @@ def https(certificate: Path, key: Path) -> ssl.SSLContext:
 
     Raises OSError (`ssl.SSLError` included) when a file cannot be read or the two do not belong together.
     """
+    return Https(certificate, key).context
+
+
+class Https:
+    """The context of all HTTPS listeners. A new pair goes into it while it serves: open connections keep theirs."""
+
+    def __init__(self, certificate: Path, key: Path) -> None:
+        self.context = _context()
+        self.load(certificate, key)
+
+    def load(self, certificate: Path, key: Path) -> None:
+        """Raises OSError where the pair is not right, and then serves what it served before."""
+        seen = _stamps(certificate, key)  # before it is read: what is replaced meanwhile is read again
+        # Read once: what is tried is what is served, though the files may be replaced in between.
+        with _memory(certificate.read_bytes()) as chain, _memory(key.read_bytes()) as private:
+            for context in (_context(), self.context):
+                # An empty passphrase, or OpenSSL would ask for one on the terminal.
+                context.load_cert_chain(chain, private, password="")
+        self._files, self._seen = (certificate, key), seen
+
+    def renew(self) -> bool:
+        """Whether files were replaced under their names, and are served now. As `load`, but raises once for each."""
+        seen = _stamps(*self._files)
+        if seen == self._seen:
+            return False
+        self._seen = seen
+        self.load(*self._files)
+        return True
+
+
+def _context() -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.load_cert_chain(certificate, key)
     return context
+
+
+def _stamps(*paths: Path) -> list[tuple[int, int, int] | None]:
+    return [_stamp(path) for path in paths]
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+@contextlib.contextmanager
+def _memory(content: bytes) -> Iterator[str]:
+    """A file of the kernel's, in memory alone: OpenSSL's chains come from files by name."""
+    descriptor = os.memfd_create("pem", os.MFD_CLOEXEC)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+        file.flush()
+        yield f"/proc/self/fd/{descriptor}"
 
 
 def development(folder: Path, hosts: Sequence[str] = ()) -> tuple[Path, Path]:

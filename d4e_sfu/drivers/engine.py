@@ -8,6 +8,7 @@ What becomes of its rooms is the core's business. Media never passes here.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 import itertools
 import json
@@ -25,8 +26,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# As much as the kernel grants (net.core.rmem_max): 4 MiB hold a quarter of a second of 100 Mbit/s.
-SOCKET_BUFFER: Final = 4 << 20
+# socket(7). These exceed net.core.rmem_max and wmem_max, and need CAP_NET_ADMIN; `socket` does not name them.
+SO_SNDBUFFORCE: Final = 32
+SO_RCVBUFFORCE: Final = 33
 DEBUG_SECONDS: Final = 1.0
 # How much of `busy` each measurement is, of two a second: the keyframes of one room are not a trend.
 SMOOTHING: Final = 0.2
@@ -189,8 +191,10 @@ def bind(media: Media, worker: int) -> tuple[list[socket.socket], list[tuple[str
             sockets.append(one)
             if family == socket.AF_INET6:
                 one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SOCKET_BUFFER)
-            one.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BUFFER)
+            for ask, force in ((socket.SO_RCVBUF, SO_RCVBUFFORCE), (socket.SO_SNDBUF, SO_SNDBUFFORCE)):
+                one.setsockopt(socket.SOL_SOCKET, ask, media.buffer)  # the kernel gives what it may
+                with contextlib.suppress(PermissionError):
+                    one.setsockopt(socket.SOL_SOCKET, force, media.buffer)
             one.bind((listen, port))
             port = one.getsockname()[1]  # port 0: the first one's choice holds for all
             candidates.extend((address, port) for address in announced)

@@ -140,6 +140,7 @@ class Sources:
     """Open signalling connections."""
     refusals: Callable[[], Counter[str]]
     """Requests over HTTP that were refused, by rule."""
+    draining: Callable[[], bool]
     lag: Callable[[], float]
     """Seconds by which the event loop was late, at worst since the last call."""
     version: str
@@ -160,6 +161,7 @@ class Metrics:
         self.moderations: Counter[str] = Counter()
         self.resumes: Counter[str] = Counter()
         self.reloads: Counter[str] = Counter()
+        self.last_reload_accepted = True
         self._joining: set[object] = set()  # sids; no more than there are participants
 
     def announce(self, event: str, facts: Mapping[str, str | int | float]) -> None:
@@ -196,6 +198,7 @@ class Metrics:
 
     def reloaded(self, *, accepted: bool) -> None:
         self.reloads["accepted" if accepted else "refused"] += 1
+        self.last_reload_accepted = accepted
 
     def render(self, accept: str) -> tuple[bytes, str]:
         """The answer to a scrape, and its content type, in the best form that `accept` (the HTTP header) allows."""
@@ -236,6 +239,10 @@ class _Series(Collector):
             "event_loop_lag_seconds",
             "How late the event loop was, at worst since the last scrape.",
             self._sources.lag(),
+        )
+        yield _gauge("draining", "1 while new rooms are refused before the server ends.", int(self._sources.draining()))
+        yield _gauge(
+            "config_last_reload_successful", "0 after a reload that was refused.", int(self._kept.last_reload_accepted)
         )
         yield _gauge("signalling_connections", "Open signalling connections.", self._sources.connections())
         yield _by(

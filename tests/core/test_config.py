@@ -153,7 +153,7 @@ limits: {}
     [
         (
             "colour: red",
-            "1:1: colour: unknown key; known here: http, admin, media, keys, roles, rooms, rates, links, limits",
+            "1:1: colour: unknown key; known here: http, admin, media, drain, keys, roles, rooms, rates, links, limits",
         ),
         ("media: 7", "1:8: media: expected settings (key: value), not 7"),
         ("media: {port: '7882'}", "1:15: media.port: expected a whole number, not '7882'"),
@@ -342,6 +342,22 @@ def test_a_secret_may_be_read_by_the_group(tmp_path: Path) -> None:
     config.parse(secret_file(tmp_path, mode=0o640), folder=tmp_path)
 
 
+def test_a_secret_that_systemd_has_brought_is_taken_in_place_of_its_file(tmp_path: Path) -> None:
+    """The file belongs to root, and may not be there to be read at all."""
+    credentials = tmp_path / "credentials"
+    credentials.mkdir()
+    (credentials / "keys_a.key").write_text(SECRET)
+    (credentials / "keys_a.key").chmod(0o400)
+    environ = {"CREDENTIALS_DIRECTORY": str(credentials)}
+    loaded = config.parse("keys: [{id: a, secret_file: keys/a.key}]", folder=tmp_path, environ=environ)
+    assert loaded.keys[0].secret == SECRET.encode()
+    (tmp_path / "keys").mkdir()
+    (tmp_path / "keys" / "b.key").write_text(SECRET[::-1])
+    (tmp_path / "keys" / "b.key").chmod(0o600)
+    loaded = config.parse("keys: [{id: a, secret_file: keys/b.key}]", folder=tmp_path, environ=environ)
+    assert loaded.keys[0].secret == SECRET[::-1].encode(), "of others the file itself counts"
+
+
 def test_a_secret_in_a_pipe_holds_nothing_up(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "province.key", 0o600)
     text = "keys: [{id: province, secret_file: province.key}]"
@@ -392,7 +408,7 @@ def test_a_reload_knows_what_needs_a_restart() -> None:
         environ={"A": SECRET[::-1]},
     )
     assert list(config.changes(old, new)) == [
-        ("http.tls.key", "restart"),
+        ("http.tls.key", "live"),
         ("media.port", "restart"),
         ("keys", "live"),  # its secret
         ("limits.sections", "live"),
@@ -430,3 +446,25 @@ def test_any_bytes_are_a_configuration_or_a_list_of_problems(text: bytes) -> Non
         config.parse(text)
     except ConfigError as error:
         assert error.problems  # noqa: PT017 - either outcome is right
+
+
+def test_where_commands_are_taken_is_known_though_the_rest_of_the_file_is_wrong(tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text("admin: {control: run/control, port: many}\nlimits: {sections: many}\ncolour: red\n")
+    assert config.control_path(file) == tmp_path / "run/control"
+    file.write_text("limits: {}")
+    assert config.control_path(file) is None
+    for text in ("[", "- a"):
+        file.write_text(text)
+        with pytest.raises(ConfigError):
+            config.control_path(file)
+    with pytest.raises(ConfigError, match="cannot be read"):
+        config.control_path(tmp_path / "none.yaml")
+
+
+def test_the_outlook_tells_what_needs_a_restart_until_there_was_one() -> None:
+    first = config.parse("limits: {sections: 9}")
+    second = config.parse("limits: {sections: 10}\nmedia: {port: 9000}")
+    assert config.outlook(first, first, second) == ["limits.sections changed", "media.port needs a restart"]
+    assert config.outlook(first, second, second) == ["media.port needs a restart"]
+    assert config.outlook(first, second, first) == ["limits.sections changed"]

@@ -367,12 +367,32 @@ def test_draining_asks_everyone_to_join_again_and_nobody_hears_of_the_others(hou
     people = [house.join(identity) for identity in ("an", "binh", "chi")]
     for person in people:
         person.client.responses.clear()
-    house.sfu.drain(now=5.0)
+    house.sfu.close(now=5.0)
     for person in people:
         assert person.client.kinds() == ["leave"]
         assert person.client.last("leave").action == Action.RECONNECT
     with pytest.raises(Full):
         house.join("duc")
+
+
+def test_draining_takes_no_new_room_and_lets_calls_that_run_go_on(house: House) -> None:
+    an = house.join("an")
+    house.join("chi", room="empty").ask(leave=rtc.LeaveRequest(), now=1.0)
+    house.sfu.drain()
+    assert an.client.closed is None
+    for room in ("theatre", "empty"):
+        with pytest.raises(Full, match="takes no new calls") as refused:
+            house.join("binh", room=room, now=2.0)
+        assert refused.value.rule == "draining"
+    assert house.join("binh", now=2.0).participant.state is State.JOINED
+    # A worker's death ends the call for a moment; it is still one that ran.
+    house.sfu.engine_event(house.engine, Event.WorkerDied("panic", None), now=3.0)
+    assert house.sfu.people == 0
+    assert house.join("an", now=4.0).participant.state is State.JOINED
+    house.sfu.close(now=5.0)
+    with pytest.raises(Full) as refused:
+        house.join("binh", now=6.0)
+    assert refused.value.rule == "restarting"
 
 
 def test_debug_state_tells_ids_and_no_names(house: House) -> None:

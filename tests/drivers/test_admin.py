@@ -38,6 +38,7 @@ class Server:
             associations=list,
             connections=lambda: 0,
             refusals=Counter,
+            draining=lambda: False,
             lag=lambda: 0.0,
             version="0.1",
         )

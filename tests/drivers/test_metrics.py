@@ -57,6 +57,7 @@ NOTHING = Sources(
     associations=list,
     connections=lambda: 0,
     refusals=Counter,
+    draining=lambda: False,
     lag=lambda: 0.0,
     version="0.1",
 )

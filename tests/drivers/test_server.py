@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
+import socket
+import ssl
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -13,9 +16,13 @@ import aiohttp
 import pytest
 from livekit.protocol import rtc
 
+from d4e_sfu import config as configuration
 from d4e_sfu import server as servers
-from d4e_sfu.config import Admin, Config, Http, Limits, Listener, Media, MediaAddress, Tls
+from d4e_sfu.config import Admin, Config, Drain, Http, Limits, Listener, Media, MediaAddress, Tls
 from d4e_sfu.drivers import certificates
+from d4e_sfu.drivers.control import Verdict, ask
+from d4e_sfu.drivers.notify import Notifier
+from d4e_sfu.drivers.sockets import Inherited, Mismatch
 from d4e_sfu.errors import EX_CONFIG, ConfigError, Problem
 from d4e_sfu.server import Lag, Server
 from tests.conftest import MintToken
@@ -208,6 +215,233 @@ async def test_fifty_joins_and_departures_leave_nothing_behind(
     assert state["transports"] == []
     assert server.sfu.debug_state()["participants"] == 0
     assert server.associations[server.engines[0]].debug_state()["associations"] == {}
+
+
+async def test_the_sockets_of_systemd_are_served_and_no_other_is_opened(
+    config: Config, http: aiohttp.ClientSession, mint: MintToken, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page, admin = socket.create_server(("127.0.0.1", 0)), socket.create_server(("127.0.0.1", 0))
+    media = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    media.bind(("127.0.0.1", 0))
+    media.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 100_000)
+    given = media.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+    ports = [one.getsockname()[1] for one in (page, admin, media)]
+    wanted = config.model_copy(
+        update={
+            "http": Http(listeners=(Listener(port=ports[0]),)),
+            "admin": Admin(port=ports[1]),
+            "media": Media(port=ports[2], addresses=(MediaAddress(listen="127.0.0.1"),)),
+        }
+    )
+    other = wanted.model_copy(update={"media": Media(port=1, addresses=(MediaAddress(listen="127.0.0.1"),))})
+    with pytest.raises(Mismatch):
+        await Server.start(other, inherited=Inherited([each.dup() for each in (page, admin, media)]))
+
+    def bind(*_: object) -> None:
+        raise AssertionError("a socket of its own")
+
+    monkeypatch.setattr(socket, "create_server", bind)
+    monkeypatch.setattr("d4e_sfu.drivers.engine.bind", bind)
+    server = await Server.start(wanted, inherited=Inherited([page, admin, media]))
+    async with http.ws_connect(url(server, PATH), params=query(mint("an", now=time.time()))) as socket_:
+        assert (await receive(socket_)).WhichOneof("message") == "join"
+        assert f" 127.0.0.1 {ports[2]} typ host" in (await receive(socket_)).answer.sdp
+    async with http.get(url(server, "/readyz", admin=True)) as ready:
+        assert ready.status == 200
+    assert media.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) == given, "its buffer is as systemd wants it"
+    await server.stop()
+
+
+async def test_systemd_hears_of_workers_that_turn_and_of_none_that_hangs(config: Config, tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(tmp_path / "notify"))
+        systemd.setblocking(False)
+        environment = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "1200000"}
+        server = await Server.start(small(config), notifier=Notifier(environment))
+        loop = asyncio.get_running_loop()
+        for _ in range(3):
+            assert await asyncio.wait_for(loop.sock_recv(systemd, 99), 2) == b"WATCHDOG=1"
+        frozen = dict(server.engines[0].snapshot())
+        server.engines[0].snapshot = lambda: frozen  # type: ignore[method-assign]
+        with contextlib.suppress(BlockingIOError):  # one may have been on its way, and one be sent before it is seen
+            await asyncio.sleep(0.5)
+            while True:
+                systemd.recv(99)
+        await asyncio.sleep(1)
+        with pytest.raises(BlockingIOError):
+            systemd.recv(99)
+        await server.stop()
+
+
+async def join(http: aiohttp.ClientSession, server: Server, token: str) -> aiohttp.ClientWebSocketResponse:
+    socket = await http.ws_connect(url(server, PATH), params=query(token))
+    assert (await receive(socket)).WhichOneof("message") == "join"
+    return socket
+
+
+async def test_a_drain_refuses_new_rooms_lets_calls_go_on_and_ends_with_the_last(
+    config: Config, http: aiohttp.ClientSession, mint: MintToken, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(servers, "QUIET", 0.3)
+    admin = Admin(port=0, control=tmp_path / "control")
+    server = await Server.start(small(config).model_copy(update={"admin": admin}))
+    first = await join(http, server, mint("an", now=time.time()))
+    draining = asyncio.create_task(asyncio.to_thread(ask, tmp_path / "control", "drain", timeout=None))
+    while not server.sfu.draining:
+        await asyncio.sleep(0.01)
+    assert b"d4e_sfu_draining 1.0" in server.metrics.render("")[0]
+    params = query(mint("binh", room="theatre", now=time.time()))
+    async with http.get(url(server, PATH + "/validate"), params=params) as answer:
+        assert answer.status == 503
+        assert "takes no new calls" in await answer.text()
+        assert answer.headers["Retry-After"]
+    second = await join(http, server, mint("binh", now=time.time()))  # into a call that runs
+    await first.close()
+    await asyncio.sleep(0.7)
+    assert not server.ended.is_set(), "one is still there"
+    assert not draining.done()
+    await second.close()
+    await asyncio.wait_for(server.ended.wait(), 3)
+    assert await draining == Verdict(True, ("everyone has left",))
+    await server.stop()
+
+
+async def test_a_drain_is_bounded_and_sigterm_takes_the_time_that_the_configuration_gives(
+    config: Config, http: aiohttp.ClientSession, mint: MintToken, tmp_path: Path
+) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(tmp_path / "notify"))
+        notifier = Notifier({"NOTIFY_SOCKET": str(tmp_path / "notify")})
+        patient = small(config).model_copy(update={"drain": Drain.model_validate({"on_stop": "800ms"})})
+        server = await Server.start(patient, notifier=notifier)
+        client = await join(http, server, mint("an", now=time.time()))
+        began = time.monotonic()
+        server.terminate()
+        await asyncio.wait_for(server.ended.wait(), 5)
+        assert 0.8 <= time.monotonic() - began < 1.5
+        assert systemd.recv(99).startswith(b"STOPPING=1")
+        assert systemd.recv(99).startswith(b"EXTEND_TIMEOUT_USEC=")
+        await server.stop()
+        await client.close()
+
+
+@pytest.mark.parametrize(("on_stop", "terms"), [("0s", 1), ("1m", 2)])
+async def test_without_a_time_or_at_the_second_sigterm_the_server_ends_at_once(
+    config: Config, http: aiohttp.ClientSession, mint: MintToken, on_stop: str, terms: int
+) -> None:
+    server = await Server.start(small(config).model_copy(update={"drain": Drain.model_validate({"on_stop": on_stop})}))
+    client = await join(http, server, mint("an", now=time.time()))
+    for _ in range(terms):
+        assert not server.ended.is_set()
+        server.terminate()
+    assert server.ended.is_set()
+    await server.stop()
+    await client.close()
+
+
+async def test_nobody_there_is_drained_already(server: Server) -> None:
+    server.drain(3600)
+    assert server.ended.is_set()
+
+
+async def test_the_verdict_of_a_reload_reaches_whoever_asked(
+    config: Config, http: aiohttp.ClientSession, mint: MintToken, tmp_path: Path
+) -> None:
+    file = tmp_path / "c.yaml"
+    (tmp_path / "k").write_text("a secret of thirty-two bytes, or more")
+    (tmp_path / "k").chmod(0o600)
+
+    def write(more: str) -> None:
+        file.write_text(
+            "http: {listeners: [{port: 0}]}\nadmin: {port: 0, control: control}\n"
+            "keys: [{id: test, secret_file: k, default_role: doctor}]\n" + more
+        )
+
+    media = "media: {port: 0, addresses: [127.0.0.1]}\n"
+    write(media)
+
+    def load() -> Config:
+        return configuration.load(file)
+
+    async def reload() -> Verdict:
+        return await asyncio.to_thread(ask, tmp_path / "control", "reload")
+
+    server = await Server.start(load(), load=load)
+    client = await join(http, server, mint("an", now=time.time()))
+    assert await reload() == Verdict(True, ())
+    write(media + "limits: {sections: 99}\n")
+    assert await reload() == Verdict(True, ("limits.sections changed",))
+    write("media: {port: 0, addresses: [127.0.0.1], workers: 2}\nlimits: {sections: 99}\n")
+    assert await reload() == Verdict(True, ("media.workers needs a restart",))
+    assert await reload() == Verdict(True, ("media.workers needs a restart",)), "until there was one"
+    before = server.config
+    write(media + "limits: {sections: many}\n")
+    refused = await reload()
+    assert not refused.accepted
+    assert refused.lines[0] == f"{file}:5:20: limits.sections: expected a whole number, not 'many'"
+    assert server.config is before
+    assert not server.metrics.last_reload_accepted
+    assert not client.closed
+    assert "an" in server.sfu.rooms["ward"].participants
+    await client.close()
+    await server.stop()
+
+
+async def fingerprint(server: Server) -> bytes:
+    host, port = server._listening[0].sockets[0].getsockname()[:2]
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    _, writer = await asyncio.open_connection(host, port, ssl=context)
+    found: bytes = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+    writer.close()
+    return found
+
+
+def replace(folder: Path, other: Path, *, only: str = "") -> None:
+    for suffix in (only,) if only else ("key", "crt"):
+        (other / f"development.{suffix}").rename(folder / f"development.{suffix}")
+
+
+async def test_a_certificate_that_is_replaced_is_served_within_five_seconds_and_no_call_notices(
+    config: Config, tmp_path: Path, mint: MintToken, caplog: pytest.LogCaptureFixture
+) -> None:
+    certificate, key = certificates.development(tmp_path)
+    tls = Http(listeners=(Listener(port=0, tls=True),), tls=Tls(certificate=certificate, key=key))
+    served = small(config).model_copy(update={"http": tls})
+    server = await Server.start(served)
+    first = await fingerprint(server)
+    address = url(server, PATH).replace("http:", "https:")
+    async with (
+        aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=False)) as http,
+        http.ws_connect(address, params=query(mint("an", now=time.time()))) as call,
+    ):
+        assert (await receive(call)).WhichOneof("message") == "join"
+        certificates.development(tmp_path / "second")
+        replace(tmp_path, tmp_path / "second")
+        began = time.monotonic()
+        while (second := await fingerprint(server)) == first:
+            await asyncio.sleep(0.1)
+            assert time.monotonic() - began < 5
+        # A pair that does not belong together: the old one stays, whichever way it comes.
+        certificates.development(tmp_path / "third")
+        replace(tmp_path, tmp_path / "third", only="crt")
+        refused = server.reload(lambda: served)
+        assert not refused.accepted
+        assert refused.lines[0].startswith(f"{certificate}:1:1: http.tls: ")
+        assert await fingerprint(server) == second
+        # The key follows, and SIGHUP does not wait for anyone to look.
+        replace(tmp_path, tmp_path / "third", only="key")
+        assert server.reload(lambda: served).accepted
+        assert await fingerprint(server) not in (first, second)
+        (tmp_path / "development.key").write_text("nonsense")
+        certificate.unlink()
+        await asyncio.sleep(servers.FRESH + 0.5)
+        assert "the certificate stays as it was" in caplog.text
+        assert await fingerprint(server) not in (first, second)
+        await call.send_bytes(rtc.SignalRequest(ping=1).SerializeToString())
+        while (await receive(call)).WhichOneof("message") != "pong":
+            pass
+    await server.stop()
 
 
 def test_lag_is_the_worst_since_it_was_asked_for() -> None:

@@ -223,7 +223,7 @@ async def test_draining_says_goodbye_to_every_connection(house: House, mint: Min
         for _ in range(2):
             await receive(first)
             await receive(second)
-        house.sfu.drain(now=time.monotonic())
+        house.sfu.close(now=time.monotonic())
         assert "leave" in await receive_kinds(first)
         assert "leave" in await receive_kinds(second)
         await asyncio.wait_for(house.signalling.closed(), 2)

@@ -283,7 +283,7 @@ class Program:
     # --- the end -----------------------------------------------------------------------------------------------------
 
     def end(self) -> None:
-        self.sfu.drain(now=self.now)
+        self.sfu.close(now=self.now)
         self.sfu.tick(now=self.now + 1_000_000)
         assert not self.sfu.rooms
         assert self.sfu.debug_state()["participants"] == 0

@@ -159,7 +159,7 @@ def test_thirty_comings_and_goings_leave_nothing_behind(seed: int) -> None:
 
 def test_reasons_are_told() -> None:
     lab, alice, bob = in_a_call(1)
-    lab.sfu.drain(now=lab.now)
+    lab.sfu.close(now=lab.now)
     lab.run(1)
     for person in (alice, bob):
         assert person.left is not None

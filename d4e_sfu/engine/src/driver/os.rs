@@ -6,9 +6,6 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
-/// What the kernel gives at most without privilege is `net.core.rmem_max`; it takes less of this by itself.
-const SOCKET_BUFFER: libc::c_int = 8 << 20;
-
 fn check(result: libc::c_int) -> io::Result<libc::c_int> {
     if result < 0 {
         Err(io::Error::last_os_error())
@@ -52,7 +49,7 @@ pub fn clear(fd: &OwnedFd) {
     unsafe { libc::read(fd.as_raw_fd(), count.as_mut_ptr().cast(), count.len()) };
 }
 
-fn set(fd: RawFd, level: libc::c_int, name: libc::c_int, value: libc::c_int) {
+pub fn set(fd: RawFd, level: libc::c_int, name: libc::c_int, value: libc::c_int) {
     // SAFETY: value is a live int of the size given. Refusal leaves the default, which works, only less well.
     unsafe {
         libc::setsockopt(
@@ -65,17 +62,14 @@ fn set(fd: RawFd, level: libc::c_int, name: libc::c_int, value: libc::c_int) {
     }
 }
 
-/// Never blocks, takes bursts, and neither fragments nor believes forged path-MTU messages (`IP_PMTUDISC_PROBE`).
+/// Never blocks, and neither fragments nor believes forged path-MTU messages (`IP_PMTUDISC_PROBE`). Its buffers are as
+/// whoever has bound it wants them: systemd may give more than we could, and to ask again would take it away.
 pub fn tune(fd: RawFd, ipv6: bool) {
     // SAFETY: fcntl on a descriptor that the caller owns.
     unsafe {
         let flags = libc::fcntl(fd, libc::F_GETFL);
         libc::fcntl(fd, libc::F_SETFL, flags | libc::O_NONBLOCK);
     }
-    set(fd, libc::SOL_SOCKET, libc::SO_RCVBUF, SOCKET_BUFFER);
-    set(fd, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, SOCKET_BUFFER);
-    set(fd, libc::SOL_SOCKET, libc::SO_SNDBUF, SOCKET_BUFFER);
-    set(fd, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, SOCKET_BUFFER);
     if ipv6 {
         set(
             fd,

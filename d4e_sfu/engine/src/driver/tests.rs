@@ -19,6 +19,9 @@ fn wait_readable(fd: RawFd, limit: Duration) -> Duration {
 
 fn worker() -> (Worker, SocketAddr) {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    for name in [libc::SO_RCVBUF, libc::SO_RCVBUFFORCE] {
+        os::set(socket.as_raw_fd(), libc::SOL_SOCKET, name, 1 << 20);
+    }
     let address = socket.local_addr().unwrap();
     (
         Worker::start(&[socket.as_raw_fd()], "test").unwrap(),

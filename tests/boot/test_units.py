@@ -1,0 +1,150 @@
+"""The units under a real systemd: sockets, walls, watchdog, restarts, reload. One boot for all of it."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.boot.guest import SETTINGS, Guest, guest
+
+pytestmark = pytest.mark.long
+
+HERE = Path(__file__).parent
+
+
+@pytest.fixture(scope="module")
+def machine() -> Iterator[Guest]:
+    with guest() as booted:
+        yield booted
+
+
+@pytest.fixture
+def serving(machine: Guest) -> Guest:
+    machine.settings()
+    machine.start()
+    return machine
+
+
+def main_pid(machine: Guest) -> int:
+    return int(machine.show("d4e-sfu.service", "MainPID"))
+
+
+def test_it_is_started_with_the_sockets_of_systemd_and_has_no_network_of_its_own(serving: Guest) -> None:
+    assert serving.get("/readyz") == "ready\n"
+    assert "<html" in serving.get("/", port=7880)
+    assert serving.show("d4e-sfu.service", "StatusText") == "serving"
+    pid = main_pid(serving)
+    inside = serving.run("nsenter", "-t", str(pid), "-n", "ip", "-brief", "link").stdout
+    assert [line.split()[0] for line in inside.splitlines()] == ["lo"]
+    listening = serving.run("ss", "-lunm").stdout
+    assert listening.count("127.0.0.1:788") == 2
+    assert len(re.findall(r"rb33554432", listening)) == 2, f"16 MiB as the kernel counts them, twice\n{listening}"
+
+
+def test_the_score_of_the_installed_unit_and_those_of_debians_own(serving: Guest) -> None:
+    command = ["systemd-analyze", "security", "--no-pager", "--threshold=5", "d4e-sfu.service"]
+    score = re.search(r"exposure level for d4e-sfu.service: ([0-9.]+)", serving.run(*command).stdout)
+    assert score is not None
+    assert float(score[1]) <= 0.5
+    print(f"d4e-sfu.service: {score[1]}")
+    for line in serving.run("systemd-analyze", "security", "--no-pager").stdout.splitlines():
+        print(line)
+
+
+def test_every_denied_act_is_denied_in_the_unit_and_possible_outside_of_it(machine: Guest) -> None:
+    units = machine.root / "etc/systemd/system"
+    text = (units / "d4e-sfu.service").read_text()
+    shutil.copy(HERE / "probe.py", machine.root / "opt/d4e-sfu/probe.py")
+    text = re.sub(r"^ExecStart=.*", "ExecStart=/usr/bin/python3 /opt/d4e-sfu/probe.py", text, flags=re.MULTILINE)
+    text = text.replace("Type=notify", "Type=oneshot").replace("Restart=on-failure\n", "")
+    text = re.sub(r"^(Requires|After|Also|WatchdogSec)=.*\n", "", text, flags=re.MULTILINE)
+    (units / "d4e-sfu-probe.service").write_text(text)
+    machine.run("systemctl", "daemon-reload")
+    machine.run("systemctl", "start", "d4e-sfu-probe.service")
+    inside = json.loads(machine.journal("d4e-sfu-probe.service").partition("{")[2].join(["{", ""]).splitlines()[0])
+    outside = json.loads(machine.run("/usr/bin/python3", "/opt/d4e-sfu/probe.py").stdout)
+    print(json.dumps(inside, indent=1))
+    through = {name: became for name, became in inside["forbidden"].items() if not became.startswith("denied")}
+    assert through == {}
+    assert set(inside["needed"].values()) == {"done"}
+    possible = [name for name, became in outside["forbidden"].items() if not became.startswith("denied")]
+    print(f"{len(inside['forbidden'])} acts denied, {len(possible)} of them possible to root outside of the unit")
+    assert len(possible) >= 40, "or nothing was proved"
+
+
+def test_a_stopped_process_is_restarted_by_the_watchdog(serving: Guest) -> None:
+    pid = main_pid(serving)
+    serving.run("kill", "-STOP", str(pid))
+    took = serving.until(
+        "a new process that is ready",
+        lambda: main_pid(serving) not in (0, pid) and serving.get("/readyz") == "ready\n",
+        seconds=30,
+    )
+    print(f"ready again {took:.1f} s after SIGSTOP")
+    assert took <= 10 + 3
+    assert "Watchdog timeout" in serving.journal()
+
+
+def test_a_configuration_error_is_not_tried_again(machine: Guest) -> None:
+    machine.settings()
+    machine.run("systemctl", "reset-failed")
+    machine.run("systemctl", "stop", "d4e-sfu.service", "d4e-sfu.socket")
+    file = machine.root / "etc/d4e-sfu/d4e-sfu.yaml"
+    file.write_text(SETTINGS + "limits: {sections: many}\n")
+    machine.run("systemctl", "start", "d4e-sfu.service", check=False)
+    machine.until("failed", lambda: machine.show("d4e-sfu.service", "ActiveState") == "failed")
+    assert machine.show("d4e-sfu.service", "ExecMainStatus") == "78"
+    time.sleep(2)  # several times the pause before a restart
+    assert machine.show("d4e-sfu.service", "NRestarts") == "0"
+    assert "/etc/d4e-sfu/d4e-sfu.yaml:5:20: limits.sections: expected a whole number" in machine.journal()
+
+
+def test_other_sockets_than_the_configuration_wants_are_named_with_both_sides(machine: Guest) -> None:
+    machine.settings()
+    machine.run("systemctl", "reset-failed")
+    machine.run("systemctl", "stop", "d4e-sfu.service", "d4e-sfu.socket")
+    file = machine.root / "etc/d4e-sfu/d4e-sfu.yaml"
+    file.write_text(SETTINGS.replace("workers: 2", "workers: 1, port: 7890"))
+    machine.run("systemctl", "start", "d4e-sfu.service", check=False)
+    machine.until("failed", lambda: machine.show("d4e-sfu.service", "ActiveState") == "failed")
+    assert machine.show("d4e-sfu.service", "ExecMainStatus") == "78"
+    said = machine.journal()
+    assert "systemd passed udp 127.0.0.1:7882, udp 127.0.0.1:7883; the configuration wants udp 127.0.0.1:7890" in said
+
+
+def test_a_reload_waits_for_the_verdict(serving: Guest) -> None:
+    file = serving.root / "etc/d4e-sfu/d4e-sfu.yaml"
+    pid = main_pid(serving)
+    file.write_text(SETTINGS + "limits: {sections: 99}\n")
+    serving.run("systemctl", "reload", "d4e-sfu.service")
+    assert "config limits.sections changed" in serving.journal()
+    assert "reload by=uid:" in serving.journal()
+    file.write_text(SETTINGS + "limits: {sections: many}\n")
+    refused = serving.run("systemctl", "reload", "d4e-sfu.service", check=False)
+    assert refused.returncode != 0
+    assert "/etc/d4e-sfu/d4e-sfu.yaml:5:20: limits.sections: expected a whole number" in serving.journal()
+    assert main_pid(serving) == pid
+    assert serving.get("/readyz") == "ready\n"
+    assert "d4e_sfu_config_last_reload_successful 0.0" in serving.get("/metrics")
+
+
+def test_a_restart_keeps_the_sockets_and_loses_no_datagram(serving: Guest) -> None:
+    """What is sent while nobody serves waits in systemd's sockets: here a request that opens a connection."""
+    inode = sockets(serving)
+    pid = main_pid(serving)
+    serving.run("systemctl", "--no-block", "restart", "d4e-sfu.service")
+    while main_pid(serving) == pid:
+        assert "<html" in serving.get("/", port=7880), "a connection waits until it is served"
+    assert serving.get("/readyz") == "ready\n"
+    assert sockets(serving) == inode
+
+
+def sockets(machine: Guest) -> list[str]:
+    """Which sockets the first process holds, by inode."""
+    return sorted(re.findall(r"ino:(\d+)", machine.run("ss", "-lune", "sport", "ge", ":7882").stdout))

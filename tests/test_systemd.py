@@ -1,0 +1,65 @@
+"""The units as files: what systemd itself says of them, without one that runs. Under a real one: tests/boot."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from d4e_sfu.config import Admin, Config, Media, MediaAddress
+from d4e_sfu.drivers.sockets import unit
+
+UNIT = Path(__file__).parents[1] / "systemd" / "d4e-sfu.service"
+CONFIG = Config(
+    admin=Admin(control=Path("/run/d4e-sfu/control")), media=Media(addresses=(MediaAddress(listen="10.0.0.5"),))
+)
+
+
+def analyze(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["systemd-analyze", *arguments], capture_output=True, text=True, check=False)
+
+
+def score(text: str, folder: Path) -> float:
+    (folder / "d4e-sfu.service").write_text(text)
+    said = analyze("security", "--no-pager", "--offline=true", str(folder / "d4e-sfu.service")).stdout
+    found = re.search(r"exposure level for d4e-sfu.service: ([0-9.]+)", said)
+    assert found is not None, said
+    return float(found[1])
+
+
+def test_the_exposure_score_is_at_most_half_a_point(tmp_path: Path) -> None:
+    text = UNIT.read_text()
+    assert score(text, tmp_path) <= 0.5
+    assert score(text.replace("PrivateNetwork=yes", ""), tmp_path) > 0.5, "the score can fail"
+
+
+def test_systemd_finds_nothing_to_say_about_the_units(tmp_path: Path) -> None:
+    service = UNIT.read_text().replace("/opt/d4e-sfu/current/bin/d4e-sfu", "/bin/true")
+    for text, silent in ((service, True), (service.replace("ProtectSystem=", "ProtectSytem="), False)):
+        (tmp_path / "d4e-sfu.service").write_text(text)
+        (tmp_path / "d4e-sfu.socket").write_text(unit(CONFIG, media_addresses=[]))
+        done = analyze("verify", "--man=no", str(tmp_path / "d4e-sfu.service"), str(tmp_path / "d4e-sfu.socket"))
+        assert (done.returncode == 0 and not done.stderr) == silent, done.stderr
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "Type=notify",
+        "RestartPreventExitStatus=78",
+        "LoadCredential=keys:/etc/d4e-sfu/keys",
+        "RestrictAddressFamilies=AF_UNIX",
+        "SystemCallErrorNumber=EPERM",
+        "LimitCORE=0",
+    ],
+)
+def test_the_unit_says_it_once(line: str) -> None:
+    assert UNIT.read_text().splitlines().count(line) == 1
+
+
+def test_the_first_system_call_filter_is_the_list_of_what_is_allowed() -> None:
+    """With a deny-list first all of it would be a deny-list, and the score would not tell."""
+    first = next(line for line in UNIT.read_text().splitlines() if line.startswith("SystemCallFilter="))
+    assert first == "SystemCallFilter=@system-service"
