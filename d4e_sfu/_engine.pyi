@@ -205,15 +205,24 @@ class Link:
 
 @final
 class Estimate:
-    """What the link to one client carries: only of clients who give feedback. The start bitrate, until they have.
+    """What the link to one client carries: the start bitrate, until he tells more.
 
-    `bitrate`: bits per second, with everything down to the IP header; 2**32 - 1: he gives no feedback after all, and
-    counts as one without an estimate. `loss`: of what was sent lately, per mille. `queue_ms`: what waits in the link,
-    beyond its own delay. `limited`: pictures wait or are shed at the pacer; else it may be low because little is sent.
+    `bitrate`: bits per second, with everything down to the IP header; 2**32 - 1: he gives no feedback, and counts as
+    one without an estimate. `loss`: of what was sent lately, per mille. `queue_ms`: what waits in the link, beyond its
+    own delay. `limited`: pictures wait or are shed at the pacer; else it may be low because little is sent.
+    `redundancy`: earlier packets that go with each of a voice's for what he loses of them, or would if `SetRedundancy`
+    let them.
     """
 
     def __new__(
-        cls, *, transport: int, bitrate: int, loss: int = 0, queue_ms: int = 0, limited: bool = False
+        cls,
+        *,
+        transport: int,
+        bitrate: int,
+        loss: int = 0,
+        queue_ms: int = 0,
+        limited: bool = False,
+        redundancy: int = 0,
     ) -> Estimate: ...
     @property
     def transport(self) -> int: ...
@@ -225,6 +234,8 @@ class Estimate:
     def queue_ms(self) -> int: ...
     @property
     def limited(self) -> bool: ...
+    @property
+    def redundancy(self) -> int: ...
     def __eq__(self, value: object, /) -> bool: ...
 
 @final

@@ -16,7 +16,7 @@ from d4e_sfu.config import Source
 from d4e_sfu.core import datapacket
 from d4e_sfu.core.allocator import HEADROOM, Allocation, Picture, Place, Reason, Voice, allocate
 from d4e_sfu.core.boundary import DataKind
-from d4e_sfu.core.weights import REDUNDANT_SHARE, USUAL_PICTURE
+from d4e_sfu.core.weights import MOST_REDUNDANT, REDUNDANT_BLOCK, REDUNDANT_SHARE, USUAL_PICTURE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -36,8 +36,6 @@ LOOK_SHORT: Final = 1.0
 # the first, where it took so long to come up (s) and there are voices to learn by.
 UNKNOWN: Final = 2.0
 SLOW: Final = 1.0
-# Who loses less of what he is sent, per mille, gets no redundancy made (engine: losses.rs).
-LOSES: Final = 10
 # The engine's word for a client who gives no feedback after all.
 NO_ESTIMATE: Final = 2**32 - 1
 # A demand that differs by less is not told: how far to probe is no exact matter.
@@ -96,7 +94,7 @@ def measure(participant: Participant, estimate: Estimate, *, now: float) -> None
     budget, allocation = bandwidth.budget, bandwidth.allocation
     if budget is not None and old is not None and not bandwidth.due and allocation.holds(budget, now=now):
         full = allocation.is_full and budget * (1 - HEADROOM) >= allocation.demand
-        same = (old.loss >= LOSES) == (estimate.loss >= LOSES)
+        same = old.redundancy == estimate.redundancy
         if same and now - bandwidth.allocated_at < (LOOK if full else LOOK_SHORT):
             return
     if budget is not None or before is not None:
@@ -258,8 +256,8 @@ def _voice(subscription: Subscription, *, now: float) -> Voice:
     plain = 1.0 if publication.spec.red_payload_type is None else 1 - REDUNDANT_SHARE
     bitrate = publication.weights.voice(now=now) * plain
     reserve = publication.weights.reserve(now=now) * plain
-    loses = estimate is not None and estimate.loss >= LOSES
-    redundancy = bitrate * REDUNDANT_SHARE / (1 - REDUNDANT_SHARE) if loses and subscription.redundant else 0.0
+    blocks = estimate.redundancy if estimate is not None and subscription.redundant else 0
+    redundancy = bitrate * min(blocks * REDUNDANT_BLOCK, MOST_REDUNDANT)
     return Voice(subscription.id, int(bitrate + redundancy), int(reserve + redundancy), int(redundancy))
 
 

@@ -244,12 +244,13 @@ class Negotiation:
     ) -> _Answered:
         section = found.section
         address, port = local.candidates[0]
-        rtp = found.choice is not None
+        choice = found.choice
+        rtp = choice is not None
         mapping = dict(ids)
         # Also where nothing is sent yet: a browser that was refused rid once does not offer it to a later sender of
         # that section.
         published = carries.choice.codec if isinstance(carries, Bound) else None
-        extensions = payloads.extensions(section, mapping, published=published) if rtp else ()
+        extensions = () if choice is None else payloads.extensions(section, mapping, choice=choice, published=published)
         answer = Section(
             kind=section.kind,
             port=port,

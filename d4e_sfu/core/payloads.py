@@ -48,6 +48,7 @@ _EXTENSIONS: Final[Mapping[str, Extension]] = {
     "urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id": Extension.RepairedRid,
     "urn:ietf:params:rtp-hdrext:ssrc-audio-level": Extension.AudioLevel,
     "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01": Extension.TransportWideCc,
+    "http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time": Extension.AbsSendTime,
     "http://www.webrtc.org/experiments/rtp-hdrext/abs-capture-time": Extension.AbsCaptureTime,
     "urn:3gpp:video-orientation": Extension.VideoOrientation,
     # The engine bounds what a publisher may ask of his viewers by it.
@@ -56,7 +57,6 @@ _EXTENSIONS: Final[Mapping[str, Extension]] = {
         Extension.DependencyDescriptor
     ),
 }
-# Left out on purpose: abs-send-time (only REMB needs it).
 
 _FLIPPED: Final = {
     None: None,
@@ -122,11 +122,11 @@ def subscribable(section: Section, codec: Codec, stream_format: str) -> Choice |
 
 
 def extensions(
-    section: Section, ids: dict[Extension, int], *, published: Codec | None = None
+    section: Section, ids: dict[Extension, int], *, choice: Choice, published: Codec | None = None
 ) -> tuple[HeaderExtension, ...]:
     """What to accept of `a=extmap`. `ids` is the mapping so far and grows: one mapping for a whole BUNDLE.
 
-    `published`: the codec in which the client sends on this section.
+    `choice`: what was agreed on for this section. `published`: the codec in which the client sends on it.
 
     RFC 9143 §15: within a bundle an id means one URI. Where an offer contradicts itself the first meaning holds, and
     the later one is not accepted.
@@ -140,6 +140,10 @@ def extensions(
         # libwebrtc leaves picture ids and layers out of VP8's own descriptor where there is another. Subscribers who do
         # not know the other need them.
         if known == Extension.DependencyDescriptor and published == Codec.Vp8:
+            continue
+        # REMB is estimated by it, and nothing else is: without it libwebrtc goes by RTP timestamps, which say when a
+        # picture was taken and not when we sent it.
+        if known == Extension.AbsSendTime and "goog-remb" not in choice.media.feedback:
             continue
         if known not in ids and offered.id in ids.values():
             continue

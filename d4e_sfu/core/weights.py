@@ -20,8 +20,11 @@ ALL_TEMPORAL_LAYERS: Final = 255
 
 # Opus at 24 kbit/s in packets of 20 ms: 60 bytes, and 64 of RTP with extensions, SRTP, UDP and IP around them.
 USUAL_VOICE: Final = 50_000
-# What RFC 2198 adds to that: 65 of 189 bytes.
+# What RFC 2198 adds to that with one earlier packet: 65 of 189 bytes.
 REDUNDANT_SHARE: Final = 0.34
+# With several, and never more than this (engine: subscription/redundancy.rs), of the voice without.
+REDUNDANT_BLOCK: Final = REDUNDANT_SHARE / (1 - REDUNDANT_SHARE)
+MOST_REDUNDANT: Final = 1.5
 # A camera's 180, 360, 720 lines take about 150, 500, 1700 kbit/s with the encoders of browsers: the power of their
 # height that goes through these.
 USUAL_PICTURE: Final = 150_000

@@ -44,8 +44,8 @@ def satisfy(person: Person, *, now: float = 0.0) -> None:
         satisfy(person, now=now)
 
 
-def estimate(viewer: Person, bitrate: int, *, loss: int = 0, now: float) -> None:
-    told = Estimate(transport=int(viewer.participant.transport or 0), bitrate=bitrate, loss=loss)
+def estimate(viewer: Person, bitrate: int, *, redundancy: int = 0, now: float) -> None:
+    told = Estimate(transport=int(viewer.participant.transport or 0), bitrate=bitrate, redundancy=redundancy)
     viewer.house.sfu.engine_event(viewer.house.engine, Event.Estimates([told]), now=now)
 
 
@@ -256,11 +256,15 @@ def test_redundancy_goes_before_any_voice_and_comes_back_with_headroom(house: Ho
         for person in people:
             measured(person, now=float(second))
     allowed = []
-    for now, bitrate, loss in ((11.0, 120_000, 0), (11.3, 120_000, 100), (11.6, 400_000, 100), (15.0, 400_000, 100)):
-        estimate(viewer, bitrate, loss=loss, now=now)
+    steps = [(120_000, 0), (120_000, 1), (400_000, 1), (400_000, 1), (400_000, 3), (220_000, 3), (220_000, 2)]
+    for step, (bitrate, redundancy) in enumerate(steps):
+        now = 11.0 + (0.3 * step if step < 3 else step)
+        for person in people:
+            measured(person, now=now)
+        estimate(viewer, bitrate, redundancy=redundancy, now=now)
         allowed.append([each.allowed for each in house.engine.take(Command.SetRedundancy)])
         assert layers(viewer, *voices) == [0, 0]
-    assert allowed == [[], [False], [], [True]], "where nothing is lost there is none, and it weighs nothing"
+    assert allowed == [[], [False], [], [True], [], [False], []], "it weighs what the engine would make of it"
 
 
 # --- the last N pictures ----------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from d4e_sfu._engine import Codec, Extension
 from d4e_sfu.core import payloads
 from d4e_sfu.core.sdp import HeaderExtension, Payload, Section
 
+ABS_SEND_TIME = "http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time"
 DEPENDENCY = "https://aomediacodec.github.io/av1-rtp-spec/#dependency-descriptor-rtp-header-extension"
 EVERY = (Codec.Vp8, Codec.H264, Codec.Vp9, Codec.Av1)
 # As Chromium offers them: what it sends, and what it only receives.
@@ -74,7 +75,8 @@ def test_a_subscriber_receives_under_a_payload_type_that_can_decode_it(
 def test_vp8_tells_of_its_layers_by_its_own_descriptor_alone(published: Codec | None, accepted: bool) -> None:
     offered = Section(kind="video", protocol="UDP/TLS/RTP/SAVPF", extensions=(HeaderExtension(12, DEPENDENCY),))
     ids: dict[Extension, int] = {}
-    assert bool(payloads.extensions(offered, ids, published=published)) == accepted
+    choice = payloads.Choice(Codec.Vp8, Payload(96, "VP8", 90_000), None)
+    assert bool(payloads.extensions(offered, ids, choice=choice, published=published)) == accepted
     assert ids == ({Extension.DependencyDescriptor: 12} if accepted else {})
 
 
@@ -85,3 +87,8 @@ def test_remb_is_agreed_on_only_with_those_who_know_no_transport_wide_feedback()
         choice = payloads.subscribable(section(payload), Codec.Vp8, "")
         assert choice is not None
         assert choice.media.feedback == feedback
+        # What libwebrtc estimates by for REMB, and nothing else needs.
+        ids: dict[Extension, int] = {}
+        timed = replace(section(payload), extensions=(HeaderExtension(2, ABS_SEND_TIME),))
+        payloads.extensions(timed, ids, choice=choice)
+        assert ids == ({} if payload is both else {Extension.AbsSendTime: 2})

@@ -31,6 +31,8 @@ URIS = {
     ),
 }
 PAYLOAD_TYPES = {"opus": 111, "vp8": 96, "h264": 102, "vp9": 98, "av1": 45}
+# Redundant audio, as browsers offer it. Peers take it where they receive; what they send is plain.
+RED = 63
 RTX = {"vp8": 97, "h264": 103, "vp9": 99, "av1": 46}
 VECTORS = Path(__file__).parent.parent / "vectors/sdp"
 STREAMS = ("a=msid:", "a=ssrc", "a=rid:", "a=simulcast:", "a=candidate:")
@@ -91,8 +93,8 @@ class AnsweredSection:
         rtx = next((rtx for rtx, of in self.repairs.items() if of == payload_type), None)
         spec = {"codec": self.codecs[payload_type], "payload_type": payload_type}
         video = self.codecs[payload_type] != "opus"
-        spec["red_payload_type"] = next((pt for pt, codec in self.codecs.items() if codec == "red" and not video), None)
-        return spec | {"rtx_payload_type": rtx, "rtx_ssrc": self.rtx_ssrc, "nack": video}
+        red = next((pt for pt in self.payload_types if self.codecs.get(pt) == "red"), None)
+        return spec | {"rtx_payload_type": rtx, "rtx_ssrc": self.rtx_ssrc, "red_payload_type": red, "nack": video}
 
 
 @dataclass(slots=True)
@@ -136,6 +138,14 @@ def _browser_sections() -> dict[tuple[str, str], str]:
     return found
 
 
+def remb_alone(sdp: str) -> str:
+    """The same offer of a client that knows no transport-wide feedback."""
+    lines = sdp.split("\r\n")
+    return "\r\n".join(
+        line for line in lines if URIS["transport_cc"] not in line and not line.endswith(" transport-cc")
+    )
+
+
 def browser_offer(media: Sequence[Media], *, ufrag: str, pwd: str, fingerprint: str, version: int) -> str:
     """An offer with Chromium's sections, which are several times as large as ours."""
     lines = ["v=0", f"o=- 4377491854128961288 {version} IN IP4 127.0.0.1", "s=-", "t=0 0"]
@@ -162,6 +172,8 @@ def _section(section: Media) -> list[str]:
     if section.sending is not None:
         codecs = sorted(codecs, key=lambda codec: codec != section.sending.codec if section.sending else False)
     payload_types = [pt for codec in codecs for pt in (PAYLOAD_TYPES[codec], RTX.get(codec)) if pt is not None]
+    redundant = section.kind == "audio" and section.sending is None
+    payload_types += [RED] if redundant else []
     lines = [f"m={section.kind} 9 UDP/TLS/RTP/SAVPF {' '.join(map(str, payload_types))}", "c=IN IP4 0.0.0.0"]
     names = ["mid", "transport_cc", "abs_send_time"]
     names += ["audio_level"] if section.kind == "audio" else ["rid", "repaired_rid", "dependency_descriptor"]
@@ -176,6 +188,7 @@ def _section(section: Media) -> list[str]:
                 f"a=rtcp-fb:{pt} transport-cc",
                 f"a=fmtp:{pt} minptime=10;useinbandfec=1",
             ]
+            lines += [f"a=rtpmap:{RED} red/48000/2", f"a=fmtp:{RED} {pt}/{pt}"] if redundant else []
             continue
         lines += [f"a=rtpmap:{pt} {codec.upper()}/90000"]
         lines += [f"a=rtcp-fb:{pt} {what}" for what in ("goog-remb", "transport-cc", "ccm fir", "nack", "nack pli")]

@@ -18,7 +18,7 @@ from d4e_sfu import _engine
 from d4e_sfu.core.boundary import DataKind
 from d4e_sfu.core.participant import Participant
 from tests.lab.client import Camera, Voice
-from tests.lab.offer import EXTENSIONS, Answer, Media, Sending, browser_offer, offer, parse_answer
+from tests.lab.offer import EXTENSIONS, Answer, Media, Sending, browser_offer, offer, parse_answer, remb_alone
 
 if TYPE_CHECKING:
     from tests.lab.network import Conditions
@@ -104,6 +104,7 @@ class Person:
         chance: random.Random,
         browser: bool,
         peer: Mapping[str, Any],
+        transport_wide: bool = True,
     ) -> None:
         self.lab = lab
         self.identity = identity
@@ -133,6 +134,7 @@ class Person:
         self._spec = peer
         self._browser = browser
         self._to_publish: list[Camera | Voice] = []  # once he is connected, as the library for browsers does it
+        self._transport_wide = transport_wide
         self._ufrag = f"{chance.getrandbits(32):08x}"
         self._pwd = f"{chance.getrandbits(128):032x}"
         kinds = ["audio"] * RECEIVE_SECTIONS + ["video"] * RECEIVE_SECTIONS
@@ -311,6 +313,7 @@ class Person:
         self._offers += 1
         write = browser_offer if self._browser else offer
         sdp = write(self._media, ufrag=self._ufrag, pwd=self._pwd, fingerprint=FINGERPRINT, version=self._offers)
+        sdp = sdp if self._transport_wide else remb_alone(sdp)
         return rtc.SessionDescription(type="offer", sdp=sdp, id=self._offers)
 
     def _offer(self) -> None:

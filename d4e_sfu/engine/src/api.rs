@@ -272,14 +272,14 @@ pub struct Link {
     pub round_trip_ms: Option<u32>,
 }
 
-/// What the link to one client carries. Only of clients who give feedback (transport-wide, or REMB); from the first packet
-/// sent to one who has agreed to give it there is an estimate, the start bitrate.
+/// What the link to one client carries, from the first packet sent on: the start bitrate, until he tells more by
+/// transport-wide feedback or REMB.
 #[cfg_attr(feature = "python", pyclass(frozen, eq, get_all, from_py_object))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Estimate {
     pub transport: TransportId,
-    /// Bits per second, with everything down to the IP header. `u32::MAX`: he gives no feedback after all, and counts as
-    /// one without an estimate.
+    /// Bits per second, with everything down to the IP header. `u32::MAX`: he has agreed to give no feedback or gives none
+    /// after all, and counts as one without an estimate.
     pub bitrate: u32,
     /// Of what was sent lately, per mille.
     pub loss: u16,
@@ -287,6 +287,9 @@ pub struct Estimate {
     pub queue_ms: u16,
     /// The link is the limit: pictures wait or are shed at the pacer. Else the estimate may be low because little is sent.
     pub limited: bool,
+    /// Earlier packets that go with each of a voice's for what he loses of them, or would if `SetRedundancy` let them; 0:
+    /// he loses none.
+    pub redundancy: u8,
 }
 
 /// What one encoding of a publication has brought in the last second.

@@ -6,13 +6,15 @@ use std::collections::VecDeque;
 
 use crate::wire::codec::red::MAX_WRITTEN;
 use crate::wire::rtcp::TransportFeedback;
-use crate::wire::seq::SeqNo;
+use crate::wire::seq::{ExtSeq, SeqNo};
 
 /// Voice packets whose fate is not known yet: five seconds of one voice.
 const UNDERWAY: usize = 256;
 /// The mean goes over about so many packets: 15 % of losses show within 1.5 s of one voice, and 0.9 % hardly ever look like 2.
 const MEMORY: f32 = 500.0;
-/// Losses of a link with which redundancy begins and ends, and those of a second block: none below 1 %.
+/// Arrivals remembered: more than redundancy reaches back, of some voices at a time.
+const REMEMBERED: usize = 256;
+/// Losses of a link with which redundancy begins and ends, and those of a second and a third block: none below 1 %.
 const ONE: Hysteresis = Hysteresis {
     on: 0.02,
     off: 0.01,
@@ -21,12 +23,13 @@ const TWO: Hysteresis = Hysteresis {
     on: 0.05,
     off: 0.03,
 };
+const THREE: Hysteresis = Hysteresis { on: 0.1, off: 0.07 };
 /// In a row, where only counts are known.
 const ASSUMED_RUN: f32 = 2.0;
 /// Single losses: the packet before is enough. The distance grows with the runs, up to here, where
 const MAX_DISTANCE: u8 = 4;
 /// a second block is not at twice it but further: 180 ms are what a playout of 250 ms leaves where the way takes 50.
-const MAX_SECOND: u8 = 9;
+const FARTHEST: u8 = 9;
 const SINGLE: f32 = 1.5;
 
 struct Hysteresis {
@@ -57,8 +60,8 @@ impl Plan {
 #[derive(Clone, Copy, Debug)]
 struct Voice {
     number: SeqNo,
-    /// Of its stream; two that share it blur what is a run.
-    stream: u8,
+    stream: u32,
+    seq: ExtSeq,
     fate: Fate,
 }
 
@@ -79,9 +82,12 @@ pub struct Losses {
     runs: f32,
     one: bool,
     two: bool,
+    three: bool,
     underway: VecDeque<Voice>,
-    /// Streams, by the low bits, whose last packet was lost.
+    /// Streams, by the low bits, whose last packet was lost; two that share them blur what is a run.
     lost: u16,
+    /// Of which stream and which packet of it is known that it has come; by the low bits of both.
+    came: Vec<(u32, ExtSeq)>,
     /// Feedback packets heard; from the first on reports do not count.
     feedbacks: u32,
 }
@@ -94,16 +100,18 @@ impl Default for Losses {
             runs: 0.0,
             one: false,
             two: false,
+            three: false,
             underway: VecDeque::new(),
             lost: 0,
+            came: Vec::new(),
             feedbacks: 0,
         }
     }
 }
 
 impl Losses {
-    /// A packet of a voice has left under this transport-wide number.
-    pub fn sent(&mut self, number: u16, stream: u8) {
+    /// Packet `seq` of a voice has left under this transport-wide number.
+    pub fn sent(&mut self, number: u16, stream: u32, seq: ExtSeq) {
         if self.underway.capacity() == 0 {
             self.underway.reserve_exact(UNDERWAY);
         }
@@ -113,6 +121,7 @@ impl Losses {
         self.underway.push_back(Voice {
             number: SeqNo(number),
             stream,
+            seq,
             fate: Fate::Unknown,
         });
     }
@@ -130,7 +139,12 @@ impl Losses {
                 continue;
             };
             match (voice.fate, arrival) {
-                (_, Some(_)) => voice.fate = Fate::Came,
+                (_, Some(_)) => {
+                    voice.fate = Fate::Came;
+                    let arrival = (voice.stream, voice.seq);
+                    self.came.resize(REMEMBERED, (u32::MAX, ExtSeq(0)));
+                    self.came[place(voice.stream, voice.seq)] = arrival;
+                }
                 (Fate::Unknown, None) => voice.fate = Fate::Missing(this),
                 _ => {}
             }
@@ -160,10 +174,26 @@ impl Losses {
         self.judge();
     }
 
+    /// He has told that this packet has come.
+    #[must_use]
+    pub fn has(&self, stream: u32, seq: ExtSeq) -> bool {
+        self.came.get(place(stream, seq)) == Some(&(stream, seq))
+    }
+
     /// What goes with each packet of a voice now.
     #[must_use]
     pub fn plan(&self) -> Plan {
-        if !self.allowed || !self.one {
+        if self.allowed {
+            self.needed()
+        } else {
+            Plan::default()
+        }
+    }
+
+    /// What would go with it, if it may.
+    #[must_use]
+    pub fn needed(&self) -> Plan {
+        if !self.one {
             return Plan::default();
         }
         let run = self.loss / self.runs.max(f32::MIN_POSITIVE);
@@ -172,17 +202,20 @@ impl Losses {
         } else {
             (run.round() as u8).saturating_add(1).min(MAX_DISTANCE)
         };
-        let second = if distance < MAX_DISTANCE {
-            2 * distance
+        let distances = if self.three {
+            let distance = distance.min(FARTHEST / 3);
+            [distance, 2 * distance, 3 * distance]
+        } else if !self.two {
+            [distance, 0, 0]
+        } else if distance < MAX_DISTANCE {
+            [distance, 2 * distance, 0]
         } else {
-            MAX_SECOND
+            [distance, FARTHEST, 0]
         };
-        Plan {
-            distances: [distance, if self.two { second } else { 0 }],
-        }
+        Plan { distances }
     }
 
-    fn count(&mut self, stream: u8, lost: bool) {
+    fn count(&mut self, stream: u32, lost: bool) {
         let bit = 1 << (stream & 15);
         let begins = lost && self.lost & bit == 0;
         if lost {
@@ -198,7 +231,12 @@ impl Losses {
     fn judge(&mut self) {
         self.one = ONE.next(self.one, self.loss);
         self.two = self.one && TWO.next(self.two, self.loss);
+        self.three = self.two && THREE.next(self.three, self.loss);
     }
+}
+
+fn place(stream: u32, seq: ExtSeq) -> usize {
+    (u64::from(stream).wrapping_mul(37).wrapping_add(seq.0) % REMEMBERED as u64) as usize
 }
 
 #[cfg(test)]
@@ -269,7 +307,7 @@ mod tests {
                     arrivals.push(Some(tick)); // a picture's
                     continue;
                 }
-                losses.sent(number, 7);
+                losses.sent(number, 7, ExtSeq(u64::from(number)));
                 let lost = link.loses();
                 let is_late = late && !lost && n == 6 && round + 1 < rounds;
                 if is_late {
@@ -296,16 +334,17 @@ mod tests {
     fn the_distance_follows_the_length_of_the_runs() {
         for seed in 1..=20 {
             for (loss, run, blocks, distances) in [
-                (0.15, 1.0 / 0.85, 2, 1..=1),
-                (0.15, 3.0, 2, 3..=4),
-                (0.15, 6.0, 2, 4..=4),
+                (0.2, 1.0 / 0.8, 3, 1..=1),
+                (0.2, 3.0, 3, 3..=3),
+                (0.2, 6.0, 3, 3..=3),
+                (0.06, 1.0 / 0.94, 2, 1..=1),
                 (0.035, 1.0 / 0.965, 1, 1..=1),
             ] {
                 let mut losses = Losses::default();
                 drive(&mut losses, &mut link(seed, loss, run), 65_000, 600, false);
                 let plan = losses.plan();
                 assert!(
-                    plan.blocks().abs_diff(blocks) <= usize::from(loss < 0.05),
+                    plan.blocks().abs_diff(blocks) <= usize::from(loss < 0.1),
                     "{seed} {loss} {run}: {plan:?}"
                 );
                 assert!(
@@ -343,7 +382,7 @@ mod tests {
         ));
         for round in 0..500_u16 {
             let first = round * 10;
-            (0..10).for_each(|n| losses.sent(first.wrapping_add(n), 7));
+            (0..10).for_each(|n| losses.sent(first.wrapping_add(n), 7, ExtSeq(n.into())));
             if round % 3 == 0 {
                 feedback(
                     &mut losses,
@@ -355,8 +394,29 @@ mod tests {
         }
         assert_eq!(losses.loss, 0.0);
         assert!(losses.underway.len() <= 30);
-        (0..10_000).for_each(|n| losses.sent(n, 7));
+        (0..10_000).for_each(|n| losses.sent(n, 7, ExtSeq(n.into())));
         assert!(losses.underway.len() <= UNDERWAY && losses.underway.capacity() < 2 * UNDERWAY);
+    }
+
+    #[test]
+    fn what_has_come_is_known_by_stream_and_packet() {
+        let mut losses = Losses::default();
+        assert!(!losses.has(3, ExtSeq(70_000)));
+        for n in 0..20_u16 {
+            losses.sent(n, 3 + u32::from(n % 2), ExtSeq(70_000 + u64::from(n / 2)));
+        }
+        let arrivals: Vec<_> = (0..20).map(|n| (n % 3 > 0).then_some(n * 80)).collect();
+        feedback(&mut losses, 0, 0, &arrivals);
+        for n in 0..20 {
+            let seq = ExtSeq(70_000 + n / 2);
+            assert_eq!(losses.has(3 + (n % 2) as u32, seq), n % 3 > 0, "{n}");
+            assert!(!losses.has(9, seq) && !losses.has(3, ExtSeq(seq.0 - 65_536)));
+        }
+        for n in 20..2_000_u16 {
+            losses.sent(n, 3, ExtSeq(80_000 + u64::from(n)));
+            feedback(&mut losses, n, 0, &[Some(2_000)]);
+        }
+        assert!(losses.came.len() == REMEMBERED && !losses.has(4, ExtSeq(70_000)));
     }
 
     #[test]
@@ -364,11 +424,16 @@ mod tests {
         let mut losses = Losses::default();
         losses.report(0, 0);
         losses.report(250, 30);
-        assert_eq!(losses.plan(), Plan { distances: [3, 0] });
+        assert_eq!(losses.plan().distances, [3, 0, 0]);
         losses.report(250, 30);
-        assert_eq!(losses.plan().distances, [3, 6]);
+        assert_eq!(losses.plan().distances, [3, 6, 0]);
+        for _ in 0..4 {
+            losses.report(250, 40);
+        }
+        assert_eq!(losses.plan().distances, [3, 6, 9]);
         losses.allowed = false;
         assert_eq!(losses.plan(), Plan::default(), "Python has forbidden it");
+        assert_eq!(losses.needed().blocks(), 3, "and can still see the need");
         losses.allowed = true;
         for _ in 0..20 {
             losses.report(250, 1);

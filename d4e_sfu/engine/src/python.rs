@@ -166,14 +166,22 @@ impl Link {
 #[pymethods]
 impl Estimate {
     #[new]
-    #[pyo3(signature = (*, transport, bitrate, loss=0, queue_ms=0, limited=false))]
-    fn py_new(transport: u32, bitrate: u32, loss: u16, queue_ms: u16, limited: bool) -> Self {
+    #[pyo3(signature = (*, transport, bitrate, loss=0, queue_ms=0, limited=false, redundancy=0))]
+    fn py_new(
+        transport: u32,
+        bitrate: u32,
+        loss: u16,
+        queue_ms: u16,
+        limited: bool,
+        redundancy: u8,
+    ) -> Self {
         Self {
             transport,
             bitrate,
             loss,
             queue_ms,
             limited,
+            redundancy,
         }
     }
     fn __repr__(&self) -> String {

@@ -87,9 +87,13 @@ fn link(now: Now, transport: &Transport) -> String {
     let Some(estimate) = transport.link.estimate(now, transport.id) else {
         return "null".into();
     };
+    let facts = transport.link.facts();
     format!(
-        "{{\"bitrate\":{},\"loss\":{},\"queue_ms\":{},\"limited\":{},\"waiting\":{}}}",
+        "{{\"bitrate\":{},\"delay_bps\":{},\"loss_bps\":{},\"through_bps\":{},\"loss\":{},\"queue_ms\":{},\"limited\":{},\"waiting\":{}}}",
         estimate.bitrate,
+        facts.map_or(0, |facts| facts.delay_bps),
+        facts.and_then(|facts| facts.loss_bps).unwrap_or(u32::MAX),
+        facts.and_then(|facts| facts.acknowledged).unwrap_or(0),
         estimate.loss,
         estimate.queue_ms,
         estimate.limited,

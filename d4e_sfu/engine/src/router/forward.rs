@@ -403,7 +403,8 @@ impl<O: Outlet> Delivery<'_, O> {
             .octets
             .wrapping_add((redundant.len() + cached.payload.len()) as u32);
         if self.publication.is_voice() {
-            self.sending.link.was_voice(self.row as u8);
+            let seq = cached.packet.seq;
+            self.sending.link.was_voice(self.row, seq);
         }
         self.counters.redundant_bytes += redundant.len() as u64;
         subscription.repairs.count(self.now, len);
@@ -433,7 +434,7 @@ impl<O: Outlet> Delivery<'_, O> {
     /// What goes with a packet of a voice, for one who loses some and has agreed to get it.
     fn redundant<'c>(&mut self, encoding: &'c Encoding, cached: &Cached<'_>) -> Redundant<'c> {
         let subscription = &mut *self.subscription;
-        let plan = self.sending.link.losses.plan();
+        let (losses, row) = (&self.sending.link.losses, self.row);
         let (Some(cache), Some(first)) = (&encoding.cache, subscription.run_began()) else {
             return Redundant::default();
         };
@@ -443,7 +444,9 @@ impl<O: Outlet> Delivery<'_, O> {
         let payload_type = subscription.payload_type;
         subscription
             .redundancy
-            .of(plan, payload_type, cache, cached, first)
+            .of(losses.plan(), payload_type, cache, cached, first, |seq| {
+                losses.has(row, seq)
+            })
     }
 
     /// The publisher's sender report, in the subscriber's numbers: the same NTP time, so that voice and picture of one
@@ -557,7 +560,8 @@ pub(super) fn write(
             Some(_) if !rewrite.filler => describe(&mut described, encoding, &cached, rewrite),
             _ => &[],
         };
-        let header = write_fields(slot, &fields, &ids, mid, packet, described, numbered)?;
+        let sent = (!numbered).then(|| abs_send_time(now));
+        let header = write_fields(slot, &fields, &ids, mid, packet, described, sent)?;
         let body = slot.get_mut(header..)?;
         let mut prefix = 0;
         if let Some(original) = stamp.original {
@@ -615,6 +619,15 @@ fn describe<'a>(
     &out[..len.unwrap_or(0)]
 }
 
+/// For clients that know REMB alone: seconds in 24 bits, 18 of them behind the point
+/// (http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time).
+fn abs_send_time(now: Now) -> [u8; 3] {
+    let time = (u128::from(now.0) << 18) / 1_000_000_000;
+    let [.., a, b, c] = time.to_be_bytes();
+    [a, b, c]
+}
+
+/// `sent`: when it leaves; `None`: it bears a transport-wide number.
 fn write_fields(
     slot: &mut [u8],
     fields: &Fields,
@@ -622,7 +635,7 @@ fn write_fields(
     mid: &str,
     packet: &Packet,
     described: &[u8],
-    numbered: bool,
+    sent: Option<[u8; 3]>,
 ) -> Option<usize> {
     let carried = &packet.carried;
     let (level, rotation) = (
@@ -631,11 +644,16 @@ fn write_fields(
     );
     let delay = carried.playout_delay.unwrap_or_default();
     let capture = &carried.capture_time[..usize::from(carried.capture_time_len)];
-    let mut elements: [(u8, &[u8]); 7] = [(0, &[]); 7];
+    let mut elements: [(u8, &[u8]); 8] = [(0, &[]); 8];
     let mut count = 0;
     for (present, extension, value) in [
         // First, so that `Sending::rtp` knows where to put the number.
-        (numbered, Extension::TransportWideCc, &[0; 2][..]),
+        (sent.is_none(), Extension::TransportWideCc, &[0; 2][..]),
+        (
+            sent.is_some(),
+            Extension::AbsSendTime,
+            sent.as_ref().map_or(&[][..], |sent| sent),
+        ),
         (true, Extension::Mid, mid.as_bytes()),
         (carried.audio_level.is_some(), Extension::AudioLevel, &level),
         (

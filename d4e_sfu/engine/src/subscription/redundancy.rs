@@ -6,8 +6,9 @@ use crate::losses::Plan;
 use crate::wire::codec::red::{Block, MAX_LEN, MAX_OFFSET, MAX_WRITTEN, Redundant};
 use crate::wire::seq::ExtSeq;
 
-/// IP, UDP and RTP headers: the least that every packet of a voice costs besides its payload.
-const HEADERS: usize = 40;
+/// The least that every packet of a voice costs besides its payload: IP, UDP and RTP headers, the extensions that it was
+/// agreed for (transport-wide number, MID), and the shorter of the seals.
+const HEADERS: usize = 40 + 12 + 10;
 /// What may be saved up, in bytes: some packets' worth.
 const MOST: usize = 1_000;
 /// Payloads with all that goes with them; leaves room for headers and extensions in every datagram.
@@ -20,7 +21,8 @@ pub struct Redundancy {
 }
 
 impl Redundancy {
-    /// The blocks for `cached`, a packet of a run that began at `first`: the viewer was sent nothing from before it.
+    /// The blocks for `cached`, a packet of a run that began at `first`: the viewer was sent nothing from before it. Which
+    /// he `has` he needs no more.
     #[must_use]
     pub fn of<'a>(
         &mut self,
@@ -29,6 +31,7 @@ impl Redundancy {
         cache: &'a Cache,
         cached: &Cached<'_>,
         first: ExtSeq,
+        has: impl Fn(ExtSeq) -> bool,
     ) -> Redundant<'a> {
         let mut redundant = Redundant {
             payload_type,
@@ -39,7 +42,7 @@ impl Redundancy {
         for (place, back) in redundant.blocks.iter_mut().rev().zip(plan.distances) {
             let seq = packet.seq.0.checked_sub(u64::from(back));
             let Some(earlier) = seq
-                .filter(|&seq| back > 0 && seq >= first.0)
+                .filter(|&seq| back > 0 && seq >= first.0 && !has(ExtSeq(seq)))
                 .and_then(|seq| cache.get(ExtSeq(seq)))
                 .filter(|earlier| earlier.packet.facts == Facts::Audio)
             else {
@@ -54,7 +57,7 @@ impl Redundancy {
                 sound: earlier.payload,
             });
         }
-        // The oldest goes where both are too much.
+        // The oldest goes first where they are too much.
         for at in 0..MAX_WRITTEN {
             let len = redundant.len();
             if len <= self.credit && len + cached.payload.len() <= MAX_PAYLOAD {
@@ -75,7 +78,9 @@ mod tests {
     use crate::wire::codec::layer::Frame;
     use crate::wire::seq::Timestamp;
 
-    const PLAN: Plan = Plan { distances: [3, 6] };
+    const PLAN: Plan = Plan {
+        distances: [3, 6, 9],
+    };
 
     fn cache(packets: impl IntoIterator<Item = (u64, u32, usize)>) -> Cache {
         let mut cache = Cache::new(256, 1 << 20);
@@ -97,9 +102,13 @@ mod tests {
         cache
     }
 
+    fn saved() -> Redundancy {
+        Redundancy { credit: MOST }
+    }
+
     fn offsets(redundancy: &mut Redundancy, cache: &Cache, seq: u64, first: u64) -> Vec<u16> {
         let cached = cache.get(ExtSeq(seq)).unwrap();
-        let redundant = redundancy.of(PLAN, 9, cache, &cached, ExtSeq(first));
+        let redundant = redundancy.of(PLAN, 9, cache, &cached, ExtSeq(first), |_| false);
         let blocks = redundant.blocks.iter().flatten();
         blocks.map(|block| block.offset).collect()
     }
@@ -108,8 +117,8 @@ mod tests {
     fn what_is_there_goes_along_the_oldest_first() {
         let wrap = u32::MAX - 5_000;
         let cache = cache((0..20).map(|n| (n, wrap.wrapping_add(960 * n as u32), 60)));
-        let of = |seq, first| offsets(&mut Redundancy::default(), &cache, seq, first);
-        assert_eq!(of(10, 0), [5_760, 2_880]);
+        let of = |seq, first| offsets(&mut saved(), &cache, seq, first);
+        assert_eq!(of(10, 0), [8_640, 5_760, 2_880]);
         assert_eq!(of(10, 4), [5_760, 2_880]);
         assert_eq!(of(10, 5), [2_880], "the run has begun after the older");
         assert_eq!(of(2, 0), [0; 0]);
@@ -117,14 +126,29 @@ mod tests {
     }
 
     #[test]
+    fn what_he_has_does_not_go_again() {
+        let cache = cache((0..20).map(|n| (n, 960 * n as u32, 60)));
+        let cached = cache.get(ExtSeq(10)).unwrap();
+        let has = |seq| seq == ExtSeq(1) || seq == ExtSeq(7);
+        let redundant = saved().of(PLAN, 9, &cache, &cached, ExtSeq(0), has);
+        let offsets: Vec<_> = redundant
+            .blocks
+            .iter()
+            .flatten()
+            .map(|b| b.offset)
+            .collect();
+        assert_eq!(offsets, [5_760]);
+    }
+
+    #[test]
     fn what_no_block_can_say_stays() {
         let step = MAX_OFFSET / 5;
         let far = cache((0..20).map(|n| (n, step * n as u32, 60)));
-        assert_eq!(offsets(&mut Redundancy::default(), &far, 10, 0), [9_828]);
+        assert_eq!(offsets(&mut saved(), &far, 10, 0), [9_828]);
         let long = cache((0..20).map(|n| (n, 960 * n as u32, if n == 7 { 1_024 } else { 60 })));
-        assert_eq!(offsets(&mut Redundancy::default(), &long, 10, 0), [5_760]);
+        assert_eq!(offsets(&mut saved(), &long, 10, 4), [5_760]);
         let lost = cache((0..20).filter(|&n| n != 7).map(|n| (n, 960 * n as u32, 60)));
-        assert_eq!(offsets(&mut Redundancy::default(), &lost, 10, 0), [5_760]);
+        assert_eq!(offsets(&mut saved(), &lost, 10, 4), [5_760]);
     }
 
     #[test]
@@ -135,7 +159,7 @@ mod tests {
             let (mut plain, mut more) = (0, 0);
             for seq in 0..200 {
                 let cached = cache.get(ExtSeq(seq)).unwrap();
-                let redundant = redundancy.of(PLAN, 9, &cache, &cached, ExtSeq(0));
+                let redundant = redundancy.of(PLAN, 9, &cache, &cached, ExtSeq(0), |_| false);
                 assert!(redundant.len() + size <= MAX_PAYLOAD);
                 plain += size + HEADERS;
                 more += redundant.len();

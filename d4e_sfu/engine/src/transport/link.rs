@@ -12,6 +12,7 @@ use crate::pacer::Pacer;
 use crate::voices::Voices;
 use crate::wire::drop::DropReason;
 use crate::wire::rtcp::TransportFeedback;
+use crate::wire::seq::ExtSeq;
 
 /// Who has agreed to give feedback and has given none for this long after the first packet gives none.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -35,10 +36,12 @@ pub struct Link {
     demand: u32,
     /// The first packet that he should have told of.
     began: Option<Now>,
+    /// He has been sent packets of which he will tell nothing.
+    plain: bool,
     /// He has told something.
     heard: bool,
-    /// Last told to Python: bitrate, and whether the link was the limit.
-    told: Option<(u32, bool)>,
+    /// Last told to Python.
+    told: Option<Estimate>,
 }
 
 impl Link {
@@ -53,6 +56,7 @@ impl Link {
             start_bitrate,
             demand: 0,
             began: None,
+            plain: false,
             heard: false,
             told: None,
         }
@@ -65,16 +69,19 @@ impl Link {
         if numbered {
             self.began.get_or_insert(now);
             self.latest = Some(self.estimator(now).sent(now, bytes, probe));
-        } else if let Some(estimator) = &mut self.estimator {
-            estimator.unnumbered(now, bytes);
+        } else {
+            self.plain = true;
+            if let Some(estimator) = &mut self.estimator {
+                estimator.unnumbered(now, bytes);
+            }
         }
         self.latest
     }
 
-    /// The packet that left last was of this voice.
-    pub fn was_voice(&mut self, stream: u8) {
+    /// The packet that left last was packet `seq` of this voice.
+    pub fn was_voice(&mut self, stream: u32, seq: ExtSeq) {
         if let Some(number) = self.latest {
-            self.losses.sent(number, stream);
+            self.losses.sent(number, stream, seq);
         }
     }
 
@@ -164,10 +171,19 @@ impl Link {
         })
     }
 
-    /// What Python should know; `None` while nothing was sent that he should tell of.
+    /// What Python should know; `None` while nothing was sent.
     #[must_use]
     pub fn estimate(&self, now: Now, transport: TransportId) -> Option<Estimate> {
-        let estimator = self.estimator.as_ref()?;
+        let Some(estimator) = &self.estimator else {
+            return self.plain.then_some(Estimate {
+                transport,
+                bitrate: u32::MAX,
+                loss: 0,
+                queue_ms: 0,
+                limited: false,
+                redundancy: 0,
+            });
+        };
         let waited = self.began.is_none_or(|began| now.since(began) > PATIENCE);
         let silent = !self.heard && (waited || self.start_bitrate == 0);
         let Facts { loss, queue, .. } = estimator.facts();
@@ -183,19 +199,28 @@ impl Link {
             loss,
             queue_ms: queue.as_millis().min(u128::from(u16::MAX)) as u16,
             limited: self.pacer.limited(now),
+            redundancy: self.losses.needed().blocks() as u8,
         })
+    }
+
+    /// For the state that is shown.
+    #[must_use]
+    pub fn facts(&self) -> Option<Facts> {
+        self.estimator.as_ref().map(|estimator| estimator.facts())
     }
 
     /// It differs from what was told by so much that it cannot wait.
     #[must_use]
     pub fn is_news(&self, estimate: &Estimate) -> bool {
-        self.told.is_none_or(|(bitrate, limited)| {
-            let change = bitrate.abs_diff(estimate.bitrate);
-            limited != estimate.limited || u64::from(change) * 100 > u64::from(bitrate) * 3
+        self.told.is_none_or(|told| {
+            let change = told.bitrate.abs_diff(estimate.bitrate);
+            told.limited != estimate.limited
+                || told.redundancy != estimate.redundancy
+                || u64::from(change) * 100 > u64::from(told.bitrate) * 3
         })
     }
 
     pub fn tell(&mut self, estimate: &Estimate) {
-        self.told = Some((estimate.bitrate, estimate.limited));
+        self.told = Some(*estimate);
     }
 }

@@ -82,6 +82,50 @@ fn extensions_are_mapped_by_uri_in_the_form_that_each_client_takes() {
 }
 
 #[test]
+fn who_knows_remb_alone_is_told_when_each_packet_left() {
+    const SENT: u8 = 12;
+    let mut world = World::new();
+    let mut speaker = Client::join(&mut world, 1);
+    let (mut remb, mut both) = (Client::join(&mut world, 2), Client::join(&mut world, 3));
+    for (transport, numbered) in [(2, false), (3, true)] {
+        let mut extensions = vec![(Extension::Mid, MID), (Extension::AbsSendTime, SENT)];
+        extensions.extend(numbered.then_some((Extension::TransportWideCc, TWCC)));
+        world.apply(Command::SetExtensions {
+            transport,
+            extensions,
+            allow_mixed: false,
+        });
+    }
+    world.publish_voice(&speaker, 1);
+    world.subscribe(&remb, 1, 1, Some(0));
+    world.subscribe(&both, 2, 1, Some(0));
+    // Seconds with 18 bits behind the point, and six before it.
+    for (seq, ms, time) in [
+        (1, 1_000, [0x04, 0, 0]),
+        (2, 1_250, [0x05, 0, 0]),
+        (3, 65_500, [0x06, 0, 0]),
+    ] {
+        let mid = (MID, b"s1".to_vec());
+        while world.now.0 / 1_000_000 < ms {
+            world.pass(5_000.min(ms - world.now.0 / 1_000_000));
+            for client in [&speaker, &remb, &both] {
+                client.check(&mut world, true);
+            }
+        }
+        said(&mut speaker, &mut world, seq, &[(MID, b"p1")]);
+        assert_eq!(
+            elements(&mut remb, &mut world),
+            [[(SENT, time.to_vec()), mid]]
+        );
+        assert_eq!(
+            elements(&mut both, &mut world),
+            [[(MID, b"s2".to_vec())]],
+            "his numbers say more"
+        );
+    }
+}
+
+#[test]
 fn capture_time_and_playout_delay_are_passed_and_a_delay_is_bounded() {
     let mut world = World::new();
     let mut speaker = Client::join(&mut world, 1);

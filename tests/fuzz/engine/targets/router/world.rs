@@ -137,7 +137,8 @@ impl World {
             local_pwd: password,
             remote_ufrag: theirs,
             may_publish,
-            start_bitrate: 0,
+            // Estimated, and not.
+            start_bitrate: if id % 2 == 0 { 0 } else { 600_000 },
         });
         if self.router.snapshot().transports == before {
             assert!(self.people.contains_key(&id), "a new transport is refused");
