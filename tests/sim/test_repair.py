@@ -41,13 +41,18 @@ def test_five_percent_loss_both_ways_is_repaired_before_anyone_sees_it(seed: int
 def test_retransmissions_stay_below_half_of_the_stream_however_much_is_lost(seed: int) -> None:
     lab = Lab(seed)
     alice, bob = lab.join("alice", publish=[SMALL]), lab.join("bob")
-    lab.run(2)
+    lab.run(1)
+    first = lab.counters["bytes_sent_video"]
+    lab.run(1)
+    saved = 0.5 * max(16_000, lab.counters["bytes_sent_video"] - first)
     lab.link(bob, down=Conditions(delay=DELAY, loss=0.6))
     before = lab.counters
     lab.run(SECONDS)
     sent = {name: lab.counters[name] - before[name] for name in ("bytes_sent_rtx", "bytes_sent_video")}
-    assert bob.received(alice).nacked > 100
-    assert 0 < sent["bytes_sent_rtx"] <= 0.55 * sent["bytes_sent_video"], "half, and what a second has saved"
+    assert bob.received(alice).nacked > 20
+    # Where links are estimated, so much loss lowers the estimate and with it the picture: what was saved up before it
+    # counts as it is, and not as a part of what is sent afterwards.
+    assert 0 < sent["bytes_sent_rtx"] <= 0.5 * sent["bytes_sent_video"] + saved, "half, and what a second has saved"
 
 
 @pytest.mark.parametrize("seed", SEEDS)

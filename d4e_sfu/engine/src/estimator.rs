@@ -52,6 +52,8 @@ const SILENCE: Duration = Duration::from_secs(1);
 /// Then the estimate is halved each second, down to this share: enough that what is sent meets the end of the outage.
 const CUT: f64 = 0.5;
 const MIN_CUT: f64 = 0.125;
+/// Where nothing else is sent meanwhile, so many packets each second find out when it is over.
+const KNOCK: u32 = 2;
 /// The estimate may be low, and is asked about, while less than this share of it gets through, or when nothing has hinted at
 /// a limit for this long. (libwebrtc asks in the application-limited region alone; but the layers of a picture are steps, and
 /// the one below the limit is often more than that region's 65 %.)
@@ -80,8 +82,9 @@ pub struct Estimator {
     demand: f64,
     /// Transport-wide feedback has come.
     told: Option<Now>,
-    /// The first packet since then.
+    /// The first packet since then, and the last of all.
     unanswered: Option<Now>,
+    latest: Now,
     outage: Option<Outage>,
     /// Losses up to this number are an outage's.
     excused: u64,
@@ -132,6 +135,7 @@ impl Estimator {
             demand: 0.0,
             told: None,
             unanswered: None,
+            latest: now,
             outage: None,
             excused: 0,
             usage: Usage::Normal,
@@ -143,6 +147,7 @@ impl Estimator {
     pub fn sent(&mut self, now: Now, size: usize, probe: Option<ProbeId>) -> u16 {
         self.account(now, size);
         self.unanswered.get_or_insert(now);
+        self.latest = now;
         if probe.is_some() {
             self.prober.sent(now);
         }
@@ -354,10 +359,17 @@ impl Estimator {
     /// A probe, when one is wanted. It is to leave at once; its packets are told to `sent`.
     pub fn probe(&mut self, now: Now) -> Option<Probe> {
         // Without feedback a probe shows nothing.
-        if self.told.is_none() || self.outage.is_some() {
-            return None;
-        }
+        self.told?;
         let estimate = f64::from(self.bitrate());
+        if self.outage.is_some() {
+            // A picture that is paused for the outage would never be told of its end.
+            return (now.since(self.latest) >= SILENCE).then_some(Probe {
+                id: ProbeId(0),
+                bps: estimate as u32,
+                bytes: 0,
+                packets: KNOCK,
+            });
+        }
         let through = self.acknowledged.bps(now);
         let unused = self.limited.get()
             || through.is_some_and(|through| through < UNUSED * estimate)

@@ -57,8 +57,11 @@ const PAUSE: Duration = Duration::from_millis(400);
 /// Who was held asks for a keyframe after this: publishers are not to make one oftener for a link that cannot carry it.
 const HOLD: Duration = Duration::from_secs(2);
 
-/// Packets that probes send again: what came last may still be missing there.
-const PROBED: i16 = 32;
+/// Between two keyframes that one viewer asks his publisher for by PLI or FIR: as all viewers together at first,
+const ASK_AGAIN: Duration = Duration::from_secs(1);
+/// and twice as long each time, up to here, until he has not asked for twice that time. His link or his client may be
+/// such that no keyframe helps, and each costs all others a part of their picture.
+const ASK_SELDOM: Duration = Duration::from_secs(4);
 
 /// How a packet leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,6 +120,8 @@ pub struct Subscription {
     pub receipt: Reported,
     /// When the start of a keyframe was last sent to him.
     pub keyframe_sent: Option<Now>,
+    /// When his own request was last passed on, and how long the next has to wait.
+    asked: Option<(Now, Duration)>,
     /// The layer last told to Python.
     pub told: Option<u8>,
     wanted: Option<u8>,
@@ -127,8 +132,6 @@ pub struct Subscription {
     /// The picture to switch to, and since when only the end of the frame that he is being sent has been waited for.
     ready: Option<(ExtSeq, Now)>,
     wanted_temporal: u8,
-    /// Last sent again for a probe.
-    probed: SeqNo,
     /// The link could not carry the picture, since then.
     held: Option<Now>,
     /// It carries no higher temporal layers.
@@ -194,6 +197,7 @@ impl Subscription {
             reported: None,
             receipt: Reported::default(),
             keyframe_sent: None,
+            asked: None,
             told: None,
             wanted: spec.spatial,
             target: None,
@@ -201,7 +205,6 @@ impl Subscription {
             current: None,
             ready: None,
             wanted_temporal: spec.temporal,
-            probed: SeqNo(0),
             held: None,
             thinned: false,
             transport_wide: spec.transport_wide,
@@ -265,6 +268,19 @@ impl Subscription {
     pub fn hold(&mut self, now: Now) {
         self.current = None;
         self.held = Some(now);
+    }
+
+    /// He asks for a keyframe. May it be passed on?
+    pub fn may_ask(&mut self, now: Now) -> bool {
+        let patience = match self.asked {
+            Some((asked, patience)) if now.since(asked) < patience => return false,
+            Some((asked, patience)) if now.since(asked) < 2 * patience => {
+                (2 * patience).min(ASK_SELDOM)
+            }
+            _ => ASK_AGAIN,
+        };
+        self.asked = Some((now, patience));
+        true
     }
 
     /// The encoding whose keyframe this subscription waits for.
@@ -596,24 +612,6 @@ impl Subscription {
         self.last.map(|last| last.timestamp)
     }
 
-    /// The packet that a probe may send again: the latest ones in turn, from the newest back.
-    pub fn probed_next(&mut self) -> Option<SeqNo> {
-        self.current?;
-        let newest = self.numbering.next().seq().add(u16::MAX);
-        let behind = newest.since(self.probed.add(u16::MAX));
-        self.probed = if (1..PROBED).contains(&behind) {
-            self.probed.add(u16::MAX)
-        } else {
-            newest
-        };
-        Some(self.probed)
-    }
-
-    /// What is further back is not in the cache.
-    pub fn probe_anew(&mut self) {
-        self.probed = self.numbering.next().seq();
-    }
-
     /// The number that the last packet bore, as a report counts (RFC 3550 §6.4.1).
     #[must_use]
     pub fn newest(&self) -> u32 {
@@ -628,7 +626,7 @@ impl Subscription {
 
     /// The cached packet behind an outgoing number, and how it was written when it went first.
     #[must_use]
-    pub fn source(&self, out: crate::wire::seq::SeqNo) -> Option<(Run, ExtSeq)> {
+    pub fn source(&self, out: SeqNo) -> Option<(Run, ExtSeq)> {
         self.numbering.source(out)
     }
 }

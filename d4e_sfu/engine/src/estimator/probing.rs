@@ -235,12 +235,17 @@ impl Prober {
         if !complete && now.since(*since) < WAIT + round_trip {
             return None;
         }
-        let (asked, shown) = (f64::from(cluster.probe.bps), cluster.bps());
-        let highest = cluster.highest;
-        // Of the first probe a short queue may have dropped most; how far apart the rest came still tells a thin link.
-        let enough = complete || first && cluster.packets >= MIN_PACKETS;
+        let asked = f64::from(cluster.probe.bps);
+        let (packets, highest) = (cluster.packets, cluster.highest);
+        let shown = cluster.bps();
         self.end(now);
-        let shown = shown.filter(|_| enough)?;
+        let (shown, saturated) = shown?;
+        // Of the first probe a short queue may have dropped most; how far apart the rest came still tells a thin link, if it
+        // is further than they were sent. Else they were lost at random, and so few say nothing against more.
+        let thin = first && saturated && packets >= MIN_PACKETS;
+        if !complete && !thin {
+            return None;
+        }
         if complete && !highest && shown > THRESHOLD * asked {
             self.next = Some(FURTHER * shown.max(asked));
             self.starting = first;
@@ -255,8 +260,9 @@ impl Cluster {
             && self.size >= RECEIVED * f64::from(self.probe.bytes)
     }
 
-    /// The lesser of the rates of sending and of arrival; `None` when they contradict each other.
-    fn bps(&self) -> Option<f64> {
+    /// The lesser of the rates of sending and of arrival, and whether the link was the limit; `None` when they contradict
+    /// each other.
+    fn bps(&self) -> Option<(f64, bool)> {
         let (first_sent, last_sent, last_size) = self.sent?;
         let (first_arrived, last_arrived, first_size) = self.arrived?;
         let rate = |size: f64, from: i64, to: i64| {
@@ -267,10 +273,12 @@ impl Cluster {
         if arrived > MAX_RATIO * sent {
             return None;
         }
-        Some(if arrived < SATURATED * sent {
+        let saturated = arrived < SATURATED * sent;
+        let bps = if saturated {
             UTILIZATION * arrived
         } else {
             sent.min(arrived)
-        })
+        };
+        Some((bps, saturated))
     }
 }

@@ -1,9 +1,10 @@
-//! What a probe is made of: packets that were sent before, on an RTX stream, where they may help (RFC 4588); where there are
-//! none, RTX packets of padding alone. Never the stream itself, whose numbers must have no holes.
+//! What a probe is made of: RTX packets of padding alone. Never the stream itself, whose numbers must have no holes; and
+//! nothing that was sent before: libwebrtc probes with old packets as well (`RTPSender::GeneratePadding`), but nearly all of
+//! them are there already, so that the client and whoever reads his statistics take them for repairs that nobody needed,
+//! and as few packets as a probe must have stand in a thin link's queue for a multiple of the time if a picture is in them.
 
 use super::Router;
 use super::counters::Kind;
-use super::rtcp::{original, retransmit};
 use crate::api::Extension;
 use crate::now::Now;
 use crate::outlet::Outlet;
@@ -48,25 +49,7 @@ impl Router {
             });
         let sent = found
             .and_then(|at| self.subscriptions.get_mut(at))
-            .and_then(|subscription| {
-                let publication = self.publications.get(subscription.publication)?;
-                let mut sending = transport.sending()?;
-                // The second try begins with the newest again.
-                let again = (0..2).find_map(|_| {
-                    let number = subscription.probed_next()?;
-                    let original = original(now, publication, subscription, number);
-                    if original.is_none() {
-                        subscription.probe_anew();
-                    }
-                    Some((number, original?))
-                });
-                match again {
-                    Some((number, original)) => {
-                        retransmit(now, out, &mut sending, subscription, number, &original)
-                    }
-                    None => padding(now, out, &mut sending, subscription),
-                }
-            });
+            .and_then(|subscription| padding(now, out, &mut transport.sending()?, subscription));
         match sent {
             Some(len) => self.counters.sent(Kind::Probe, len),
             // Nothing that a probe could be made of.

@@ -26,13 +26,13 @@ use crate::wire::rtcp::{Blocks, Compound, Nacks, Packet};
 use crate::wire::seq::{SeqNo, Ssrc};
 
 /// A packet that went to a subscriber under some number, as it is in the cache.
-pub(super) struct Original<'a> {
+struct Original<'a> {
     encoding: &'a Encoding,
-    pub cached: Cached<'a>,
+    cached: Cached<'a>,
     rewrite: Rewrite,
 }
 
-pub(super) fn original<'a>(
+fn original<'a>(
     now: Now,
     publication: &'a Publication,
     subscription: &Subscription,
@@ -55,7 +55,7 @@ pub(super) fn original<'a>(
 }
 
 /// Sends it again on the RTX stream; returns the datagram's length.
-pub(super) fn retransmit(
+fn retransmit(
     now: Now,
     out: &mut impl Outlet,
     sending: &mut Sending<'_>,
@@ -329,7 +329,7 @@ impl Router {
     fn keyframe_request(&mut self, now: Now, row: u32, media: Ssrc) {
         let Some(subscription) = self
             .subscription_of(row, media)
-            .and_then(|at| self.subscriptions.get(at))
+            .and_then(|at| self.subscriptions.get_mut(at))
         else {
             return;
         };
@@ -354,7 +354,7 @@ impl Router {
         if let Some(noun) = self
             .publications
             .get_mut(publication)
-            .filter(|publication| !publication.is_voice())
+            .filter(|publication| !publication.is_voice() && subscription.may_ask(now))
         {
             noun.encodings[usize::from(encoding)].keyframes.want();
             self.wake(publication);

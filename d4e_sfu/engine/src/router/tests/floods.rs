@@ -231,8 +231,8 @@ fn what_two_hundred_viewers_ask_for_reaches_the_publisher_once_a_second() {
         20_000
     );
     assert!(
-        (5..=10).contains(&requests.len()),
-        "heard, and no more than once a second: {requests:?}"
+        (3..=10).contains(&requests.len()),
+        "heard, ever more rarely, and no more than once a second: {requests:?}"
     );
     assert!(
         requests.windows(2).all(|pair| pair[1] - pair[0] >= 10),

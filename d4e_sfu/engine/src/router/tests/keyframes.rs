@@ -70,6 +70,38 @@ fn the_first_request_goes_at_once_and_the_next_not_within_a_second() {
 }
 
 #[test]
+fn one_who_asks_without_end_gets_a_keyframe_every_four_seconds_and_others_theirs_at_once() {
+    let mut world = World::new();
+    let mut camera = Camera::new(&mut world);
+    let mut crook = Client::join(&mut world, 2);
+    let mut honest = Client::join(&mut world, 3);
+    world.subscribe(&crook, 2, 1, Some(0));
+    world.subscribe(&honest, 3, 1, Some(0));
+    let _ = camera.requests(&mut world);
+    let mut sent = Vec::new();
+    for step in 0..240 {
+        if step % 20 == 0 {
+            for client in [&crook, &honest, &camera.client] {
+                client.check(&mut world, true);
+            }
+        }
+        // The crook from 2 to 18 s, and once more when he has been quiet; the honest one once, between two of his.
+        if (20..180).contains(&step) || step == 230 {
+            crook.pli(&mut world, 0x5000_0002);
+        }
+        if step == 110 {
+            honest.pli(&mut world, 0x5000_0003);
+        }
+        let asked = camera.requests(&mut world);
+        sent.extend(std::iter::repeat_n(step, asked));
+        world.pass(50);
+        camera.shoot(&mut world, asked > 0 || step == 0);
+        world.pass(50);
+    }
+    assert_eq!(sent, [20, 30, 50, 90, 110, 130, 170, 230]);
+}
+
+#[test]
 fn a_keyframe_answers_what_was_asked_before_it_and_silence_is_asked_again_each_second() {
     let mut world = World::new();
     let mut camera = Camera::new(&mut world);
