@@ -9,7 +9,7 @@ import pytest
 from d4e_sfu._engine import Codec
 from d4e_sfu.core import sdp
 from d4e_sfu.core.sdp import Direction, Payload
-from tests.core.test_negotiation import OPUS, audio, mic, negotiation, offer_of, sections_of, voice
+from tests.core.offers import OPUS, audio, mic, negotiation, offer_of, sections_of, voice
 
 RED = Payload(63, "red", 48_000, 2, "111/111")
 KEYS = (Payload(110, "telephone-event", 48_000), Payload(126, "telephone-event", 8_000, format="0-15"))

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from aiortc.rtcdatachannel import RTCDataChannel, RTCDataChannelParameters
 from aiortc.rtcdtlstransport import (
     RTCCertificate,
     RTCDtlsFingerprint,
@@ -180,3 +181,33 @@ async def until(condition: Callable[[], object], *, within: float = 3.0) -> None
     async with asyncio.timeout(within):
         while not condition():
             await asyncio.sleep(0.002)
+
+
+def channel(client: Client, kind: DataKind) -> RTCDataChannel:
+    """As LiveKit's clients open it: in-band, binary."""
+    assert client.sctp is not None
+    lossy = kind is DataKind.LOSSY
+    parameters = RTCDataChannelParameters(label=kind.value, ordered=not lossy, maxRetransmits=0 if lossy else None)
+    return RTCDataChannel(client.sctp, parameters)
+
+
+async def connected(
+    server: Server,
+    *,
+    number: int = 1,
+    role: DtlsRole = "client",
+    to_server: Fate = delivered,
+    to_client: Fate = delivered,
+) -> tuple[Client, RTCDataChannel, RTCDataChannel]:
+    client = Client(server, number, role=role, sctp=True, to_server=to_server, to_client=to_client)
+    await client.connect()
+    reliable, lossy = channel(client, DataKind.RELIABLE), channel(client, DataKind.LOSSY)
+    await until(lambda: {(number, DataKind.RELIABLE), (number, DataKind.LOSSY)} <= set(server.heard.ready), within=20)
+    await until(lambda: reliable.readyState == lossy.readyState == "open", within=20)
+    return client, reliable, lossy
+
+
+async def finish(server: Server, *clients: Client) -> None:
+    for client in clients:
+        await client.close()
+    server.associations.stop()

@@ -286,6 +286,8 @@ async def test_one_wrong_fingerprint_among_right_ones_is_enough_to_refuse() -> N
     client = Client(server, 1, certificate=certificate, fingerprints=[*right[:2], ("sha-512", ":".join(["00"] * 64))])
     await client.connect()
     assert server.heard.failed == [(1, "fingerprint")]
+    assert not server.keys
+    assert client.dtls.state == "failed", "never led to believe that it is connected"
 
 
 async def test_fingerprints_in_lower_case_match() -> None:
