@@ -132,14 +132,16 @@ def test_rights_that_a_moderator_takes_and_gives_are_in_it(house: House) -> None
     assert (grants.data, grants.subscribe) == (False, True)
 
 
-def test_whoever_is_removed_does_not_come_back_with_it(house: House) -> None:
+@pytest.mark.parametrize("clock", [0.0, -3600.0], ids=["steady", "set back"])
+def test_whoever_is_removed_does_not_come_back_with_it(house: House, clock: float) -> None:
+    """Nor where our clock has been set back between the token and the removal, which then seems to be the earlier."""
     an = house.join("an", ttl=60.0)
     an.connect()
     house.sfu.tick(now=INTERVAL)
     token = an.client.last("refresh_token")
     moderator = house.sfu.verify(house.mint("chair", "moderator", video={"roomAdmin": True}), wall=WALL)
     request = room.RoomParticipantIdentity(room="ward", identity="an")
-    house.sfu.moderate(moderator, request, wall=WALL + INTERVAL + 1, now=INTERVAL + 1)
+    house.sfu.moderate(moderator, request, wall=WALL + INTERVAL + 1 + clock, now=INTERVAL + 1)
     wall = WALL + INTERVAL + LIFE - 1
     with pytest.raises(ClientError) as refused:
         house.sfu.admit(house.sfu.verify(token, wall=wall), rtc.JoinRequest(), wall=wall)

@@ -385,6 +385,25 @@ async def test_packets_over_the_rate_are_dropped_and_the_association_lives() -> 
     await finish(server, client)
 
 
+async def test_inits_without_end_are_the_end_before_an_association_has_begun() -> None:
+    server = Server(limits=OPEN_INBOX)
+    client = Client(server, 1, sctp=True)
+    association, client.sctp = client.sctp, None  # DTLS alone; the stock association says nothing
+    await client.connect()
+    client.sctp = association
+    attacker = Attacker(server, client)
+    inits = list(init_flood(attacker))
+    await attacker.send(inits[: DataLimits().inits])
+    assert not server.heard.ended
+    await attacker.send(inits[DataLimits().inits :])
+    await until(lambda: server.heard.ended)
+    assert server.heard.ended == [(1, "restart")]
+    assert server.heard.connected == [1]
+    assert not server.heard.failed
+    client.sctp = None
+    await finish(server, client)
+
+
 async def test_after_the_end_a_new_association_on_the_same_transport_is_ignored(attacker: Attacker) -> None:
     await attacker.send(shutdown(attacker))
     await until(lambda: attacker.server.heard.ended)
