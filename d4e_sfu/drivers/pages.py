@@ -37,6 +37,8 @@ _HEADERS: Final = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Permissions-Policy": "camera=(self), microphone=(self), display-capture=(self), geolocation=(), payment=()",
 }
+# RFC 6797 §6.1, one year; a browser that has met us by HTTPS comes by nothing else. Names beside ours are not ours.
+_STRICT: Final = {"Strict-Transport-Security": "max-age=31536000"}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -65,6 +67,10 @@ class Pages:
             return web.Response(status=404, text="not found", headers=_HEADERS)
         headers = {**_HEADERS, "ETag": file.etag, "Cache-Control": file.cache_control, "Vary": "Accept-Encoding"}
         headers["Content-Security-Policy"] = _policy(request.host)
+        if (
+            request.secure
+        ):  # RFC 6797 §7.2: never over plain HTTP; behind a proxy that ends TLS it is the proxy's to say
+            headers |= _STRICT
         # On a 304 too: a browser merges its headers into what it has (RFC 9111 §4.3.4).
         headers["Content-Type"] = file.content_type
         if request.headers.get("If-None-Match") == file.etag:

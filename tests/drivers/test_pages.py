@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
+from d4e_sfu.drivers import certificates
 from d4e_sfu.drivers.pages import Pages
 
 Client = TestClient[web.Request, web.Application]
@@ -47,6 +49,23 @@ async def test_the_page_is_kept_to_itself(client: Client) -> None:
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
     assert answer.headers["Referrer-Policy"] == "no-referrer"
     assert answer.headers["Cache-Control"] == "no-cache"
+
+
+async def test_who_has_come_by_https_is_told_to_come_by_nothing_else(folder: Path, tmp_path: Path) -> None:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(*certificates.development(tmp_path / "certs"))
+    app = web.Application()
+    Pages(folder).setup(app)
+    server = TestServer(app)
+    await server.start_server(ssl=context)
+    async with TestClient(server) as secure:
+        answer = await secure.get("/", ssl=False)
+        assert answer.headers["Strict-Transport-Security"] == "max-age=31536000"
+
+
+async def test_nothing_is_said_of_https_over_plain_http(client: Client) -> None:
+    """RFC 6797 §7.2; and `make run` is there for localhost, without TLS."""
+    assert "Strict-Transport-Security" not in (await client.get("/")).headers
 
 
 async def test_a_host_that_is_none_does_not_get_into_the_policy(client: Client) -> None:
