@@ -3,8 +3,8 @@
 //! leaves costs a write into a ring, a feedback a look for each status; nothing allocates after the first packet.
 //!
 //! The algorithm is Google congestion control as libwebrtc has it, `modules/congestion_controller/goog_cc` and
-//! `modules/remote_bitrate_estimator`, at revision 0467d2b91cc20b9b001c2bbb73d43ea6b2491f3e of the mirror
-//! github.com/JumpingYang001/webrtc (2025); each part names its file, each constant its name there. The code is our own. Left out:
+//! `modules/remote_bitrate_estimator`, at revision bb9331cfbe9812cb8968cf2b595e5c56714648a4 of the mirror
+//! github.com/JumpingYang001/webrtc (20 June 2025); each part names its file, each constant its name there. The code is our own. Left out:
 //! congestion window, network state estimates and every field trial that is off by default. Where we depart, the part says so
 //! and why.
 //!
@@ -167,9 +167,7 @@ impl Estimator {
     fn account(&mut self, now: Now, size: usize) {
         let estimate = self.bitrate();
         self.acknowledged.sent(now, size);
-        if self.limited.sent(now, size, estimate) && !self.limited.get() {
-            self.acknowledged.expect_change();
-        }
+        self.limited.sent(now, size, estimate);
     }
 
     pub fn feedback(
@@ -225,11 +223,10 @@ impl Estimator {
     /// Packets that have arrived, by the parts that look at each.
     fn arrived(&mut self, now: Now, batch: &mut Batch) {
         let told = micros(now);
-        let limited = self.limited.get();
         for (arrived, sent) in batch.in_order() {
             let (arrived, at) = (*arrived, micros(sent.at));
-            self.acknowledged.add(arrived, sent.size, limited);
-            self.queue.add(at, arrived);
+            let queued = self.queue.add(at, arrived);
+            self.acknowledged.add(at, arrived, sent.size, queued);
             if sent.probe != 0 {
                 self.prober.arrived(sent.probe, at, arrived, sent.size);
             }
@@ -261,13 +258,14 @@ impl Estimator {
         if self.usage == Usage::Under && usage == Usage::Normal && self.limited.get() {
             self.prober.recovered(now, None);
         }
-        if usage == Usage::Normal && self.queue.stands(now) {
+        if usage == Usage::Normal && self.queue.stands(now, self.rate.round_trip()) {
             usage = Usage::Over;
         }
         self.usage = usage;
         if usage == Usage::Over {
             self.overused = now;
         }
+        self.acknowledged.measure();
         let through = self.acknowledged.bps(now);
         let limited = self.limited.get();
         let shown = self.prober.shown(now, self.rate.round_trip());
@@ -282,8 +280,7 @@ impl Estimator {
                 Observed {
                     usage,
                     acknowledged: through,
-                    limited,
-                    slope: self.trendline.slope(),
+                    full: self.acknowledged.full(),
                     queue: self.queue.get(),
                 },
             );

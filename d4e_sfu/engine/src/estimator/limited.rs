@@ -28,20 +28,18 @@ impl Limited {
         }
     }
 
-    /// `size` bytes leave, or none. Returns whether this began or ended it.
-    pub fn sent(&mut self, now: Now, size: usize, estimate: u32) -> bool {
+    /// `size` bytes leave, or none.
+    pub fn sent(&mut self, now: Now, size: usize, estimate: u32) {
         let rate = USED * f64::from(estimate.max(1));
         let most = rate * WINDOW;
         let earned = rate * now.since(self.at).as_secs_f64();
         self.at = self.at.max(now);
         self.budget = ((self.budget - size as f64 * 8.0).max(-most) + earned).min(most);
-        let before = self.limited;
         if self.budget > START * most {
             self.limited = true;
         } else if self.budget < STOP * most {
             self.limited = false;
         }
-        before != self.limited
     }
 
     pub const fn get(&self) -> bool {

@@ -141,12 +141,14 @@ impl Loss {
         (1e3 * lost / packets.max(1.0)) as u16
     }
 
-    /// bit/s; infinite while losses say nothing.
+    /// bit/s; infinite while losses say nothing. By its own upper bound even a link that loses all carries this `BALANCE`
+    /// (`CalculateInstantUpperBound`); below it libwebrtc follows what gets through. A forwarder of voices cannot fill what
+    /// it is given, so what gets through is no hint of what would, and a voice that was held back would never be sent again.
     pub const fn bps(&self) -> f64 {
         if self.count < MIN_OBSERVATIONS {
             return f64::INFINITY;
         }
-        self.result
+        self.result.max(BALANCE)
     }
 
     /// Losses, and not the delay, are the limit.

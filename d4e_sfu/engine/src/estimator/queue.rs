@@ -13,10 +13,9 @@ const SMOOTHING: f64 = 0.125;
 /// A queue above this (µs) for so long stands.
 const STANDING: f64 = 100_000.0;
 const STANDS_AFTER: Duration = Duration::from_millis(500);
-/// From one look at it to the next; twice as long, up to the last, each time that sending less has not made it shorter: then it is
-/// the queue of another, who would take all that we leave.
+/// So long after less was sent it must have become shorter, by this factor; or what stands is not ours: the way has become longer,
+/// or the queue is another's, who would take all that we leave. Then that is the least delay from now on.
 const LOOK: Duration = Duration::from_secs(1);
-const MAX_LOOK: Duration = Duration::from_secs(32);
 const SHORTER: f64 = 0.7;
 
 #[derive(Debug, Default)]
@@ -29,12 +28,13 @@ pub(super) struct Queue {
     since: Option<Now>,
     /// When it was last said to stand, and how long it was.
     said: Option<(Now, f64)>,
-    look: Duration,
+    /// The least delay since then.
+    latest: Option<i64>,
 }
 
 impl Queue {
-    /// µs, by our clock and by his.
-    pub fn add(&mut self, sent: i64, arrived: i64) {
+    /// µs, by our clock and by his. Returns how long it was in the link beyond the least.
+    pub fn add(&mut self, sent: i64, arrived: i64) -> i64 {
         let span = sent / SPAN;
         for gone in (self.span + 1..=span).take(SPANS) {
             self.least[gone as usize % SPANS] = None;
@@ -52,6 +52,8 @@ impl Queue {
             self.smoothed
                 .map_or(above, |old| old + SMOOTHING * (above - old)),
         );
+        self.latest = Some(self.latest.map_or(delay, |least| least.min(delay)));
+        delay - base
     }
 
     pub fn get(&self) -> Duration {
@@ -60,10 +62,10 @@ impl Queue {
 
     /// It neither grows nor drains and is longer than a talk bears. A line through delays sees no queue that is always full
     /// (libwebrtc does not look for one).
-    pub fn stands(&mut self, now: Now) -> bool {
+    pub fn stands(&mut self, now: Now, round_trip: Duration) -> bool {
         let length = self.smoothed.unwrap_or_default();
         if length < STANDING {
-            (self.since, self.look) = (None, LOOK);
+            (self.since, self.said) = (None, None);
             return false;
         }
         let since = *self.since.get_or_insert(now);
@@ -71,15 +73,30 @@ impl Queue {
             return false;
         }
         if let Some((at, before)) = self.said {
-            if now.since(at) < self.look {
+            if now.since(at) < LOOK + round_trip {
                 return false;
             }
-            if length > SHORTER * before && now.since(at) < self.look * 2 {
-                self.look = (self.look * 2).min(MAX_LOOK);
+            if length > SHORTER * before {
+                self.begin_anew();
+                return false;
             }
         }
         self.said = Some((now, length));
+        self.latest = None;
         true
+    }
+
+    /// From what has arrived since it was said to stand.
+    fn begin_anew(&mut self) {
+        let Some(latest) = self.latest else {
+            return;
+        };
+        let base = self.least.iter().flatten().min().copied();
+        let longer = (latest - base.unwrap_or(latest)) as f64;
+        self.least = [None; SPANS];
+        self.least[self.span as usize % SPANS] = Some(latest);
+        self.smoothed = self.smoothed.map(|smoothed| (smoothed - longer).max(0.0));
+        (self.since, self.said) = (None, None);
     }
 
     /// His clock has stepped.
@@ -106,5 +123,21 @@ mod tests {
         assert_eq!(after(1, 80_000), 49);
         assert!((49..=50).contains(&after(50, 80_000)));
         assert_eq!(after(100, 80_000), 0);
+    }
+
+    #[test]
+    fn what_does_not_become_shorter_when_less_is_sent_is_the_way_itself() {
+        let mut queue = Queue::default();
+        let mut said = Vec::new();
+        for ms in (0..20_000).step_by(20) {
+            let delay = if ms < 5_000 { 30_000 } else { 230_000 };
+            queue.add(ms * 1_000, ms * 1_000 + delay);
+            let now = Now::from_millis(ms as u64);
+            if ms % 100 == 0 && queue.stands(now, Duration::from_millis(200)) {
+                said.push(ms);
+            }
+        }
+        assert_eq!(said.len(), 1, "{said:?}");
+        assert_eq!(queue.get(), Duration::ZERO);
     }
 }

@@ -8,6 +8,8 @@ use crate::now::Now;
 
 /// `kDefaultBackoffFactor`
 const BACKOFF: f64 = 0.85;
+/// bit/s, which it falls further by where there is so much (`ChangeBitrate`).
+const MARGIN: f64 = 5_000.0;
 /// Per second while nothing is known of the capacity (`MultiplicativeRateIncrease`), and at least this, bit/s.
 const GROWTH: f64 = 1.08;
 const MIN_GROWTH: f64 = 1_000.0;
@@ -22,9 +24,13 @@ const ROUND_TRIP: Duration = Duration::from_millis(200);
 const RESPONSE: Duration = Duration::from_millis(100);
 /// Between two reductions, in round trips held to these (`TimeToReduceFurther`, which counts from increases too).
 const REDUCTION: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(200));
-/// With less than this share of what is sent not delivered in time, and less than this in the queue, the queue of one who
-/// sends little is not his: see `reduce`.
-const UNDELIVERED: f64 = 0.1;
+/// Below this, bit/s, no margin is left: it would be a tenth of a voice.
+const THIN: f64 = 100_000.0;
+/// See `refill`; the share is `kTargetUtilizationFraction` (`probe_bitrate_estimator.cc`).
+const REFILL_WITHIN: Duration = Duration::from_secs(5);
+const DRAINED: Duration = Duration::from_millis(15);
+const UTILIZATION: f64 = 0.95;
+/// With less in the queue it is not yet his own: see `reduce`.
 const OWN_QUEUE: Duration = Duration::from_millis(100);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +47,8 @@ pub(super) struct Rate {
     changed: Now,
     reduced: Now,
     round_trip: Duration,
+    /// What came through when it was last reduced, if the link was full, and when.
+    full: Option<(f64, Now)>,
 }
 
 /// What a feedback has shown.
@@ -49,10 +57,8 @@ pub(super) struct Observed {
     pub usage: Usage,
     /// What gets through, bit/s.
     pub acknowledged: Option<f64>,
-    /// What is sent is far below the estimate.
-    pub limited: bool,
-    /// Of what was sent, the share that was not delivered in the same time.
-    pub slope: f64,
+    /// What gets through while the link is full, bit/s, if it is or has just been.
+    pub full: Option<f64>,
     /// What waits in the link.
     pub queue: Duration,
 }
@@ -66,6 +72,7 @@ impl Rate {
             changed: now,
             reduced: now,
             round_trip: ROUND_TRIP,
+            full: None,
         }
     }
 
@@ -97,8 +104,12 @@ impl Rate {
             (Usage::Normal, State::Hold) => {
                 self.state = State::Increase;
                 self.changed = now;
+                self.refill(now, observed.queue);
             }
-            (Usage::Normal, State::Increase) => self.increase(now, observed),
+            (Usage::Normal, State::Increase) => {
+                self.refill(now, observed.queue);
+                self.increase(now, observed);
+            }
         }
     }
 
@@ -130,28 +141,28 @@ impl Rate {
     }
 
     fn reduce(&mut self, now: Now, observed: Observed) {
-        let apart = self.round_trip.clamp(REDUCTION.0, REDUCTION.1);
-        let through = observed.acknowledged;
-        let soon = now.since(self.reduced) < apart;
-        let others = observed.limited && observed.slope < UNDELIVERED && observed.queue < OWN_QUEUE;
-        // Much less gets through: that cannot wait.
-        if soon && through.is_none_or(|through| others || through >= self.bps / 2.0) {
+        self.state = State::Hold;
+        let through = observed.full.or(observed.acknowledged);
+        // A line that has risen a little where nothing has waited long is another's traffic, or chance: the rate is not raised.
+        if observed.full.is_none() && observed.queue < OWN_QUEUE {
+            self.changed = now;
             return;
         }
-        self.state = State::Hold;
+        let apart = self.round_trip.clamp(REDUCTION.0, REDUCTION.1);
+        let soon = now.since(self.reduced) < apart;
+        // Much less gets through: that cannot wait.
+        if soon && through.is_none_or(|through| through >= self.bps / 2.0) {
+            return;
+        }
         (self.changed, self.reduced) = (now, now);
         let Some(through) = through else {
             self.bps /= 2.0; // `DelayBasedBwe`: nothing is known yet
             return;
         };
-        // Who sends little compared with the estimate and gets through nearly all of it has not met his own limit: another's
-        // traffic has come. Then the estimate gives way by itself (as in libwebrtc's `WebRTC-Bwe-AlrLimitedBackoff`),
-        // instead of falling to what a voice needs.
-        if others {
-            self.bps *= BACKOFF;
-            return;
-        }
         let mut reduced = BACKOFF * through;
+        if reduced > THIN {
+            reduced -= MARGIN;
+        }
         if reduced > self.bps
             && let Some((capacity, _)) = self.capacity.known
         {
@@ -162,6 +173,24 @@ impl Rate {
         }
         self.bps = self.bps.min(reduced);
         self.capacity.update(through, 0.05); // `OnOveruseDetected`
+        self.full = observed
+            .full
+            .filter(|&full| full < THIN)
+            .map(|full| (full, now));
+    }
+
+    /// The queue of a thin link is gone, and by now it is known what it carries, as after a probe. Libwebrtc comes back by a packet a
+    /// round trip, so that two who share a link come to share it evenly; but what is missing here is a part of a voice.
+    fn refill(&mut self, now: Now, queue: Duration) {
+        let Some((full, at)) = self.full else {
+            return;
+        };
+        if now.since(at) > REFILL_WITHIN {
+            self.full = None;
+        } else if queue < DRAINED {
+            self.bps = self.bps.max(UTILIZATION * full);
+            self.full = None;
+        }
     }
 }
 
@@ -215,9 +244,8 @@ mod tests {
         Observed {
             usage,
             acknowledged: Some(acknowledged),
-            limited: false,
-            slope: 0.5,
-            queue: Duration::ZERO,
+            full: None,
+            queue: Duration::from_millis(200),
         }
     }
 
@@ -225,11 +253,11 @@ mod tests {
     fn it_falls_to_a_share_of_what_gets_through_and_rises_no_further_than_what_was_sent_shows() {
         let mut rate = Rate::new(Now(0), 1e6);
         rate.update(Now::from_millis(300), observed(Usage::Over, 500e3));
-        assert_eq!(rate.bps(), 425e3);
+        assert_eq!(rate.bps(), 420e3);
         for ms in (400..120_000).step_by(100) {
             rate.update(Now::from_millis(ms), observed(Usage::Normal, 100e3));
         }
-        assert_eq!(rate.bps(), 425e3);
+        assert_eq!(rate.bps(), 420e3);
         for ms in (120_000..900_000).step_by(100) {
             rate.update(Now::from_millis(ms), observed(Usage::Normal, 400e3));
         }
@@ -237,20 +265,34 @@ mod tests {
     }
 
     #[test]
-    fn a_voice_that_meets_anothers_traffic_keeps_most_of_its_estimate() {
+    fn where_nothing_waits_a_rising_line_raises_and_lowers_nothing() {
         let mut rate = Rate::new(Now(0), 1e6);
         let seen = Observed {
-            usage: Usage::Over,
-            acknowledged: Some(40e3),
-            limited: true,
-            slope: 0.06,
-            queue: Duration::ZERO,
+            queue: Duration::from_millis(40),
+            ..observed(Usage::Over, 40e3)
         };
-        rate.update(Now::from_millis(300), seen);
-        assert_eq!(rate.bps(), 850e3);
-        rate.update(Now::from_millis(310), seen);
-        assert_eq!(rate.bps(), 850e3);
-        rate.update(Now::from_millis(900), Observed { slope: 0.3, ..seen });
+        for ms in (300..3_000).step_by(100) {
+            rate.update(Now::from_millis(ms), seen);
+            assert_eq!(rate.bps(), 1e6);
+        }
+        rate.update(Now::from_millis(3_000), observed(Usage::Over, 40e3));
         assert_eq!(rate.bps(), 34e3);
+    }
+
+    #[test]
+    fn what_a_thin_link_carried_is_used_again_once_its_queue_is_gone() {
+        let mut rate = Rate::new(Now(0), 2e6);
+        let full = Observed {
+            full: Some(64e3),
+            ..observed(Usage::Over, 30e3)
+        };
+        rate.update(Now::from_millis(300), full);
+        assert_eq!(rate.bps(), 54.4e3);
+        let normal = observed(Usage::Normal, 30e3);
+        rate.update(Now::from_millis(600), normal);
+        assert_eq!(rate.bps(), 54.4e3);
+        let queue = Duration::ZERO;
+        rate.update(Now::from_millis(900), Observed { queue, ..normal });
+        assert_eq!(rate.bps(), 60.8e3);
     }
 }

@@ -53,7 +53,8 @@ fn a_voice_alone_is_estimated() {
             |_, _| {},
         );
         let found = flow.estimator.bitrate();
-        assert!(found <= 60_000, "{seed}: {found}");
+        // No more than growth beyond what gets through allows.
+        assert!(found <= 75_000, "{seed}: {found}");
     }
 }
 

@@ -61,6 +61,7 @@ fn it_leaves_at_its_rate_beside_the_picture_and_repeats_nothing_that_was_sent() 
         let payload = vp8(u16::from(n), 0, 0, n == 0, &[n; 900]);
         sender.send(&mut world, &mut camera, &payload, true);
         sent.extend(viewer.media(&mut world));
+        world.pass(10);
     }
     wish(&mut world, 8);
     let got = packets(&mut viewer, &mut world);
