@@ -81,7 +81,7 @@ NO_HTTP = {
     "a NUL in a header": OPENING + b"X: a\x00b\r\n\r\n",
     "a header without end": OPENING + b"X: " + b"x" * (1 << 18) + b"\r\n\r\n",
     "headers without end": OPENING + b"".join(b"X%d: x\r\n" % n for n in range(20_000)) + b"\r\n",
-    "a line without end": b"GET /rtc/v1?access_token=" + b"s3cret" * (1 << 16) + b" HTTP/1.1\r\n\r\n",
+    "a line without end": b"GET /rtc/v1?join_request=" + b"s3cret" * (1 << 16) + b" HTTP/1.1\r\n\r\n",
     "two lengths": OPENING + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\nxx",
     "a length and chunks": OPENING + b"Content-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
 }
