@@ -1,4 +1,4 @@
-"""The command line: serve, check, reload, drain, systemd-sockets, token, links, tls, doctor, version.
+"""The command line: serve, check, reload, drain, systemd-sockets, token, links, tls, audit, doctor, version.
 
 It reads arguments and a configuration, calls one function, and turns what comes back into an exit code: 0, 1 (it
 failed), 2 (wrong arguments) or 78 (the configuration; `sysexits.h`). What goes to standard output can be piped on;
@@ -8,6 +8,7 @@ everything for people goes to standard error.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import functools
 import importlib.metadata
@@ -20,7 +21,7 @@ import secrets
 import socket
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -32,6 +33,7 @@ from d4e_sfu.core import diagnosis, firewall, policy, tokens
 from d4e_sfu.errors import EX_CONFIG, EX_FAILURE, EX_OK, ClientError, ConfigError, Problem
 
 if TYPE_CHECKING:
+    from d4e_sfu.drivers.audit import Secret
     from d4e_sfu.drivers.control import Verdict
 
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -133,6 +135,48 @@ def _asked(file: str, command: str, *, timeout: float | None = 30.0) -> Verdict:
         return control.ask(path, command, timeout=timeout)
     except OSError as error:
         raise _Refusal(f"no verdict from the server at {path}: {error.strerror or error}") from None
+
+
+def _audit_verify(options: argparse.Namespace) -> int:
+    from d4e_sfu.drivers import audit
+
+    folder, secret = _audit(options.config)
+    try:
+        with contextlib.ExitStack() as stack:
+            journal: Iterable[str] = ()
+            if options.checkpoints == "-":
+                journal = sys.stdin
+            elif options.checkpoints is not None:
+                journal = stack.enter_context(Path(options.checkpoints).open(errors="replace"))
+            report = audit.examine(folder, secret, journal)
+    except OSError as error:
+        raise _Refusal(f"{error.filename or folder}: {error.strerror or error}") from None
+    for problem in report.problems:
+        print(problem)
+    right = "right" if not report.problems else f"{len(report.problems)} problems"
+    unseen = f"the last {report.younger} are younger than the last checkpoint: a cut among them would not be seen"
+    print(f"{report.records} records, {report.first} to {report.last}: {right}; {unseen}", file=sys.stderr)
+    return EX_FAILURE if report.problems else EX_OK
+
+
+def _audit_pseudonym(options: argparse.Namespace) -> int:
+    _, secret = _audit(options.config)
+    print(secret.pseudonym("room" if options.room else "person", options.name))
+    return EX_OK
+
+
+def _audit_public_key(options: argparse.Namespace) -> int:
+    print(_audit(options.config)[1].public)
+    return EX_OK
+
+
+def _audit(file: str) -> tuple[Path, Secret]:
+    from d4e_sfu.drivers.audit import Secret
+
+    config = configuration.load(file)
+    if config.audit.folder is None:
+        raise _Refusal(f"{file} names no audit log: set audit.folder and audit.secret_file", code=EX_CONFIG)
+    return config.audit.folder, Secret(config.audit.secret)
 
 
 def _systemd_sockets(options: argparse.Namespace) -> int:
@@ -363,6 +407,21 @@ def _parser() -> argparse.ArgumentParser:
     tried.add_argument("folder", type=Path, metavar="FOLDER")
     tried.add_argument("host", nargs="*", metavar="HOST", help="another name or address of this machine")
     tried.set_defaults(run=_tls_development)
+
+    audit = commands.add_parser("audit", help="the audit log").add_subparsers(required=True, metavar="COMMAND")
+    verify = audit.add_parser("verify", help="tell every change, removal and cut in it, or that there is none")
+    verify.add_argument(
+        "--checkpoints", metavar="FILE", help="what journalctl says of the server, - for standard input: finds cuts"
+    )
+    verify.set_defaults(run=_audit_verify)
+    pseudonym = audit.add_parser("pseudonym", help="print what stands for a person (or a room) in the log")
+    pseudonym.add_argument("name", metavar="IDENTITY")
+    pseudonym.add_argument("--room", action="store_true", help="the name is a room's")
+    pseudonym.set_defaults(run=_audit_pseudonym)
+    public = audit.add_parser("public-key", help="print the key (Ed25519) that checkpoints are signed with")
+    public.set_defaults(run=_audit_public_key)
+    for command in (verify, pseudonym, public):
+        command.add_argument("--config", required=True, metavar="FILE")
 
     version = commands.add_parser("version", help="print the version")
     version.set_defaults(run=_version)

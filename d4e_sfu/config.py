@@ -154,6 +154,25 @@ class Admin(_Settings):
     ] = None
 
 
+class Audit(_Settings):
+    """Who joined, left and was refused, what was done by whom: a log in which a change is seen."""
+
+    folder: Annotated[FilePath | None, restart("Where it is kept; null = no such log.")] = None
+    secret_file: Annotated[
+        FilePath | None, restart("File that holds its secret, at least 32 bytes: for seals, pseudonyms, checkpoints.")
+    ] = None
+    keep: Annotated[Seconds, restart("How long a month is kept after its end.", ge=86_400, le=20 * 366 * 86_400)] = (
+        365 * 86_400.0
+    )
+
+    _secret: bytes = PrivateAttr(b"")
+
+    @property
+    def secret(self) -> bytes:
+        """At least 32 bytes where there is a folder. Never in `repr`, `model_dump` or an error."""
+        return self._secret
+
+
 class MediaAddress(_Settings):
     listen: Annotated[IpAddress, restart("Address of this machine to receive media on; not a wildcard.")]
     announce: Annotated[
@@ -394,6 +413,7 @@ class Config(_Settings):
     http: Annotated[Http, restart("The page and the signalling.")] = Http()
     admin: Annotated[Admin, restart("Health, metrics and room state.")] = Admin()
     media: Annotated[Media, restart("Audio and video: UDP.")] = Media()
+    audit: Annotated[Audit, restart("The tamper-evident audit log.")] = Audit()
     drain: Annotated[Drain, live("How a server ends that people talk on.")] = Drain()
     keys: Annotated[
         tuple[Key, ...], live("Keys that may sign tokens; without one nobody can join.", max_length=64)
@@ -594,27 +614,36 @@ def _secrets(config: Config, environ: Mapping[str, str]) -> Iterator[tuple[Locat
             yield ("keys", index), "needs one of secret_file and secret_env"
             continue
         name = "secret_file" if key.secret_file is not None else "secret_env"
-        try:
-            secret = _secret_in(key, environ)
-        except OSError as error:
-            yield ("keys", index, name), f"cannot be read: {error.strerror or error}"
-            continue
-        except ValueError as error:
-            yield ("keys", index, name), str(error)
-            continue
-        if len(secret) < MIN_SECRET_BYTES:
-            yield ("keys", index, name), f"{len(secret)} bytes are too few for a secret: at least {MIN_SECRET_BYTES}"
-        key._secret = secret
+        yield from _secret_of(key, ("keys", index, name), environ)
+    audit = config.audit
+    if (audit.folder is None) != (audit.secret_file is None):
+        yield ("audit",), "needs both folder and secret_file"
+    elif audit.secret_file is not None:
+        yield from _secret_of(audit, ("audit", "secret_file"), environ)
 
 
-def _secret_in(key: Key, environ: Mapping[str, str]) -> bytes:
-    if key.secret_file is not None:
-        file = _credential(key.secret_file, environ)
+def _secret_of(holder: Key | Audit, where: Location, environ: Mapping[str, str]) -> Iterator[tuple[Location, str]]:
+    try:
+        secret = _secret_in(holder.secret_file, getattr(holder, "secret_env", None), environ)
+    except OSError as error:
+        yield where, f"cannot be read: {error.strerror or error}"
+        return
+    except ValueError as error:
+        yield where, str(error)
+        return
+    if len(secret) < MIN_SECRET_BYTES:
+        yield where, f"{len(secret)} bytes are too few for a secret: at least {MIN_SECRET_BYTES}"
+    holder._secret = secret
+
+
+def _secret_in(path: Path | None, variable: str | None, environ: Mapping[str, str]) -> bytes:
+    if path is not None:
+        file = _credential(path, environ)
         secret = _contents(file, MAX_SECRET_BYTES)
         if file.stat().st_mode & stat.S_IROTH:
             raise ValueError("this file can be read by everyone on this machine: chmod o= it, and make a new secret")
     else:
-        written = environ.get(key.secret_env or "")
+        written = environ.get(variable or "")
         if written is None:
             raise ValueError("this environment variable is not set")
         secret = os.fsencode(written)

@@ -32,13 +32,14 @@ from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 from d4e_sfu import config as configuration
 from d4e_sfu._engine import Event
 from d4e_sfu.config import Config
-from d4e_sfu.core.boundary import TransportId
+from d4e_sfu.core.boundary import PERSONAL, TransportId
 from d4e_sfu.core.sfu import Sfu
 from d4e_sfu.core.tokens import NOT_ACCEPTED
 from d4e_sfu.drivers import certificates, control
 from d4e_sfu.drivers import engine as engines
 from d4e_sfu.drivers.admin import Admin
 from d4e_sfu.drivers.associations import Associations
+from d4e_sfu.drivers.audit import CHECKPOINT_SECONDS, Audit, Secret
 from d4e_sfu.drivers.control import Control, Verdict
 from d4e_sfu.drivers.dtls import EngineCertificate
 from d4e_sfu.drivers.entrance import Entrance
@@ -49,7 +50,7 @@ from d4e_sfu.drivers.roomservice import ServerApi
 from d4e_sfu.drivers.signal import MAX_LINE, Signalling
 from d4e_sfu.drivers.sockets import Inherited
 from d4e_sfu.drivers.whip import Whip
-from d4e_sfu.errors import EX_CONFIG, EX_OK, ConfigError, Problem
+from d4e_sfu.errors import EX_CONFIG, EX_OK, ClientError, ConfigError, Problem
 
 log = logging.getLogger(__name__)
 
@@ -139,6 +140,7 @@ class Server:
         self._stopping = False  # systemd waits
         self._quiet_since: float | None = None
         self._https: certificates.Https | None = None
+        self.audit: Audit | None = None
         self.lag = Lag()
         self.engines: list[engines.EngineDriver] = []
         self.associations: dict[engines.EngineDriver, Associations] = {}
@@ -152,6 +154,7 @@ class Server:
                 refusals=lambda: self.entrance.refusals,
                 lag=self.lag.take,
                 draining=lambda: self.sfu.draining,
+                audit=lambda: self.audit,
                 version=_version(),
             )
         )
@@ -180,6 +183,7 @@ class Server:
         try:
             if inherited is not None:
                 inherited.check(config)
+            server._start_audit()
             server._start_workers()
             await server._start_http()
             await server._start_admin()
@@ -191,6 +195,7 @@ class Server:
             asyncio.create_task(_every(TICK, server._tick)),
             asyncio.create_task(_every(WATCH, server._watch)),
             asyncio.create_task(_every(FRESH, server._renew)),
+            asyncio.create_task(_every(CHECKPOINT_SECONDS, server._checkpoint)),
         ]
         if server._notifier.interval is not None:
             server._timers.append(asyncio.create_task(_every(server._notifier.interval, server._feed)))
@@ -214,17 +219,21 @@ class Server:
             each.stop()
         if self._inherited is not None:
             self._inherited.close()
+        if self.audit is not None:
+            self.audit.stop()
 
     # --- commands ----------------------------------------------------------------------------------------------------
 
-    def reload(self, load: Reload) -> Verdict:
+    def reload(self, load: Reload, by: str = "signal") -> Verdict:
         """The whole new configuration, or every mistake in it and nothing changes."""
         try:
+            self._require()
             config = load()
             self._replace_certificate(config)
-        except ConfigError as error:
+        except (ConfigError, ClientError) as error:
             log.error("the configuration stays as it was:\n%s", error)
             self.metrics.reloaded(accepted=False)
+            self._record("reload", by, reason="refused")
             return Verdict(False, (*str(error).splitlines(), "the configuration stays as it was"))
         lines = configuration.outlook(self._started_with, self.config, config)
         for line in lines:
@@ -234,7 +243,17 @@ class Server:
         self.entrance.reconfigure(config)
         self.sfu.reconfigure(config)
         self.metrics.reloaded(accepted=True)
+        self._record("reload", by, reason=", ".join(lines) or "nothing has changed")
         return Verdict(True, tuple(lines))
+
+    def _require(self) -> None:
+        """Raises ClientError where nothing can be recorded that has to be."""
+        if self.audit is not None:
+            self.audit.require()
+
+    def _record(self, event: str, actor: str, *, reason: str) -> None:
+        if self.audit is not None:
+            self.audit.record(event, actor=actor, reason=reason)
 
     def terminate(self) -> None:
         """SIGTERM. The second one does not wait."""
@@ -270,10 +289,15 @@ class Server:
     async def _reload_command(self, by: str) -> Verdict:
         assert self._load is not None, "there is no such command without it"
         log.info("reload by=%s", by)
-        return self.reload(self._load)
+        return self.reload(self._load, by)
 
     async def _drain_command(self, by: str) -> Verdict:
         log.info("drain by=%s", by)
+        try:
+            self._require()
+        except ClientError as error:
+            return Verdict(False, (str(error),))
+        self._record("drain", by, reason=f"at most {self.config.drain.timeout:.0f} s")
         self.drain(self.config.drain.timeout)
         await self.ended.wait()
         left = self.sfu.people
@@ -284,7 +308,22 @@ class Server:
         self.metrics.announce(event, facts)
         # Whoever sends refused data may do so a thousand times a second: counted, not logged.
         level = logging.DEBUG if event == "data_refused" else logging.INFO
-        log.log(level, "%s %s", event, " ".join(f"{key}={_shown(value)}" for key, value in facts.items()))
+        shown = (f"{key}={_shown(value)}" for key, value in facts.items() if key not in PERSONAL)
+        log.log(level, "%s %s", event, " ".join(shown))
+        if self.audit is not None:
+            self.audit.announce(event, facts)
+
+    def _start_audit(self) -> None:
+        audit = self.config.audit
+        if audit.folder is not None:
+            self.audit = Audit(audit.folder, Secret(audit.secret), keep=audit.keep, version=_version())
+            self.entrance.on_refused = self.audit.refused
+
+    def _checkpoint(self) -> None:
+        if self.audit is not None:
+            self.audit.tell_floods()
+            if (point := self.audit.point()) is not None:
+                asyncio.get_running_loop().run_in_executor(None, self.audit.checkpoint, point)
 
     # --- media -------------------------------------------------------------------------------------------------------
 
@@ -316,7 +355,7 @@ class Server:
         self.whip.setup(app)
         self.entrance.setup(app)
         self.signalling.setup(app)
-        ServerApi(self.sfu, self.entrance).setup(app)
+        ServerApi(self.sfu, self.entrance, require=self._require).setup(app)
         Pages(PAGE).setup(app)
         runner = await self._runner(app)
         for listener in self.config.http.listeners:

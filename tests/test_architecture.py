@@ -58,7 +58,13 @@ DOORS: dict[str, set[str]] = {
     },
     "aiortc": {"drivers/dtls.py", "drivers/datachannel.py", "drivers/reassembly.py"},
     "OpenSSL": {"drivers/dtls.py"},
-    "cryptography": {"drivers/dtls.py", "drivers/certificates.py", "drivers/examination.py", "drivers/probes.py"},
+    "cryptography": {
+        "drivers/dtls.py",
+        "drivers/certificates.py",
+        "drivers/audit.py",
+        "drivers/examination.py",
+        "drivers/probes.py",
+    },
     "google": {"core/datapacket.py", "drivers/signal.py", "drivers/roomservice.py"},  # what is no protobuf; its JSON
     "ifaddr": {"drivers/engine.py", "drivers/probes.py"},
     "jwt": {"core/tokens.py"},

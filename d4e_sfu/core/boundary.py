@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping, Sequence
-from typing import Literal, NamedTuple, NewType, Protocol
+from typing import Final, Literal, NamedTuple, NewType, Protocol
 
 from livekit.protocol import rtc
 
@@ -110,6 +110,10 @@ class Client(Protocol):
 
     def close(self, code: int, reason: str) -> None:
         """Close after what is queued. Closing twice is harmless. `Sfu.client_lost` follows, as for every end."""
+
+
+PERSONAL: Final = frozenset({"identity", "room_name", "by_identity"})
+"""Facts of announcements that are for the audit log alone, which makes pseudonyms of them."""
 
 
 class Announcer(Protocol):

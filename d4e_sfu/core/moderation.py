@@ -63,8 +63,8 @@ class Moderation:
                 place.leave(participant, models.DisconnectReason.PARTICIPANT_REMOVED, now=now)
                 response = room.RemoveParticipantResponse()
         by = f"key:{grants.key}" if moderator is None else moderator.sid
-        facts = {"action": action, "room": place.sid, "participant": participant.sid, "by": by}
-        self._announcer.announce("moderated", facts)
+        facts = {"action": action, "by": by, "by_identity": grants.identity}
+        self._announcer.announce("moderated", {**participant.who, **facts})
         return response
 
 

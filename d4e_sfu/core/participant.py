@@ -275,6 +275,17 @@ class Participant:
     def is_publisher(self) -> bool:
         return any(publication.spec is not None for publication in self.publications.values())
 
+    @property
+    def who(self) -> dict[str, str]:
+        """For announcements: see `boundary.PERSONAL`."""
+        return {
+            "room": self.room.sid,
+            "participant": self.sid,
+            "identity": self.identity,
+            "room_name": self.room.name,
+            "role": self.rights.role,
+        }
+
     def info(self, *, disconnect_reason: models.DisconnectReason | None = None) -> models.ParticipantInfo:
         """What everyone may know. Publications appear once a section carries them."""
         tracks = [publication.info for publication in self.publications.values() if publication.spec is not None]

@@ -118,7 +118,7 @@ class Room:
             self._unheard[participant.sid] = None
         else:
             self.tell_others(participant, now=now)
-        self._announcer.announce("participant_joined", {"room": self.sid, "participant": participant.sid})
+        self._announcer.announce("participant_joined", participant.who)
         if participant.client_can.auto_subscribe:
             for other in self._others(participant):
                 for publication in other.publications.values():
@@ -151,7 +151,7 @@ class Room:
             self._unheard[participant.sid] = departure
         self._announcer.announce(
             "participant_left",
-            {"room": self.sid, "participant": participant.sid, "reason": Reason.Name(reason).lower()},
+            {**participant.who, "reason": Reason.Name(reason).lower()},
         )
         if not self.participants:
             self.empty_since = now
@@ -251,9 +251,7 @@ class Room:
         ]
         self._unheard.pop(old.sid, None)
         self._tell(elders, _update([self._departure(old, Reason.DUPLICATE_IDENTITY, now=now)]), of=old)
-        self._announcer.announce(
-            "participant_left", {"room": self.sid, "participant": old.sid, "reason": "duplicate_identity"}
-        )
+        self._announcer.announce("participant_left", {**old.who, "reason": "duplicate_identity"})
 
     def _end(self, participant: Participant) -> None:
         """Everything of his, in the tables and in the engine; nobody is told."""

@@ -96,7 +96,7 @@ class Sfu:
             raise Full("The server is restarting. Please try again in a moment.", rule="restarting")
         if self._refuses(grants.room):
             raise Full(
-                "This server is about to restart and takes no new calls. Please try again soon.", rule="draining"
+                "This server is restarting soon and takes no new calls. Please try again later.", rule="draining"
             )
         grants = self._moderation.decisions.applied(grants, wall=wall)
         rights = policy.rights(self._config, grants)
@@ -128,7 +128,8 @@ class Sfu:
         try:
             self._check_capacity(grants, admission.policy)  # others may have joined since `admit`
         except Full as error:
-            self._announcer.announce("join_refused", {"rule": error.rule})
+            facts = {"rule": error.rule, "identity": grants.identity, "room_name": grants.room}
+            self._announcer.announce("join_refused", facts)
             client.send(leave(Reason.JOIN_FAILURE, Action.DISCONNECT))
             client.close(error.close_code, str(error))
             return None

@@ -12,6 +12,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
@@ -42,12 +43,18 @@ _CORS: Final = {
 }
 
 
+# Whom a genuine token of this request names: identity and room.
+_known: ContextVar[tuple[str, str]] = ContextVar("known", default=("", ""))
+
+
 class Entrance:
     """One for all listeners. `setup` makes an application's answers readable for pages of other sites."""
 
     def __init__(self, config: Config, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.refusals: Counter[str] = Counter()
         """By rule."""
+        self.on_refused: Callable[[str, ClientError, str, str], None] = lambda *_: None
+        """Hears what was asked, the error, and the identity and room of a genuine token; empty without one."""
         self._clock = clock
         self.reconfigure(config)
 
@@ -77,6 +84,7 @@ class Entrance:
 
     def check_known(self, *, key: str, room: str, identity: str) -> None:
         """Once the token is known to be genuine: before that, anyone could use up what is another's."""
+        _known.set((identity or f"key:{key}", room))
         self._take(self._keys, key, rule="key_rate")
         if identity:  # a server's token names nobody
             self._take(self._people, f"{room}\0{identity}", rule="identity_rate")
@@ -85,10 +93,12 @@ class Entrance:
         """A refusal is a status and a sentence, never a trace. `what` was asked, for our log."""
 
         async def answer(request: web.Request) -> web.StreamResponse:
+            _known.set(("", ""))  # one task serves all requests of a connection
             try:
                 return await handler(request)
             except ClientError as error:
                 self.refusals[error.rule] += 1
+                self.on_refused(what, error, *_known.get())
                 detail = f" detail={error.detail!r}" if error.detail else ""
                 # A flood is counted; to log each of it would be another flood.
                 level = logging.DEBUG if isinstance(error, TooMany) else logging.INFO

@@ -128,6 +128,13 @@ class Worker(Protocol):
     def snapshot(self) -> Mapping[str, object]: ...
 
 
+class Recorded(Protocol):
+    @property
+    def records(self) -> int: ...
+    @property
+    def lost(self) -> int: ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sources:
     """Where the numbers are, asked at each scrape."""
@@ -141,6 +148,7 @@ class Sources:
     refusals: Callable[[], Counter[str]]
     """Requests over HTTP that were refused, by rule."""
     draining: Callable[[], bool]
+    audit: Callable[[], Recorded | None]
     lag: Callable[[], float]
     """Seconds by which the event loop was late, at worst since the last call."""
     version: str
@@ -244,6 +252,9 @@ class _Series(Collector):
         yield _gauge(
             "config_last_reload_successful", "0 after a reload that was refused.", int(self._kept.last_reload_accepted)
         )
+        audit = self._sources.audit()
+        yield _counter("audit_records", "Records of the audit log.", 0 if audit is None else audit.records)
+        yield _counter("audit_records_lost", "Records that could not be written.", 0 if audit is None else audit.lost)
         yield _gauge("signalling_connections", "Open signalling connections.", self._sources.connections())
         yield _by(
             "config_reloads", "Reloads of the configuration.", "result", self._kept.reloads, ("accepted", "refused")

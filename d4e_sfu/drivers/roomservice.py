@@ -62,7 +62,16 @@ _CODES: Final[tuple[tuple[type[ClientError], str, int], ...]] = (
 class ServerApi:
     """`setup` adds its routes to an application; before those of the page, which answer to everything."""
 
-    def __init__(self, sfu: Sfu, entrance: Entrance, *, wall: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        sfu: Sfu,
+        entrance: Entrance,
+        *,
+        require: Callable[[], None] = lambda: None,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        """`require` raises ClientError where what is done cannot be recorded."""
+        self._require = require
         self._sfu = sfu
         self._entrance = entrance
         self._wall = wall
@@ -80,6 +89,7 @@ class ServerApi:
         if request.method != "POST" or wanted is None or request.content_type not in (_PROTOBUF, _JSON):
             return _error("bad_route", "no such call, or not by POST with protobuf or JSON", 404)
         message = _message(wanted, request.content_type, await body.read(request, MAX_BODY))
+        self._require()
         response = self._sfu.moderate(grants, message, wall=self._wall(), now=time.monotonic())
         if request.content_type == _PROTOBUF:
             return web.Response(body=response.SerializeToString(), content_type=_PROTOBUF)

@@ -29,6 +29,7 @@ SETTINGS = """\
 http: {listeners: [{address: 0.0.0.0, port: 7880}]}
 admin: {control: /run/d4e-sfu/control}
 media: {addresses: [127.0.0.1], workers: 2, buffer: 16MiB}
+audit: {folder: /var/lib/d4e-sfu/audit, secret_file: keys/audit.key}
 keys: [{id: province, secret_file: keys/province.key, default_role: doctor}]
 """
 COMMAND = f"""\
@@ -164,8 +165,9 @@ def _install(root: Path) -> None:
     keys.chmod(0o700)
     os.chown(keys.parent, 0, USER)
     keys.parent.chmod(0o750)
-    (keys / "province.key").write_text("a secret that belongs to root, of this guest alone\n")
-    (keys / "province.key").chmod(0o600)
+    for name in ("province.key", "audit.key"):
+        (keys / name).write_text(f"a secret that belongs to root, of this guest alone: {name}\n")
+        (keys / name).chmod(0o600)
 
 
 def _run(*command: str) -> None:

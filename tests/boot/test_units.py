@@ -102,7 +102,7 @@ def test_a_configuration_error_is_not_tried_again(machine: Guest) -> None:
     assert machine.show("d4e-sfu.service", "ExecMainStatus") == "78"
     time.sleep(2)  # several times the pause before a restart
     assert machine.show("d4e-sfu.service", "NRestarts") == "0"
-    assert "/etc/d4e-sfu/d4e-sfu.yaml:5:20: limits.sections: expected a whole number" in machine.journal()
+    assert "/etc/d4e-sfu/d4e-sfu.yaml:6:20: limits.sections: expected a whole number" in machine.journal()
 
 
 def test_other_sockets_than_the_configuration_wants_are_named_with_both_sides(machine: Guest) -> None:
@@ -128,10 +128,32 @@ def test_a_reload_waits_for_the_verdict(serving: Guest) -> None:
     file.write_text(SETTINGS + "limits: {sections: many}\n")
     refused = serving.run("systemctl", "reload", "d4e-sfu.service", check=False)
     assert refused.returncode != 0
-    assert "/etc/d4e-sfu/d4e-sfu.yaml:5:20: limits.sections: expected a whole number" in serving.journal()
+    assert "/etc/d4e-sfu/d4e-sfu.yaml:6:20: limits.sections: expected a whole number" in serving.journal()
     assert main_pid(serving) == pid
     assert serving.get("/readyz") == "ready\n"
     assert "d4e_sfu_config_last_reload_successful 0.0" in serving.get("/metrics")
+
+
+def test_the_audit_log_is_written_and_verifies_against_the_checkpoints_in_the_journal(serving: Guest) -> None:
+    serving.run("systemctl", "reload", "d4e-sfu.service")
+    serving.run("systemctl", "restart", "d4e-sfu.service")
+    verify = "/opt/d4e-sfu/current/bin/d4e-sfu audit verify --config /etc/d4e-sfu/d4e-sfu.yaml --checkpoints -"
+    piped = f"journalctl --no-pager --unit d4e-sfu.service | {verify}"
+    right = serving.run("sh", "-c", piped)
+    assert ": right;" in right.stderr, right.stderr
+    folder = serving.root / "var/lib/d4e-sfu/audit"
+    (file,) = folder.glob("audit-*.jsonl")
+    lines = file.read_text().splitlines(keepends=True)
+    found = [json.loads(line) for line in lines]
+    assert [each["event"] for each in found[-4:]] == ["start", "reload", "stop", "start"]
+    assert found[-3]["actor"].startswith("uid:")
+    assert file.stat().st_mode & 0o077 == 0, "the unit's umask"
+    serving.run("systemctl", "stop", "d4e-sfu.service")
+    file.write_text("".join(lines[:-2]))
+    cut = serving.run("sh", "-c", piped, check=False)
+    assert cut.returncode == 1
+    assert "are missing at the end: a checkpoint has seen them" in cut.stdout
+    file.unlink()
 
 
 def test_a_restart_keeps_the_sockets_and_loses_no_datagram(serving: Guest) -> None:

@@ -153,7 +153,8 @@ limits: {}
     [
         (
             "colour: red",
-            "1:1: colour: unknown key; known here: http, admin, media, drain, keys, roles, rooms, rates, links, limits",
+            "1:1: colour: unknown key; known here: "
+            "http, admin, media, audit, drain, keys, roles, rooms, rates, links, limits",
         ),
         ("media: 7", "1:8: media: expected settings (key: value), not 7"),
         ("media: {port: '7882'}", "1:15: media.port: expected a whole number, not '7882'"),

@@ -82,7 +82,7 @@ def test_a_moderators_mute_stops_the_forwarding_and_is_told_to_all(house: House)
         assert info.version > version
     assert house.announcer.heard[-1] == (
         "moderated",
-        {"action": "mute", "room": an.participant.room.sid, "participant": an.sid, "by": "key:test"},
+        {**an.participant.who, "action": "mute", "by": "key:test", "by_identity": "mai"},
     )
     moderate(house, mute(an, sid))
     assert an.client.take("mute") == [], "it is so already"

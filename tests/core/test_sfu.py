@@ -151,7 +151,8 @@ def test_two_who_were_admitted_to_the_last_place_cannot_both_have_it(config: Con
     assert joined[1] is None
     assert clients[1].kinds() == ["leave"]
     assert clients[1].closed is not None
-    assert ("join_refused", {"rule": "room_capacity"}) in house.announcer.heard
+    refused = {"rule": "room_capacity", "identity": "binh", "room_name": "ward"}
+    assert ("join_refused", refused) in house.announcer.heard
 
 
 def test_a_fault_of_ours_in_a_join_leaves_nobody_behind(house: House, monkeypatch: pytest.MonkeyPatch) -> None:

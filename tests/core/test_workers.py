@@ -169,4 +169,5 @@ def test_whoever_was_admitted_just_before_is_refused_after_the_upgrade(house: Ho
     assert client.kinds() == ["leave"]
     assert client.closed is not None
     assert client.closed[0] == 1013
-    assert ("join_refused", {"rule": "room_refused"}) in house.announcer.heard
+    refused = {"rule": "room_refused", "identity": "binh", "room_name": "ward"}
+    assert ("join_refused", refused) in house.announcer.heard

@@ -39,6 +39,7 @@ class Server:
             connections=lambda: 0,
             refusals=Counter,
             draining=lambda: False,
+            audit=lambda: None,
             lag=lambda: 0.0,
             version="0.1",
         )

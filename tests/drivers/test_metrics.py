@@ -58,6 +58,7 @@ NOTHING = Sources(
     connections=lambda: 0,
     refusals=Counter,
     draining=lambda: False,
+    audit=lambda: None,
     lag=lambda: 0.0,
     version="0.1",
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import json
 import logging
 import socket
 import ssl
@@ -18,7 +19,7 @@ from livekit.protocol import rtc
 
 from d4e_sfu import config as configuration
 from d4e_sfu import server as servers
-from d4e_sfu.config import Admin, Config, Drain, Http, Limits, Listener, Media, MediaAddress, Tls
+from d4e_sfu.config import Admin, Audit, Config, Drain, Http, Limits, Listener, Media, MediaAddress, Tls
 from d4e_sfu.drivers import certificates
 from d4e_sfu.drivers.control import Verdict, ask
 from d4e_sfu.drivers.notify import Notifier
@@ -385,6 +386,81 @@ async def test_the_verdict_of_a_reload_reaches_whoever_asked(
     assert "an" in server.sfu.rooms["ward"].participants
     await client.close()
     await server.stop()
+
+
+@pytest.fixture
+async def recorded(config: Config, tmp_path: Path) -> AsyncIterator[Server]:
+    audit = Audit(folder=tmp_path / "audit", secret_file=tmp_path / "secret")
+    audit._secret = b"s" * 40
+    server = await Server.start(small(config).model_copy(update={"audit": audit}))
+    yield server
+    await server.stop()
+
+
+def records(server: Server) -> list[dict[str, str]]:
+    assert server.audit is not None
+    assert server.config.audit.folder is not None
+    files = sorted(server.config.audit.folder.glob("audit-*.jsonl"))
+    return [json.loads(line) for file in files for line in file.read_text().splitlines()]
+
+
+async def moderate(http: aiohttp.ClientSession, server: Server, token: str, identity: str) -> tuple[int, str]:
+    address = url(server, "/twirp/livekit.RoomService/RemoveParticipant")
+    headers = {"Authorization": f"Bearer {token}"}
+    async with http.post(address, json={"room": "ward", "identity": identity}, headers=headers) as answer:
+        return answer.status, await answer.text()
+
+
+async def test_every_privileged_call_is_exactly_one_record(
+    recorded: Server, http: aiohttp.ClientSession, mint: MintToken
+) -> None:
+    now = time.time()
+    moderator = mint("mai", "moderator", video={"roomAdmin": True}, now=now)
+    first = await join(http, recorded, mint("an", now=now))
+    second = await join(http, recorded, moderator)
+    assert (await moderate(http, recorded, moderator, "an"))[0] == 200
+    assert (await moderate(http, recorded, moderator, "nobody"))[0] == 404
+    assert (await moderate(http, recorded, mint("an", now=now + 1), "mai"))[0] == 403
+    assert recorded.reload(lambda: recorded.config).accepted
+    await second.close()
+    await first.close()
+    await asyncio.wait_for(recorded.signalling.closed(), 3)
+    audit = recorded.audit
+    assert audit is not None
+    an, mai = audit.person("an"), audit.person("mai")
+    assert [(each["event"], each["actor"], each["reason"]) for each in records(recorded)] == [
+        ("start", "server", ""),
+        ("join", an, ""),
+        ("join", mai, ""),
+        ("leave", an, "participant_removed"),
+        ("moderation", mai, ""),
+        ("refusal", mai, "no_such_participant"),
+        ("refusal", an, "not_room_admin"),
+        ("reload", "signal", "nothing has changed"),
+        ("leave", mai, "signal_close"),
+    ]
+
+
+async def test_on_a_full_disk_a_privileged_call_is_refused_with_that_reason_and_calls_go_on(
+    recorded: Server, http: aiohttp.ClientSession, mint: MintToken, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: object, __: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    now = time.time()
+    moderator = mint("mai", "moderator", video={"roomAdmin": True}, now=now)
+    with monkeypatch.context() as patch:
+        patch.setattr("d4e_sfu.drivers.audit.os.write", full)
+        client = await join(http, recorded, mint("an", now=now))
+        status, text = await moderate(http, recorded, moderator, "an")
+        assert (status, "the disk of the audit log is full" in text) == (503, True)
+        assert "an" in recorded.sfu.rooms["ward"].participants
+        refused = recorded.reload(lambda: recorded.config)
+        assert "the disk of the audit log is full" in refused.text
+        assert b"d4e_sfu_audit_records_lost_total 3.0" in recorded.metrics.render("")[0]
+    assert (await moderate(http, recorded, moderator, "an"))[0] == 200
+    assert [each["event"] for each in records(recorded)] == ["start", "gap", "leave", "moderation"]
+    await client.close()
 
 
 async def fingerprint(server: Server) -> bytes:
