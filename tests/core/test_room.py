@@ -10,6 +10,7 @@ from livekit.protocol import models, rtc
 from d4e_sfu._engine import Codec, Command
 from d4e_sfu.config import CodecName, Config, RoomRule
 from d4e_sfu.core import sections
+from d4e_sfu.core.requests import MAX_PUBLICATIONS
 from tests.conftest import MintToken
 from tests.core.house import House, Person, join_request
 from tests.doubles import Description, camera, microphone
@@ -237,6 +238,15 @@ def test_promises_have_a_limit_and_no_repetition(house: House) -> None:
         an.ask(add_track=camera(f"cam-{number}"))
     assert an.client.last("request_response").reason == Refusal.LIMIT_EXCEEDED
     assert len(an.participant.publications) == 20
+
+
+def test_publications_have_a_limit_as_well(house: House) -> None:
+    an = house.join("an")
+    for number in range(MAX_PUBLICATIONS):
+        an.publish(microphone(f"mic-{number}"), now=float(number))
+    an.ask(add_track=microphone("one-more"))
+    assert an.client.last("request_response").reason == Refusal.LIMIT_EXCEEDED
+    assert len(an.participant.publications) == MAX_PUBLICATIONS
 
 
 def test_a_room_for_voice_alone_refuses_pictures(config: Config, mint: MintToken) -> None:

@@ -360,6 +360,19 @@ async def test_datagrams_without_end_are_dropped_at_the_inbox() -> None:
     assert server.associations.debug_state(TransportId(1))["queued"] == 16
 
 
+async def test_datagrams_over_the_rate_are_dropped_though_they_are_read_at_once() -> None:
+    inbox = Inbox(asyncio.get_running_loop(), limit=16, rate=100)
+
+    async def passed(*, now: float) -> int:
+        taken = [inbox.put(b"\x16", now=now) and await inbox.get() == b"\x16" for _ in range(1000)]
+        return taken.count(True)
+
+    assert await passed(now=0.0) == 100
+    assert await passed(now=0.5) == 50
+    assert await passed(now=60.0) == 100
+    assert inbox.dropped == 3000 - 250
+
+
 async def test_a_handshake_that_never_ends_in_its_bytes_is_cut() -> None:
     server = Server(limits=Limits(datagrams_per_second=1e6))
     client = Client(server, 1, to_client=lost(*range(1000)))

@@ -433,6 +433,23 @@ async def test_a_flood_of_messages_ends_the_connection(house: House, mint: MintT
         assert kinds.count("pong") <= signal.MESSAGE_BURST + signal.MESSAGES_PER_SECOND
 
 
+async def test_a_flood_of_bytes_in_few_messages_ends_the_connection(
+    house: House, mint: MintToken, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(signal, "BYTES_BURST", 1 << 20)
+    monkeypatch.setattr(signal, "BYTES_PER_SECOND", 1)
+    unknown = b"\x82\x7d\xc0\x9a\x0c" + bytes(200_000)  # member 2000 of this length: read, and ignored
+    async with await house.socket(mint("an")) as socket:
+        for _ in range(5):
+            await socket.send_bytes(unknown)
+        await socket.send_bytes(rtc.SignalRequest(ping=1).SerializeToString())
+        while (await receive(socket)).WhichOneof("message") != "pong":
+            pass  # a million is taken
+        await socket.send_bytes(unknown)
+        kinds, code, _ = await ended(socket)
+        assert (kinds, code) == (["leave"], 1009)
+
+
 async def test_unknown_members_are_ignored(house: House, mint: MintToken) -> None:
     async with await house.socket(mint("an")) as socket:
         await receive(socket)
