@@ -206,6 +206,10 @@ class Person:
         self.peer.set_local(self.address, now=self.lab.now)
         self.settle()
 
+    def rebind(self) -> None:
+        """His NAT forgets him, and he does not know: his address is another as the server sees it."""
+        self.lab.moved(self, self.lab.new_address())
+
     def ask(self, **member: Any) -> None:
         self.lab.ask(self, rtc.SignalRequest(**member))
 

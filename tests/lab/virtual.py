@@ -249,8 +249,8 @@ class Lab:
 
     def flush(self, person: Person) -> None:
         """What his peer has to send sets out."""
-        for local, remote, datagram in person.peer.transmits():
-            self._send(datagram, local, remote)
+        for _, remote, datagram in person.peer.transmits():
+            self._send(datagram, person.address, remote)
         person.settle()
 
     # --- for the doubles ----------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from d4e_sfu._engine import Event
+from tests.lab.network import Datagram
 from tests.lab.virtual import Lab
 from tests.sim.scene import CAMERA, DEAD, DELAY, FPS, GOOD, ROUND_TRIP, SEEDS, SMALL, VOICE
 
@@ -44,6 +45,34 @@ def test_a_publisher_whose_address_changes_is_seen_without_a_freeze(seed: int) -
     assert got.flawless
     moves = [event for _, event in lab.occurrences(Event.PathChanged) if event.remote == alice.address]
     assert len(moves) == 1
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_who_only_listens_behind_a_nat_that_forgot_him_is_followed_a_tenth_of_a_second_after_his_check(
+    seed: int,
+) -> None:
+    """He checks every 2.5 s as Chromium does, and nothing tells him that he should sooner."""
+    lab = Lab(seed)
+    alice, bob = lab.join("alice", publish=[SMALL, VOICE]), lab.join("bob", peer={"consent": 2.5})
+    lab.run(5 + 3 * lab.chance.random())
+    paths = len(lab.occurrences(Event.PathChanged))
+    bob.rebind()
+    checks: list[float] = []
+
+    def tap(datagram: Datagram, now: float) -> None:
+        if datagram.source == bob.address and datagram.payload[0] < 4:
+            checks.append(now + DELAY)
+
+    lab.network.taps.append(tap)
+    lab.until(lambda: checks, within=3.1)
+    # A report of his may be the first that comes from there; it says nothing before the check.
+    lab.until(lambda: len(lab.occurrences(Event.PathChanged)) > paths, within=0.5)
+    (at, event) = lab.occurrences(Event.PathChanged)[paths]
+    assert event.remote == bob.address
+    assert at - checks[0] <= 0.1
+    before = bob.received(alice)
+    lab.until(lambda: bob.received(alice).frames > before.frames, within=0.5)
+    assert len(lab.occurrences(Event.PathChanged)) == paths + 1
 
 
 @pytest.mark.parametrize("seed", SEEDS)

@@ -338,7 +338,7 @@ impl Router {
             .filter(|&len| len <= datagram.len())
             .ok_or(DropReason::BadStun)?;
         if accepted {
-            self.checked(now, row, local, remote, message.use_candidate, newest)?;
+            self.checked(now, row, (local, remote), &message, newest)?;
         }
         out.commit(local, remote, len);
         self.counters.sent(Kind::Stun, len);
@@ -352,9 +352,8 @@ impl Router {
         &mut self,
         now: Now,
         row: u32,
-        local: SocketAddr,
-        remote: SocketAddr,
-        use_candidate: bool,
+        (local, remote): (SocketAddr, SocketAddr),
+        message: &stun::Message<'_>,
         newest: bool,
     ) -> Result<(), DropReason> {
         let owner = self
@@ -376,10 +375,13 @@ impl Router {
             .transports
             .get_mut(row)
             .ok_or(DropReason::UnknownUfrag)?;
-        let mut change = transport.path.check(now, local, remote, use_candidate);
+        let (use_candidate, transaction) = (message.use_candidate, &message.transaction);
+        let path = &mut transport.path;
+        let mut change = path.check(now, local, remote, use_candidate, transaction);
         if use_candidate && newest {
-            change.moved |= transport.path.renominated(local, remote);
+            change.moved |= path.renominated(local, remote);
         }
+        self.busy |= path.is_unsettled();
         if let Some(evicted) = change.evicted {
             self.by_address.remove(&evicted);
         }

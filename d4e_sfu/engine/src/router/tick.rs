@@ -48,6 +48,10 @@ impl Router {
             if let Some((former, _)) = transport.former.take_if(over) {
                 self.by_ufrag.remove(&former.local_ufrag);
             }
+            if transport.path.settle(now) {
+                moved.push(row);
+            }
+            self.busy |= transport.path.is_unsettled();
             // All of them now: after a pause of the thread the selected one may be the last in line.
             while let (changed, Some(pair)) = transport.path.expire(now) {
                 self.by_address.remove(&pair);

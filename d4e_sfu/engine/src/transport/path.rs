@@ -3,19 +3,25 @@
 //!
 //! The rule: among validated, nominated pairs send on the one where SRTP or SRTCP last authenticated; before keys exist,
 //! where the last check with USE-CANDIDATE came from; and after an ICE restart the first nomination with its credentials
-//! counts. Nothing else moves the path. A pair that has not been checked for
-//! [`PAIR_LIFE`] is no longer validated.
+//! counts. A client who only listens may say nothing for a second after his NAT has forgotten him: so the path also follows
+//! a nomination, where nothing authentic comes on the selected pair for [`GRACE`] after it. Nothing else moves the path; a
+//! copy of an earlier check does not. A pair that has not been checked for [`PAIR_LIFE`] is no longer validated.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::now::Now;
+use crate::wire::stun::TransactionId;
 
 /// Pairs remembered per transport; the least recently checked one makes room.
 pub const MAX_PAIRS: usize = 8;
 /// Consent (RFC 7675 §5.1), and the shorter time when the signalling is lost as well.
 pub const CONSENT: Duration = Duration::from_secs(30);
 pub const CONSENT_SIGNAL_LOST: Duration = Duration::from_secs(15);
+/// Who receives media tells so about every 50 to 100 ms (transport-wide feedback).
+pub const GRACE: Duration = Duration::from_millis(80);
+/// Transactions remembered, so that a copy of a check is known. A client checks every 2.5 s: the last minutes.
+const TRANSACTIONS: usize = 64;
 /// Clients check the pair in use every 2.5 s (libwebrtc) to 6 s (RFC 7675); one that is silent this long is left.
 pub const PAIR_LIFE: Duration = Duration::from_secs(15);
 
@@ -32,10 +38,14 @@ struct Pair {
 pub struct Path {
     pairs: Vec<Pair>,
     selected: Option<(SocketAddr, SocketAddr)>,
+    /// Nominated, and since when nothing authentic has come on the selected pair.
+    candidate: Option<(SocketAddr, SocketAddr, Now)>,
     keyed: bool,
     /// The client has restarted ICE, and has nominated nothing since.
     restarting: bool,
     checked: Now,
+    transactions: [u32; TRANSACTIONS],
+    next_transaction: usize,
 }
 
 /// What a check or a media packet changed.
@@ -53,9 +63,12 @@ impl Path {
         Self {
             pairs: Vec::new(),
             selected: None,
+            candidate: None,
             keyed: false,
             restarting: false,
             checked: now,
+            transactions: [0; TRANSACTIONS],
+            next_transaction: 0,
         }
     }
 
@@ -75,8 +88,10 @@ impl Path {
         local: SocketAddr,
         remote: SocketAddr,
         use_candidate: bool,
+        transaction: &TransactionId,
     ) -> Change {
         let mut change = Change::default();
+        let fresh = self.is_fresh(transaction);
         self.checked = now;
         let at = match self.find(local, remote) {
             Some(at) => at,
@@ -102,6 +117,11 @@ impl Path {
                 change.moved = self.select(Some((local, remote)));
             }
         }
+        if fresh && self.selected == Some((local, remote)) {
+            self.candidate = None;
+        } else if fresh && use_candidate {
+            self.candidate = Some((local, remote, now));
+        }
         change
     }
 
@@ -116,12 +136,31 @@ impl Path {
         std::mem::take(&mut self.restarting) && self.select(Some((local, remote)))
     }
 
+    /// A nomination waits for its time, or for something authentic on the selected pair.
+    #[must_use]
+    pub fn is_unsettled(&self) -> bool {
+        self.candidate.is_some()
+    }
+
+    /// True when a nomination has moved the path.
+    pub fn settle(&mut self, now: Now) -> bool {
+        match self.candidate {
+            Some((local, remote, since)) if now.since(since) >= GRACE => {
+                self.find(local, remote).is_some() && self.select(Some((local, remote)))
+            }
+            _ => false,
+        }
+    }
+
     /// SRTP or SRTCP that came from `remote` to `local` authenticated. True when that moved the path.
     pub fn media(&mut self, now: Now, local: SocketAddr, remote: SocketAddr) -> bool {
         let Some(at) = self.find(local, remote) else {
             return false;
         };
         self.pairs[at].media = Some(now);
+        if self.selected == Some((local, remote)) {
+            self.candidate = None;
+        }
         self.pairs[at].nominated.is_some() && self.select(Some((local, remote)))
     }
 
@@ -195,7 +234,21 @@ impl Path {
     fn select(&mut self, pair: Option<(SocketAddr, SocketAddr)>) -> bool {
         let moved = self.selected != pair;
         self.selected = pair;
+        self.candidate = None;
         moved
+    }
+
+    /// False for a transaction that came before, from wherever: a check does not say where it was sent from.
+    fn is_fresh(&mut self, transaction: &TransactionId) -> bool {
+        // Chosen at random by the client (RFC 8489 §5); nobody else can sign one.
+        let word = |at: usize| u32::from_be_bytes(transaction[at..at + 4].try_into().unwrap());
+        let known = word(0) ^ word(4).rotate_left(11) ^ word(8).rotate_left(22);
+        if self.transactions.contains(&known) {
+            return false;
+        }
+        self.transactions[self.next_transaction] = known;
+        self.next_transaction = (self.next_transaction + 1) % TRANSACTIONS;
+        true
     }
 
     fn evict(&mut self) -> Option<(SocketAddr, SocketAddr)> {
@@ -223,6 +276,13 @@ mod tests {
     }
     fn secs(s: u64) -> Now {
         Now::from_millis(s * 1_000)
+    }
+
+    /// One that no check has had yet.
+    fn new_one(n: u32) -> [u8; 12] {
+        let mut transaction = [3; 12];
+        transaction[..4].copy_from_slice(&(n + 1).to_be_bytes());
+        transaction
     }
 
     struct Case {
@@ -313,10 +373,10 @@ mod tests {
                 let now = Now::from_millis(n as u64);
                 match *step {
                     Check(port) => {
-                        path.check(now, at(LOCAL), remote(port), false);
+                        path.check(now, at(LOCAL), remote(port), false, &new_one(n as u32));
                     }
                     Nominate(port) => {
-                        path.check(now, at(LOCAL), remote(port), true);
+                        path.check(now, at(LOCAL), remote(port), true, &new_one(n as u32));
                     }
                     Keys => path.keyed(),
                     Media(port) => {
@@ -332,8 +392,8 @@ mod tests {
     #[test]
     fn two_sockets_of_ours_are_two_pairs() {
         let mut path = Path::new(Now(0));
-        path.check(Now(0), at(LOCAL), remote(1), true);
-        path.check(Now(1), at("10.0.0.2:7882"), remote(1), true);
+        path.check(Now(0), at(LOCAL), remote(1), true, &new_one(0));
+        path.check(Now(1), at("10.0.0.2:7882"), remote(1), true, &new_one(1));
         assert_eq!(path.selected(), Some((at("10.0.0.2:7882"), remote(1))));
         assert_eq!(path.pairs().count(), 2);
     }
@@ -341,9 +401,15 @@ mod tests {
     #[test]
     fn eight_pairs_and_the_selected_one_stays() {
         let mut path = Path::new(Now(0));
-        path.check(Now(0), at(LOCAL), remote(1), true);
+        path.check(Now(0), at(LOCAL), remote(1), true, &new_one(0));
         for port in 2..=20 {
-            let change = path.check(Now(u64::from(port)), at(LOCAL), remote(port), false);
+            let change = path.check(
+                Now(u64::from(port)),
+                at(LOCAL),
+                remote(port),
+                false,
+                &new_one(u32::from(port)),
+            );
             assert_eq!(change.evicted.is_some(), port > 8, "{port}");
         }
         assert_eq!(path.pairs().count(), MAX_PAIRS);
@@ -353,7 +419,7 @@ mod tests {
     #[test]
     fn consent_ends_after_thirty_seconds_or_fifteen_without_signalling() {
         let mut path = Path::new(Now(0));
-        path.check(secs(5), at(LOCAL), remote(1), true);
+        path.check(secs(5), at(LOCAL), remote(1), true, &new_one(5));
         assert!(!path.gone(Now(secs(35).0 - 1), false));
         assert!(path.gone(secs(35), false));
         assert!(!path.gone(Now(secs(20).0 - 1), true));
@@ -363,17 +429,79 @@ mod tests {
     #[test]
     fn a_selected_pair_that_is_no_longer_checked_is_left_for_a_live_one() {
         let mut path = Path::new(Now(0));
-        path.check(Now(0), at(LOCAL), remote(1), true);
+        path.check(Now(0), at(LOCAL), remote(1), true, &new_one(0));
         path.keyed();
         path.media(Now(1), at(LOCAL), remote(1));
         for s in 1..=15 {
-            path.check(secs(s), at(LOCAL), remote(2), true);
+            path.check(secs(s), at(LOCAL), remote(2), true, &new_one(s as u32));
             assert_eq!(path.expire(secs(s)), (false, None), "{s}");
         }
-        path.check(secs(16), at(LOCAL), remote(2), true);
+        path.check(secs(16), at(LOCAL), remote(2), true, &new_one(16));
         assert_eq!(path.expire(secs(16)), (true, Some((at(LOCAL), remote(1)))));
         assert_eq!(path.selected(), Some((at(LOCAL), remote(2))));
         // The last pair stays until consent ends.
         assert_eq!(path.expire(secs(60)), (false, None));
+    }
+
+    fn listening() -> Path {
+        let mut path = Path::new(Now(0));
+        path.check(Now(0), at(LOCAL), remote(1), true, &new_one(0));
+        path.keyed();
+        path.media(Now::from_millis(1), at(LOCAL), remote(1));
+        path
+    }
+    fn ms(ms: u64) -> Now {
+        Now::from_millis(1_000 + ms)
+    }
+
+    #[test]
+    fn the_path_follows_a_nomination_within_a_tenth_of_a_second_where_the_selected_pair_is_silent()
+    {
+        let mut path = listening();
+        path.check(ms(0), at(LOCAL), remote(2), true, &new_one(1));
+        assert!(!path.settle(ms(79)));
+        assert_eq!(path.selected(), Some((at(LOCAL), remote(1))));
+        assert!(path.is_unsettled());
+        assert!(path.settle(ms(80)));
+        assert_eq!(path.selected(), Some((at(LOCAL), remote(2))));
+        assert!(!path.is_unsettled() && !path.settle(ms(200)));
+    }
+
+    #[test]
+    fn it_stays_where_something_authentic_comes_after_the_nomination() {
+        for by_check in [false, true] {
+            let mut path = listening();
+            path.check(ms(0), at(LOCAL), remote(2), true, &new_one(1));
+            if by_check {
+                path.check(ms(50), at(LOCAL), remote(1), false, &new_one(2));
+            } else {
+                path.media(ms(50), at(LOCAL), remote(1));
+            }
+            assert!(!path.settle(ms(80)) && !path.settle(ms(500)), "{by_check}");
+            assert_eq!(path.selected(), Some((at(LOCAL), remote(1))));
+        }
+    }
+
+    #[test]
+    fn a_check_without_nomination_and_a_copy_of_one_with_it_move_nothing() {
+        let mut path = listening();
+        path.check(ms(0), at(LOCAL), remote(2), false, &new_one(1));
+        assert!(!path.settle(ms(500)));
+        path.check(ms(600), at(LOCAL), remote(1), true, &new_one(2));
+        path.check(ms(601), at(LOCAL), remote(3), true, &new_one(2));
+        assert!(!path.settle(ms(2_000)), "somebody has sent it again");
+        for n in 0..TRANSACTIONS as u32 - 1 {
+            path.check(ms(2_000), at(LOCAL), remote(1), true, &new_one(10 + n));
+        }
+        path.check(ms(2_001), at(LOCAL), remote(3), true, &new_one(2));
+        assert!(!path.settle(ms(5_000)), "known as long as that");
+    }
+
+    #[test]
+    fn a_pair_that_was_taken_away_is_not_followed() {
+        let mut path = listening();
+        path.check(ms(0), at(LOCAL), remote(2), true, &new_one(1));
+        path.remove(at(LOCAL), remote(2));
+        assert!(!path.settle(ms(500)));
     }
 }

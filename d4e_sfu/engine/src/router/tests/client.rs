@@ -333,9 +333,14 @@ impl Client {
     }
 
     pub fn request(&self, use_candidate: bool) -> Vec<u8> {
+        self.request_as(use_candidate, 7)
+    }
+
+    /// With a transaction of its own.
+    pub fn request_as(&self, use_candidate: bool, transaction: u8) -> Vec<u8> {
         let mut out = [0; 512];
         let request = BindingRequest {
-            transaction: [7; 12],
+            transaction: [transaction; 12],
             username: &self.username,
             priority: 1_000,
             controlling: Some(99),
