@@ -6,8 +6,9 @@ import pytest
 
 from d4e_sfu._engine import Event
 from tests.lab.network import Datagram
+from tests.lab.scenario import keyframe_requests
 from tests.lab.virtual import Lab
-from tests.sim.scene import CAMERA, DEAD, DELAY, FPS, GOOD, ROUND_TRIP, SEEDS, SMALL, VOICE
+from tests.sim.scene import CAMERA, DEAD, DELAY, FPS, FRAME, GOOD, ROUND_TRIP, ROUTER_TICK, SEEDS, SMALL, VOICE
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -56,6 +57,7 @@ def test_who_only_listens_behind_a_nat_that_forgot_him_is_followed_a_tenth_of_a_
     alice, bob = lab.join("alice", publish=[SMALL, VOICE]), lab.join("bob", peer={"consent": 2.5})
     lab.run(5 + 3 * lab.chance.random())
     paths = len(lab.occurrences(Event.PathChanged))
+    requests, asked = keyframe_requests(alice), bob.received(alice).plis
     bob.rebind()
     checks: list[float] = []
 
@@ -70,9 +72,42 @@ def test_who_only_listens_behind_a_nat_that_forgot_him_is_followed_a_tenth_of_a_
     (at, event) = lab.occurrences(Event.PathChanged)[paths]
     assert event.remote == bob.address
     assert at - checks[0] <= 0.1
-    before = bob.received(alice)
-    lab.until(lambda: bob.received(alice).frames > before.frames, within=0.5)
+    lab.until(lambda: keyframe_requests(alice) > requests, within=2 * DELAY + ROUTER_TICK)
+    assert bob.received(alice).plis == asked, "libwebrtc asks for it after three seconds without a picture"
     assert len(lab.occurrences(Event.PathChanged)) == paths + 1
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_after_a_blackout_a_picture_comes_unasked(seed: int) -> None:
+    lab = Lab(seed)
+    alice, bob = lab.join("alice", publish=[SMALL, VOICE]), lab.join("bob")
+    lab.run(5)
+    lab.link(bob, up=DEAD, down=DEAD)
+    lab.run(10 + lab.chance.random())
+    lab.link(bob, up=GOOD, down=GOOD)
+    requests, asked = keyframe_requests(alice), bob.received(alice).plis
+    # What was on its way, the first that comes, what he tells of it within a tenth of a second, and the request.
+    lab.until(lambda: keyframe_requests(alice) > requests, within=0.1 + FRAME + 3 * DELAY)
+    assert bob.received(alice).plis == asked, "libwebrtc asks for it after three seconds without a picture"
+    lab.run(5)
+    assert keyframe_requests(alice) == requests + 1
+    assert bob.received(alice).last_frame >= lab.now - 0.2  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_who_is_heard_all_the_time_costs_no_keyframe(seed: int) -> None:
+    """A report each second and nothing else, half a second of silence, an address that changes seamlessly."""
+    lab = Lab(seed)
+    alice, bob = lab.join("alice", publish=[SMALL]), lab.join("bob", publish=[VOICE])
+    lab.run(5)
+    requests = keyframe_requests(alice)
+    lab.link(bob, up=DEAD)
+    lab.run(0.5)
+    lab.link(bob, up=GOOD)
+    lab.run(5)
+    bob.move()
+    lab.run(5)
+    assert keyframe_requests(alice) == requests
 
 
 @pytest.mark.parametrize("seed", SEEDS)

@@ -184,8 +184,8 @@ impl Router {
             .ok_or(DropReason::UnknownAddress)?;
         // A packet of no stream has no replay window: whoever has a copy could send it again, and must not move the path.
         let fresh = transport.streams.find(header.ssrc).is_some();
-        if fresh && transport.path.media(now, local, remote) {
-            self.path_changed(row);
+        if fresh {
+            self.heard(now, row, local, remote);
         }
         let binding = binding?;
         let transport = self.transports.get(row).ok_or(DropReason::UnknownAddress)?;
@@ -392,6 +392,33 @@ impl Router {
         Ok(())
     }
 
+    /// Something other than a check has authenticated.
+    fn heard(&mut self, now: Now, row: u32, local: SocketAddr, remote: SocketAddr) {
+        let Some(transport) = self.transports.get_mut(row) else {
+            return;
+        };
+        let silence = transport.path.silence(now);
+        let moved = transport.path.media(now, local, remote);
+        if moved {
+            self.path_changed(row);
+        }
+        self.back(now, row, silence, moved);
+    }
+
+    /// A subscriber is heard again, or elsewhere. What he has missed is a gap that no repair will fill, and libwebrtc waits
+    /// for three seconds without a picture before it asks for another: so he gets keyframes unasked.
+    fn back(&mut self, now: Now, row: u32, silence: Duration, moved: bool) {
+        if silence < if moved { LEFT } else { GONE } {
+            return;
+        }
+        let Some(transport) = self.transports.get(row) else {
+            return;
+        };
+        for at in transport.subscriptions.clone() {
+            self.refresh(now, row, at);
+        }
+    }
+
     fn path_changed(&mut self, row: u32) {
         let Some(transport) = self.transports.get(row) else {
             return;
@@ -432,6 +459,11 @@ impl Router {
         }
     }
 }
+
+/// Where somebody has moved and was not heard for so long, packets were lost that he would have told of.
+const LEFT: Duration = Duration::from_millis(300);
+/// Where he has not moved. Who receives pictures reports at least every 1.5 s (libwebrtc: every second, give or take half).
+const GONE: Duration = Duration::from_secs(2);
 
 /// The least delay that a publisher may ask of his viewers, in units of 10 ms. The field can say 40 s, and a receiver
 /// obeys it: one publisher could make a conversation of others impossible. Half a second is more than smooth playing of a

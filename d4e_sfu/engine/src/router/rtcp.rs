@@ -111,11 +111,8 @@ impl Router {
             .ok_or(DropReason::UnknownAddress)?;
         blame::set(Some(transport.id));
         let len = transport.open_rtcp(now, datagram)?;
-        let moved = transport.path.media(now, local, remote);
         self.counters.received(Kind::Rtcp, datagram.len());
-        if moved {
-            self.path_changed(row);
-        }
+        self.heard(now, row, local, remote);
         for packet in Compound::parse(&datagram[..len])? {
             match packet {
                 Packet::SenderReport {
@@ -327,13 +324,17 @@ impl Router {
 
     /// A subscriber cannot go on without a keyframe: it joins the requests of all others.
     fn keyframe_request(&mut self, now: Now, row: u32, media: Ssrc) {
-        let Some(subscription) = self
-            .subscription_of(row, media)
-            .and_then(|at| self.subscriptions.get_mut(at))
-        else {
+        if let Some(at) = self.subscription_of(row, media) {
+            self.counters.keyframe_requests_received += 1;
+            self.refresh(now, row, at);
+        }
+    }
+
+    /// The picture of this subscription has to begin anew.
+    pub(super) fn refresh(&mut self, now: Now, row: u32, at: u32) {
+        let Some(subscription) = self.subscriptions.get_mut(at) else {
             return;
         };
-        self.counters.keyframe_requests_received += 1;
         if subscription.is_held() {
             return; // His link could not carry it: one is asked for when it can.
         }

@@ -38,6 +38,7 @@ impl Router {
     fn tick_transports(&mut self, now: Now, out: &mut impl Outlet) {
         let mut gone = Vec::new();
         let mut moved = Vec::new();
+        let mut followed = Vec::new();
         for (row, transport) in self.transports.iter_mut() {
             blame::set(Some(transport.id));
             if transport.path.gone(now, transport.signal_lost) {
@@ -49,7 +50,7 @@ impl Router {
                 self.by_ufrag.remove(&former.local_ufrag);
             }
             if transport.path.settle(now) {
-                moved.push(row);
+                followed.push((row, transport.path.silence(now)));
             }
             self.busy |= transport.path.is_unsettled();
             // All of them now: after a pause of the thread the selected one may be the last in line.
@@ -72,6 +73,10 @@ impl Router {
         }
         for row in moved {
             self.path_changed(row);
+        }
+        for (row, silence) in followed {
+            self.path_changed(row);
+            self.back(now, row, silence, true);
         }
         for id in gone {
             self.remove_transport(id, out);

@@ -164,6 +164,13 @@ impl Path {
         self.pairs[at].nominated.is_some() && self.select(Some((local, remote)))
     }
 
+    /// How long nothing but checks has been authentic.
+    #[must_use]
+    pub fn silence(&self, now: Now) -> Duration {
+        let media = self.pairs.iter().filter_map(|pair| pair.media).max();
+        media.map_or(Duration::ZERO, |media| now.since(media))
+    }
+
     /// Forgets pairs that are no longer checked, but never the last one: consent ends with the transport.
     pub fn expire(&mut self, now: Now) -> (bool, Option<(SocketAddr, SocketAddr)>) {
         let freshest = self.pairs.iter().map(|pair| pair.checked).max();
