@@ -377,6 +377,7 @@ impl Router {
             .ok_or(DropReason::UnknownUfrag)?;
         let (use_candidate, transaction) = (message.use_candidate, &message.transaction);
         let path = &mut transport.path;
+        let silence = path.silence(now);
         let mut change = path.check(now, local, remote, use_candidate, transaction);
         if use_candidate && newest {
             change.moved |= path.renominated(local, remote);
@@ -388,6 +389,7 @@ impl Router {
         self.by_address.insert((local, remote), row);
         if change.moved {
             self.path_changed(row);
+            self.back(now, row, silence, true);
         }
         Ok(())
     }
