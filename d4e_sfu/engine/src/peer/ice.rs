@@ -155,16 +155,14 @@ impl Agent {
         chance: &mut Chance,
         out: &mut Vec<(SocketAddr, Vec<u8>)>,
     ) {
+        let mut fresh = [0; 12];
+        fresh[..8].copy_from_slice(&chance.word().to_be_bytes());
+        fresh[8..].copy_from_slice(&chance.word().to_be_bytes()[..4]);
         // A retransmission is the same request, or no answer would ever be in time where the round trip is longer than
         // the timer (RFC 8489 §6.2.1). A check of consent is always a new one (RFC 7675 §5.1).
         let before = &self.pairs[at];
         let again = self.selected.is_none() && before.nominating == use_candidate;
-        let transaction = before.transaction.filter(|_| again).unwrap_or_else(|| {
-            let mut fresh = [0; 12];
-            fresh[..8].copy_from_slice(&chance.word().to_be_bytes());
-            fresh[8..].copy_from_slice(&chance.word().to_be_bytes()[..4]);
-            fresh
-        });
+        let transaction = before.transaction.filter(|_| again).unwrap_or(fresh);
         let request = BindingRequest {
             transaction,
             username: &self.username,
