@@ -248,8 +248,9 @@ impl Path {
     /// False for a transaction that came before, from wherever: a check does not say where it was sent from.
     fn is_fresh(&mut self, transaction: &TransactionId) -> bool {
         // Chosen at random by the client (RFC 8489 §5); nobody else can sign one.
-        let word = |at: usize| u32::from_be_bytes(transaction[at..at + 4].try_into().unwrap());
-        let known = word(0) ^ word(4).rotate_left(11) ^ word(8).rotate_left(22);
+        let known = transaction.iter().fold(0_u32, |hash, &byte| {
+            hash.rotate_left(5) ^ hash ^ u32::from(byte).wrapping_mul(0x9e37_79b1)
+        });
         if self.transactions.contains(&known) {
             return false;
         }
