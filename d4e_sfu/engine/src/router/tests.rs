@@ -5,6 +5,7 @@ mod client;
 mod edges;
 mod extensions;
 mod floods;
+mod followed;
 mod hostile;
 mod ice;
 mod keyframes;
