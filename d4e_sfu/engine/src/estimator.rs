@@ -58,7 +58,7 @@ const KNOCK: u32 = 2;
 /// a limit for this long. (libwebrtc asks in the application-limited region alone; but the layers of a picture are steps, and
 /// the one below the limit is often more than that region's 65 %.)
 const UNUSED: f64 = 0.8;
-const STEADY: Duration = Duration::from_secs(10);
+const STEADY: Duration = Duration::from_secs(5);
 /// Arrivals that are put in order together.
 const BATCH: usize = 128;
 /// The rise of what REMB says goes no further than what was sent shows (libwebrtc's receivers say 1.5 times what came).
@@ -240,7 +240,7 @@ impl Estimator {
                 told,
             }) {
                 Found::Nothing => {}
-                Found::Apart(_) if sent.at <= self.prober.quiet() => {}
+                Found::Apart(_) if sent.at <= self.prober.quiet() && !self.queue.is_long() => {}
                 Found::Apart(apart) => self.trendline.add(apart),
                 Found::Stepped => {
                     self.trendline = Trendline::default();
@@ -270,7 +270,8 @@ impl Estimator {
         let limited = self.limited.get();
         let shown = self.prober.shown(now, self.rate.round_trip());
         let raised = shown
-            .filter(|shown| usage != Usage::Over && (shown.first || shown.bps > self.rate.bps()));
+            .filter(|shown| shown.first || shown.bps > self.rate.bps() && !self.queue.is_long())
+            .filter(|_| usage != Usage::Over);
         if let Some(shown) = raised {
             self.rate.set(now, shown.bps.clamp(MIN, MAX), true);
             self.loss.set(shown.bps);
@@ -378,11 +379,18 @@ impl Estimator {
                 unused,
                 demand: self.demand,
                 overused: self.usage == Usage::Over,
+                queue: self.queue.get(),
                 loss_limited: self.loss.limits(),
                 limited: self.limited.get(),
                 round_trip: self.rate.round_trip(),
             },
         )
+    }
+
+    /// More waits in the link than a probe or a keyframe leaves there.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.queue.is_long()
     }
 
     #[must_use]

@@ -100,9 +100,14 @@ impl Pacer {
     /// should not take long; on a thin link, below 200 kbit/s, no faster. (Libwebrtc sends 2.5 times as fast,
     /// `kDefaultPaceMultiplier`. But its estimate is of one encoder's picture; here the keyframes of several begin at once, and
     /// what is too fast stands in the link's queue, before the next voice, and comes no sooner.)
-    pub fn set_bitrate(&mut self, bps: u32) {
+    /// While its queue is long, `full`, a tenth slower, until it is gone.
+    pub fn set_bitrate(&mut self, bps: u32, full: bool) {
         let bps = u64::from(bps.max(1_000));
-        let paced = bps.max((bps * 5 / 4).saturating_sub(50_000));
+        let paced = if full {
+            bps * 9 / 10
+        } else {
+            bps.max((bps * 5 / 4).saturating_sub(50_000))
+        };
         self.byte = 8_000_000_000_000 / paced;
     }
 
@@ -300,7 +305,7 @@ mod tests {
             (10_000_000, 12_450_000),
         ] {
             let mut pacer = Pacer::default();
-            pacer.set_bitrate(bps);
+            pacer.set_bitrate(bps, false);
             let mut sent = 0;
             for ms in 0..10_000 {
                 let now = AT.plus(Duration::from_millis(ms));
@@ -320,7 +325,7 @@ mod tests {
     #[test]
     fn repairs_go_before_pictures_and_none_goes_too_late() {
         let mut pacer = Pacer::default();
-        pacer.set_bitrate(100_000); // 80 ms for each
+        pacer.set_bitrate(100_000, false); // 80 ms for each
         pacer.sent(AT, 1_000);
         let repair = |number, since| Repair {
             subscription: 1,
@@ -349,7 +354,7 @@ mod tests {
     #[test]
     fn voices_beyond_the_rate_do_not_shut_the_line_for_ever() {
         let mut pacer = Pacer::default();
-        pacer.set_bitrate(16_000);
+        pacer.set_bitrate(16_000, false);
         for _ in 0..1_000 {
             pacer.sent(AT, 1_000);
         }
@@ -360,7 +365,7 @@ mod tests {
     #[test]
     fn a_probe_leaves_at_its_rate_and_ends() {
         let mut pacer = Pacer::default();
-        pacer.set_bitrate(100_000);
+        pacer.set_bitrate(100_000, false);
         let id = ProbeId(7);
         pacer.probe(
             AT,
@@ -388,7 +393,7 @@ mod tests {
     #[test]
     fn the_line_is_bounded_and_forgets_who_goes() {
         let mut pacer = Pacer::default();
-        pacer.set_bitrate(8_000);
+        pacer.set_bitrate(8_000, false);
         let kept = (0..5_000)
             .filter(|n| pacer.wait(waiting(n % 2, AT)))
             .count();

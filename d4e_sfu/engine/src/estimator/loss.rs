@@ -171,6 +171,12 @@ impl Loss {
             return;
         }
         self.average = self.average_loss();
+        // Where nothing is lost losses limit nothing. (Libwebrtc goes on to rise from what gets through, and pads for it; a
+        // forwarder would wait for a probe below the step that it has.)
+        if self.weighted().all(|(_, seen)| seen.lost == 0) {
+            self.relax(delay);
+            return;
+        }
         let current = self.best.unwrap_or(Channel {
             bandwidth: delay,
             inherent: FIRST_INHERENT,
@@ -200,6 +206,16 @@ impl Loss {
             best
         });
         self.conclude(bounded, delay, lower);
+    }
+
+    fn relax(&mut self, delay: f64) {
+        self.best = Some(Channel {
+            bandwidth: delay,
+            inherent: MIN_INHERENT,
+        });
+        self.result = delay;
+        self.state = State::DelayBased;
+        (self.hold_until, self.hold_for, self.held) = (i64::MIN, FIRST_HOLD, f64::INFINITY);
     }
 
     /// Closes the current observation, if it is long enough.

@@ -38,8 +38,12 @@ const MAX_RATIO: f64 = 2.0;
 /// `kMinRatioForUnsaturatedLink`, `kTargetUtilizationFraction`
 const SATURATED: f64 = 0.9;
 const UTILIZATION: f64 = 0.95;
+/// With more in the link a probe asks nothing: it would get through in its turn, and stand in the way.
+const MAX_QUEUE: Duration = Duration::from_millis(50);
+/// On a link that carries less than this, bit/s, a probe has fewer packets: five of padding would be a fifth of a second.
+const THIN: f64 = 200e3;
 /// A probe's own queue is no overuse: groups that left until so long after it are not looked at.
-const AFTERMATH: Duration = Duration::from_millis(300);
+const AFTERMATH: Duration = Duration::from_millis(100);
 
 #[derive(Debug)]
 pub(super) struct Prober {
@@ -76,6 +80,8 @@ pub(super) struct Situation {
     /// The link may well carry more.
     pub unused: bool,
     pub overused: bool,
+    /// What waits in the link.
+    pub queue: Duration,
     pub loss_limited: bool,
     /// Far less is sent than the estimate.
     pub limited: bool,
@@ -115,8 +121,12 @@ impl Prober {
         }
         let estimate = situation.estimate;
         let bps = if let Some(next) = self.next.take() {
+            if !self.starting && situation.queue > MAX_QUEUE {
+                self.end(now);
+                return None;
+            }
             next
-        } else if situation.overused {
+        } else if situation.overused || situation.queue > MAX_QUEUE {
             return None;
         } else if let Some(bps) = self.recovery(now, estimate) {
             bps
@@ -144,7 +154,7 @@ impl Prober {
             id: ProbeId(self.last),
             bps: bps as u32,
             bytes: (bps * DURATION / 8.0) as u32,
-            packets: PACKETS,
+            packets: if bps < THIN { MIN_PACKETS } else { PACKETS },
         };
         let cluster = Cluster {
             probe,

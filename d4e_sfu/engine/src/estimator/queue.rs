@@ -60,6 +60,11 @@ impl Queue {
         Duration::from_micros(self.smoothed.unwrap_or_default() as u64)
     }
 
+    /// Longer than a talk bears.
+    pub fn is_long(&self) -> bool {
+        self.smoothed.is_some_and(|smoothed| smoothed > STANDING)
+    }
+
     /// It neither grows nor drains and is longer than a talk bears. A line through delays sees no queue that is always full
     /// (libwebrtc does not look for one).
     pub fn stands(&mut self, now: Now, round_trip: Duration) -> bool {

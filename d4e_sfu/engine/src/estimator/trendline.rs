@@ -91,11 +91,6 @@ impl Trendline {
         self.usage
     }
 
-    /// Of what was sent, the share that the link did not deliver in the same time.
-    pub const fn slope(&self) -> f64 {
-        self.slope
-    }
-
     fn detect(&mut self, before: f64, sent: f64) {
         if self.deltas < 2 {
             self.usage = Usage::Normal;

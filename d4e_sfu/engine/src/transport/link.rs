@@ -155,7 +155,8 @@ impl Link {
 
     fn paced(&mut self, now: Now) {
         if let Some(estimator) = self.estimator.as_ref().filter(|_| !self.begins(now)) {
-            self.pacer.set_bitrate(estimator.bitrate());
+            self.pacer
+                .set_bitrate(estimator.bitrate(), estimator.is_full());
         }
     }
 
