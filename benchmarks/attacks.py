@@ -1,13 +1,15 @@
 """What attacks cost those who are not attacked: set-up beside a spray of hellos, memory after floods of SSRCs, the time
-that one datagram of feedback can take. That nobody is harmed is the tests' to prove.
+that one datagram of feedback and one descriptor that lies can take. That nobody is harmed is the tests' to prove.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import multiprocessing
 import os
+import random
 import signal
 import socket
 import statistics
@@ -17,12 +19,14 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 from benchmarks.load import OPEN_POLICY
 from benchmarks.memory import resident
 from benchmarks.results import SHORT, record
+from d4e_sfu._engine import Codec, Command, Encoding, Extension, PublicationSpec, SubscriptionSpec
 from tests.drivers.test_dtls_hostile import client_hello
-from tests.engine.test_laboratory import SERVER, Table
+from tests.engine.test_laboratory import EXTENSIONS, SERVER, Table
 from tests.hostile.caller import Caller, Socket
 from tests.hostile.test_media_port import forgeries
 from tests.lab.client import Voice, lab
@@ -35,6 +39,8 @@ BLOCK = 10
 JOINS = BLOCK if SHORT else 100
 UNAUTHENTICATED, AUTHENTICATED = (5_000, 5_000) if SHORT else (200_000, 100_000)
 SETTLE = 1.0  # s
+LIES, REPEATS = (500, 2) if SHORT else (2_000, 7)
+LONGEST = 255  # bytes of an element of a header extension (RFC 8285 §4.3)
 
 
 def spray(port: int) -> None:
@@ -145,8 +151,65 @@ def feedback() -> None:
     record(FILE, "feedback_bomb", [sorted(costs)[-1 - len(costs) // 100]], "ms", "<= 1")
 
 
+def structure(frame: int, templates: int, targets: int, rest: Iterator[str]) -> bytes:
+    """A dependency descriptor (RTP Payload Format for AV1, appendix A.8) with a structure of so many templates, in one
+    layer, and decode targets; what follows comes from `rest`, up to the most that an element can hold.
+    """
+    bits = f"11{frame % 64:06b}{frame % 65_536:016b}" + "11000"  # a structure, and which targets are active
+    bits += f"{frame % 64:06b}{targets - 1:05b}" + "00" * (templates - 1) + "11"
+    bits += "10" * targets * templates  # each may be switched to at each
+    bits += "0" * templates  # none refers to another
+    bits += "".join(itertools.islice(rest, 8 * LONGEST - len(bits)))  # chains, resolutions, which targets are active
+    return int(bits[: 8 * LONGEST].ljust(8 * LONGEST, "0"), 2).to_bytes(LONGEST)
+
+
+def descriptors() -> None:
+    """A publisher whose every packet has another structure, as large as fits, with chance behind it or nothing."""
+    runs = [lie() for _ in range(REPEATS)]
+    # The same packets each time: of each the least, which is what it costs undisturbed; of all the worst.
+    record(FILE, "descriptor_lies", [max(map(min, zip(*runs, strict=True)))], "µs", "<= 50")
+
+
+def lie() -> list[float]:
+    """What each packet took, in µs of CPU, all the way through the router."""
+    table = Table(seed=1, conditions=Conditions())
+    publisher, viewer = table.seat(1), table.seat(2)
+    extensions = [*EXTENSIONS, (Extension.DependencyDescriptor, 12)]
+    publication = PublicationSpec(
+        codec=Codec.Av1, mid="0", payload_type=96, encodings=[Encoding(ssrc=100)], max_bitrate=1 << 30, nack=False
+    )
+    subscription = SubscriptionSpec(mid="1", payload_type=98, ssrc=200, cname="c", spatial=0)
+    table.submit(
+        *(Command.SetExtensions(transport, extensions, True) for transport in (1, 2)),
+        Command.AddPublication(7, 1, publication),
+        Command.AddSubscription(8, 7, 2, subscription),
+    )
+    viewer.add_receiver({"receiver": 1, "codec": "av1", "mid": "1", "payload_type": 98, "ssrc": 200}, now=0.0)
+    table.run(1.0)
+    chance = random.Random(1)
+    shapes = [(1, 1), (64, 1), (64, 8), (26, 32), (20, 32)]
+    costs = []
+    for n in range(LIES):
+        templates, targets = shapes[n % len(shapes)]
+        rest = (chance.choice("01") for _ in itertools.count()) if n % 2 else itertools.repeat("0")
+        element = structure(n, templates, targets, rest)
+        extension = (bytes([12, len(element)]) + element).ljust(260, b"\0")
+        head = struct.pack("!BBHII", 0x90, 0xE0, n % 65_536, 3_000 * n, 100) + struct.pack("!HH", 0x1000, 65)
+        payload = b"\x18\x30" + bytes(200)  # a new sequence, one OBU: a frame
+        assert publisher.send_rtp(head + extension + payload, len(head) + len(extension))
+        for source, _, datagram in publisher.transmits():
+            began = time.thread_time()
+            table.router.receive(datagram, local=SERVER, remote=source, now=table.now)
+            costs.append(1_000_000 * (time.thread_time() - began))
+        table.run(table.now + 0.001)
+    drops: Any = table.router.snapshot()["drops"]
+    assert LIES / 10 < drops["bad_dependency"] < LIES / 2, "some are refused, and the others are read"
+    return costs[1:]  # with the first one its stream gets its memory
+
+
 def main() -> None:
     feedback()
+    descriptors()
     asyncio.run(ssrcs())
     asyncio.run(hello_spray())
 
