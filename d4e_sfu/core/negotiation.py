@@ -257,10 +257,6 @@ class Negotiation:
             protocol=section.protocol,
             mid=section.mid,
             address=address,
-            ice_ufrag=local.ufrag,
-            ice_pwd=local.pwd,
-            fingerprints=(local.fingerprint,),
-            setup=Setup.PASSIVE if remote.role == "server" else Setup.ACTIVE,
             rtcp_mux=rtp,
             rtcp_rsize=rtp and section.rtcp_rsize,
             extensions=extensions,
@@ -307,7 +303,6 @@ class Negotiation:
                 before is None
                 or before.offered is not found
                 or before.carries != carries
-                or before.section.ice_ufrag != local.ufrag
                 or before.ids_before != ids  # RFC 9143 §15: one mapping for the bundle
             ):
                 before = self._answer(found, carries, local, remote, ids)
@@ -328,7 +323,12 @@ class Negotiation:
         body = Session(
             id=self._id,
             bundles=(tuple(offered),) if session.bundles else (),
+            # Once for all sections (RFC 8839 §5.4, RFC 8122 §5, RFC 4145 §4): repeated, a quarter of an answer.
             ice_lite=True,
+            ice_ufrag=local.ufrag,
+            ice_pwd=local.pwd,
+            fingerprints=(local.fingerprint,),
+            setup=Setup.PASSIVE if remote.role == "server" else Setup.ACTIVE,
             extmap_allow_mixed=session.extmap_allow_mixed,
             sections=tuple(sections),
         )

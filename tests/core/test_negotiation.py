@@ -63,10 +63,11 @@ def test_our_transport_is_lite_passive_and_lists_every_candidate_once() -> None:
     answer = negotiation().answer(JOIN, pending=[], outgoing=[])
     session = sdp.parse(answer.sdp)
     assert session.ice_lite
+    assert session.setup is Setup.PASSIVE
+    assert (session.ice_ufrag, session.ice_pwd) == (LOCAL.ufrag, LOCAL.pwd)
+    assert session.fingerprints == (LOCAL.fingerprint,)
     for section in session.sections:
-        assert section.setup is Setup.PASSIVE
-        assert (section.ice_ufrag, section.ice_pwd) == (LOCAL.ufrag, LOCAL.pwd)
-        assert section.fingerprints == (LOCAL.fingerprint,)
+        assert (section.setup, section.ice_ufrag, section.ice_pwd, section.fingerprints) == (None, None, None, ())
         assert section.port == 7882
     first, *others = session.sections
     assert [(c.address, c.port, c.type) for c in first.candidates] == [
