@@ -22,7 +22,6 @@ from tests.core.offers import (
     offer_of,
     picture,
     publishing,
-    sections_of,
     session_of,
     video,
     voice,
