@@ -156,6 +156,10 @@ codecs: $(VENV)/.dev engine chromium  ## ask real clients which codecs they deco
 figures: $(VENV)/.dev  ## put the measured figures into the README
 	$(PY) .ci/figures.py
 
+.PHONY: reference
+reference: $(VENV)/.runtime  ## write docs/*/configuration.md: every setting, from the models
+	PYTHONPATH=. $(PY) .ci/reference.py
+
 .PHONY: clean
 clean:  ## remove what was built (not certs/)
 	rm -rf build dist $(WEB)/dist $(WEB)/node_modules $(ENGINE)/target d4e_sfu/_engine.abi3.so $(VENV)

@@ -153,6 +153,8 @@ class Server:
                 connections=lambda: self.signalling.connections,
                 refusals=lambda: self.entrance.refusals,
                 lag=self.lag.take,
+                capacity=lambda: self.config.limits.participants,
+                certificate_ends=lambda: certificates.ends(self.config.http.tls.certificate),
                 draining=lambda: self.sfu.draining,
                 audit=lambda: self.audit,
                 version=_version(),

@@ -109,7 +109,7 @@ def test_every_panel_has_a_name_a_meaning_a_unit_and_a_valid_expression(tmp_path
 
 
 async def test_every_expression_is_of_metrics_that_a_live_scrape_has(tmp_path: Path) -> None:
-    async with running(tmp_path) as server:
+    async with running(tmp_path, tls=True) as server:
         with urllib.request.urlopen(f"{server.admin}/metrics") as answer:
             scrape = answer.read().decode()
     there = {line.split("{")[0].split(" ")[0] for line in scrape.splitlines() if line and not line.startswith("#")}

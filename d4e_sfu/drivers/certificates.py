@@ -121,6 +121,15 @@ def development(folder: Path, hosts: Sequence[str] = ()) -> tuple[Path, Path]:
     return certificate, key
 
 
+def ends(certificate: Path | None) -> float | None:
+    """When the first certificate of that file expires, in seconds since 1970; None where there is none to read."""
+    try:
+        pem = certificate.read_bytes() if certificate is not None else b""
+        return x509.load_pem_x509_certificate(pem).not_valid_after_utc.timestamp()
+    except (OSError, ValueError):
+        return None
+
+
 def local_addresses() -> list[str]:
     """This machine's addresses towards the networks that it has a route to; nothing is sent to find out."""
     found = []

@@ -147,6 +147,10 @@ class Sources:
     """Open signalling connections."""
     refusals: Callable[[], Counter[str]]
     """Requests over HTTP that were refused, by rule."""
+    capacity: Callable[[], int]
+    """Participants that the configuration allows."""
+    certificate_ends: Callable[[], float | None]
+    """When the certificate of HTTPS expires, in seconds since 1970; None without one."""
     draining: Callable[[], bool]
     audit: Callable[[], Recorded | None]
     lag: Callable[[], float]
@@ -248,6 +252,13 @@ class _Series(Collector):
             "How late the event loop was, at worst since the last scrape.",
             self._sources.lag(),
         )
+        yield _gauge(
+            "load_ratio",
+            "How full the server is, 1 is full: its busiest worker or its participants, whichever is the greater.",
+            self._load(),
+        )
+        if (ends := self._sources.certificate_ends()) is not None:
+            yield _gauge("tls_certificate_expiry_timestamp_seconds", "When the certificate of HTTPS expires.", ends)
         yield _gauge("draining", "1 while new rooms are refused before the server ends.", int(self._sources.draining()))
         yield _gauge(
             "config_last_reload_successful", "0 after a reload that was refused.", int(self._kept.last_reload_accepted)
@@ -259,6 +270,11 @@ class _Series(Collector):
         yield _by(
             "config_reloads", "Reloads of the configuration.", "result", self._kept.reloads, ("accepted", "refused")
         )
+
+    def _load(self) -> float:
+        busiest = max((_number(each.snapshot().get("busy_ratio")) for each in self._sources.workers()), default=0.0)
+        people = sum(len(room.participants) for room in self._sources.rooms())
+        return max(busiest, people / self._sources.capacity())
 
     def _rooms(self) -> Iterator[Metric]:
         rooms, people = 0, Counter[str]()

@@ -339,14 +339,15 @@ def _told(findings: Iterable[examination.Finding], wanted: Callable[[str], bool]
 
 def _files(config: Config) -> Iterator[Trouble]:
     """Secrets that everyone could read, or that the server cannot."""
-    paths = [key.secret_file for key in config.keys if key.secret_file is not None]
+    # Token keys are root's alone: systemd hands them over.
+    paths = [(key.secret_file, False) for key in config.keys if key.secret_file is not None]
     if config.http.tls.key is not None:
-        paths.append(config.http.tls.key)
+        paths.append((config.http.tls.key, True))
     try:
         user: pwd.struct_passwd | None = pwd.getpwnam(USER)
     except KeyError:
         user = None
-    for path in paths:
+    for path, by_server in paths:
         try:
             facts = path.stat()
         except OSError as error:
@@ -361,7 +362,7 @@ def _files(config: Config) -> Iterator[Trouble]:
                 f"{path} is open to everyone on this machine. Fix: chmod o= {path}, and make a new secret.",
                 f"{path} ai trên máy cũng đọc được. Cách sửa: chmod o= {path}, và tạo khóa mới.",
             )
-        elif user is not None and not _readable(facts, user):
+        elif by_server and user is not None and not _readable(facts, user):
             yield Trouble(
                 f"{path} cannot be read by {USER}. Fix: chgrp {USER} {path} && chmod 0640 {path}.",
                 f"{USER} không đọc được {path}. Cách sửa: chgrp {USER} {path} && chmod 0640 {path}.",

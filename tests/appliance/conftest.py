@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.appliance)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def an_end_by_a_signal_cleans_up() -> None:
+    """As Ctrl-C does: what was booted is powered off. Background jobs ignore SIGINT, so that is given back."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

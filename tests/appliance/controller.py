@@ -36,6 +36,18 @@ class Outcome:
         return sum(map(int, re.findall(r"failed=(\d+)", self.text)))
 
 
+def environment(machine: Machine, ansible: Path) -> dict[str, str]:
+    return {
+        **os.environ,
+        "PATH": f"{ansible / 'bin'}:{os.environ['PATH']}",
+        "LC_ALL": "C.UTF-8",
+        "ANSIBLE_NOCOLOR": "1",
+        "ANSIBLE_HOME": str(machine.folder / "ansible"),
+        # Machines have one address, each in a network of its own: a connection that is kept must not lead to another.
+        "ANSIBLE_SSH_CONTROL_PATH_DIR": str(machine.folder / "cp"),
+    }
+
+
 @dataclass(slots=True)
 class Controller:
     bundle: Path
@@ -70,13 +82,12 @@ class Controller:
         made = subprocess.run(
             words,
             cwd=self.bundle / "ansible",
-            env={**os.environ, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_HOME": str(self.machine.folder / "ansible"),
-                 "PATH": f"{self.ansible / 'bin'}:{os.environ['PATH']}", "LC_ALL": "C.UTF-8"},
+            env=environment(self.machine, self.ansible),
             capture_output=True,
             text=True,
             timeout=timeout,
             check=False,
-        )  # fmt: skip
+        )
         text = made.stdout + made.stderr
         (self.machine.folder / f"{name}.log").write_text(text)
         return Outcome(made.returncode, text)

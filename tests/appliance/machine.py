@@ -141,14 +141,18 @@ def booted(number: int = 1) -> Iterator[Machine]:
 
 def _leader(supervisor: subprocess.Popen[bytes]) -> int:
     children = Path(f"/proc/{supervisor.pid}/task/{supervisor.pid}/children")
-    for _ in range(300):
-        found = children.read_text().split() if children.exists() else []
-        if found:
-            return int(found[0])
+    for _ in range(600):
+        # The first child only prepares the second, which becomes the guest's first process.
+        for child in children.read_text().split() if children.exists() else ():
+            try:
+                if Path(f"/proc/{child}/comm").read_text().strip() == "systemd":
+                    return int(child)
+            except OSError:
+                continue
         if supervisor.poll() is not None:
             raise NotHereError("systemd-nspawn ended at once; see the console in build/appliance")
         time.sleep(0.05)
-    raise NotHereError("systemd-nspawn booted nothing")
+    raise NotHereError("systemd-nspawn booted nothing within half a minute")
 
 
 def _wait_until_up(machine: Machine) -> None:

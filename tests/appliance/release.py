@@ -54,4 +54,5 @@ def bundle(of: Path, output: Path) -> Path:
     words = [sys.executable, str(TOP / "ansible/bundle.py"), "--wheel", str(of), "--output", str(output)]
     made = subprocess.run(words, capture_output=True, text=True, check=False)
     assert made.returncode == 0, made.stderr
-    return Path(made.stdout.strip()).with_suffix("")
+    archive = made.stdout.strip()
+    return Path(archive.removesuffix(".tar"))

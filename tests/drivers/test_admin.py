@@ -38,6 +38,8 @@ class Server:
             associations=list,
             connections=lambda: 0,
             refusals=Counter,
+            capacity=lambda: 500,
+            certificate_ends=lambda: None,
             draining=lambda: False,
             audit=lambda: None,
             lag=lambda: 0.0,

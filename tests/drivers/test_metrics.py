@@ -57,6 +57,8 @@ NOTHING = Sources(
     associations=list,
     connections=lambda: 0,
     refusals=Counter,
+    capacity=lambda: 500,
+    certificate_ends=lambda: None,
     draining=lambda: False,
     audit=lambda: None,
     lag=lambda: 0.0,
@@ -313,3 +315,36 @@ def test_openmetrics_is_spoken_too() -> None:
     assert content_type.startswith("application/openmetrics-text")
     names = {family.name for family in parse_openmetrics(text.decode())}  # type: ignore[no-untyped-call] # raises
     assert "d4e_sfu_packets" in names
+
+
+@pytest.mark.parametrize(
+    ("busy", "people", "load"), [(0.25, 10, 0.25), (0.25, 300, 0.6), (0.9, 300, 0.9), (0.0, 0, 0.0)]
+)
+def test_the_load_is_the_busiest_worker_or_the_people_whichever_is_the_greater(
+    busy: float, people: int, load: float
+) -> None:
+    workers = [
+        Worker("worker-0", {}, gauges={"busy_ratio": busy / 2}),
+        Worker("worker-1", {}, gauges={"busy_ratio": busy}),
+    ]
+    sources = replace(NOTHING, workers=lambda: workers, rooms=lambda: [room(*["doctor"] * people)])
+    assert scrape(Metrics(sources))["load_ratio"] == load
+
+
+def test_a_certificate_tells_when_it_expires_and_without_one_nothing_is_told() -> None:
+    name = "tls_certificate_expiry_timestamp_seconds"
+    assert name not in scrape(Metrics(NOTHING))
+    assert scrape(Metrics(replace(NOTHING, certificate_ends=lambda: 1.9e9)))[name] == 1.9e9
+
+
+def test_a_server_of_many_workers_roles_and_rooms_stays_below_fifteen_hundred_series() -> None:
+    """64 workers and 32 roles are the most that a configuration may have."""
+    engine = Router().snapshot()
+    counters, drops = engine["counters"], engine["drops"]
+    assert isinstance(counters, dict)
+    assert isinstance(drops, dict)
+    workers = [Worker(f"worker-{number}", counters, drops) for number in range(64)]
+    roles = [f"role-{number}" for number in range(32)]
+    rooms = [room("doctor", "patient") for _ in range(200)]
+    sources = replace(NOTHING, workers=lambda: workers, rooms=lambda: rooms, roles=lambda: roles)
+    assert len(scrape(Metrics(sources))) <= 1500
