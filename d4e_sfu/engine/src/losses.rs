@@ -14,7 +14,7 @@ const UNDERWAY: usize = 256;
 const MEMORY: f32 = 500.0;
 /// Arrivals remembered: more than redundancy reaches back, of some voices at a time.
 const REMEMBERED: usize = 256;
-/// Losses of a link with which redundancy begins and ends, and those of a second and a third block: none below 1 %.
+/// Losses of a link with which redundancy begins and ends, those of a second block, and of as many as help: none below 1 %.
 const ONE: Hysteresis = Hysteresis {
     on: 0.02,
     off: 0.01,
@@ -23,7 +23,7 @@ const TWO: Hysteresis = Hysteresis {
     on: 0.05,
     off: 0.03,
 };
-const THREE: Hysteresis = Hysteresis { on: 0.1, off: 0.07 };
+const MANY: Hysteresis = Hysteresis { on: 0.1, off: 0.07 };
 /// In a row, where only counts are known.
 const ASSUMED_RUN: f32 = 2.0;
 /// Single losses: the packet before is enough. The distance grows with the runs, up to here, where
@@ -82,7 +82,7 @@ pub struct Losses {
     runs: f32,
     one: bool,
     two: bool,
-    three: bool,
+    many: bool,
     underway: VecDeque<Voice>,
     /// Streams, by the low bits, whose last packet was lost; two that share them blur what is a run.
     lost: u16,
@@ -100,7 +100,7 @@ impl Default for Losses {
             runs: 0.0,
             one: false,
             two: false,
-            three: false,
+            many: false,
             underway: VecDeque::new(),
             lost: 0,
             came: Vec::new(),
@@ -202,15 +202,19 @@ impl Losses {
         } else {
             (run.round() as u8).saturating_add(1).min(MAX_DISTANCE)
         };
-        let distances = if self.three {
-            let distance = distance.min(FARTHEST / 3);
-            [distance, 2 * distance, 3 * distance]
+        let distances = if self.many {
+            // In a row: as far apart as they can be. One by one: the next few.
+            if distance > 1 {
+                [3, 5, 7, FARTHEST]
+            } else {
+                [1, 2, 3, 0]
+            }
         } else if !self.two {
-            [distance, 0, 0]
+            [distance, 0, 0, 0]
         } else if distance < MAX_DISTANCE {
-            [distance, 2 * distance, 0]
+            [distance, 2 * distance, 0, 0]
         } else {
-            [distance, FARTHEST, 0]
+            [distance, FARTHEST, 0, 0]
         };
         Plan { distances }
     }
@@ -231,7 +235,7 @@ impl Losses {
     fn judge(&mut self) {
         self.one = ONE.next(self.one, self.loss);
         self.two = self.one && TWO.next(self.two, self.loss);
-        self.three = self.two && THREE.next(self.three, self.loss);
+        self.many = self.two && MANY.next(self.many, self.loss);
     }
 }
 
@@ -335,8 +339,8 @@ mod tests {
         for seed in 1..=20 {
             for (loss, run, blocks, distances) in [
                 (0.2, 1.0 / 0.8, 3, 1..=1),
-                (0.2, 3.0, 3, 3..=3),
-                (0.2, 6.0, 3, 3..=3),
+                (0.2, 3.0, 4, 3..=3),
+                (0.2, 6.0, 4, 3..=3),
                 (0.06, 1.0 / 0.94, 2, 1..=1),
                 (0.035, 1.0 / 0.965, 1, 1..=1),
             ] {
@@ -424,16 +428,16 @@ mod tests {
         let mut losses = Losses::default();
         losses.report(0, 0);
         losses.report(250, 30);
-        assert_eq!(losses.plan().distances, [3, 0, 0]);
+        assert_eq!(losses.plan().distances, [3, 0, 0, 0]);
         losses.report(250, 30);
-        assert_eq!(losses.plan().distances, [3, 6, 0]);
+        assert_eq!(losses.plan().distances, [3, 6, 0, 0]);
         for _ in 0..4 {
             losses.report(250, 40);
         }
-        assert_eq!(losses.plan().distances, [3, 6, 9]);
+        assert_eq!(losses.plan().distances, [3, 5, 7, 9]);
         losses.allowed = false;
         assert_eq!(losses.plan(), Plan::default(), "Python has forbidden it");
-        assert_eq!(losses.needed().blocks(), 3, "and can still see the need");
+        assert_eq!(losses.needed().blocks(), 4, "and can still see the need");
         losses.allowed = true;
         for _ in 0..20 {
             losses.report(250, 1);

@@ -7,8 +7,8 @@ use crate::wire::codec::red::{Block, MAX_LEN, MAX_OFFSET, MAX_WRITTEN, Redundant
 use crate::wire::seq::ExtSeq;
 
 /// The least that every packet of a voice costs besides its payload: IP, UDP and RTP headers, the extensions that it was
-/// agreed for (transport-wide number, MID), and the shorter of the seals.
-const HEADERS: usize = 40 + 12 + 10;
+/// agreed on (transport-wide number, MID), and the shorter of the seals.
+const HEADERS: usize = 40 + 8 + 10;
 /// What may be saved up, in bytes: some packets' worth.
 const MOST: usize = 1_000;
 /// Payloads with all that goes with them; leaves room for headers and extensions in every datagram.
@@ -57,8 +57,8 @@ impl Redundancy {
                 sound: earlier.payload,
             });
         }
-        // The oldest goes first where they are too much.
-        for at in 0..MAX_WRITTEN {
+        // Where they are too much the nearest goes first: it is the likeliest to be lost with this packet, or to come by itself.
+        for at in (0..MAX_WRITTEN).rev() {
             let len = redundant.len();
             if len <= self.credit && len + cached.payload.len() <= MAX_PAYLOAD {
                 break;
@@ -79,7 +79,7 @@ mod tests {
     use crate::wire::seq::Timestamp;
 
     const PLAN: Plan = Plan {
-        distances: [3, 6, 9],
+        distances: [3, 6, 9, 0],
     };
 
     fn cache(packets: impl IntoIterator<Item = (u64, u32, usize)>) -> Cache {

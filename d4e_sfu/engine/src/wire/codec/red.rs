@@ -5,7 +5,7 @@
 /// In one packet that is read; libwebrtc sends one, and at most nine.
 pub const MAX_REDUNDANT: usize = 9;
 /// In one packet that is written.
-pub const MAX_WRITTEN: usize = 3;
+pub const MAX_WRITTEN: usize = 4;
 /// A block's offset takes 14 bits, its length 10 (RFC 2198 §3).
 pub const MAX_OFFSET: u32 = (1 << 14) - 1;
 pub const MAX_LEN: usize = (1 << 10) - 1;
@@ -171,14 +171,15 @@ mod tests {
         let block = |offset, sound| Some(Block { offset, sound });
         for (blocks, expected) in [
             ([None; MAX_WRITTEN], &[][..]),
-            ([None, None, block(960, &b"one"[..])], &[&b"one"[..]]),
-            ([block(960, b"one"), None, None], &[b"one"]),
+            ([None, None, None, block(960, &b"one"[..])], &[&b"one"[..]]),
+            ([block(960, b"one"), None, None, None], &[b"one"]),
             (
-                [None, block(1_920, b"two"), block(960, b"one")],
+                [None, None, block(1_920, b"two"), block(960, b"one")],
                 &[b"two", b"one"],
             ),
             (
                 [
+                    None,
                     block(2_880, b"three"),
                     block(1_920, b"two"),
                     block(960, b"one"),
@@ -204,8 +205,8 @@ mod tests {
         }
         let long = [0; MAX_LEN + 1];
         for blocks in [
-            [block(1 << 14, b"far"), None, None],
-            [block(960, &long[..]), None, None],
+            [block(1 << 14, b"far"), None, None, None],
+            [block(960, &long[..]), None, None, None],
         ] {
             let redundant = Redundant {
                 blocks,
