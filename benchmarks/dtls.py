@@ -68,7 +68,12 @@ async def serve(
             local_addr=("127.0.0.1", 0),
         )
         associations.open(
-            TransportId(number), fingerprints=[fingerprint], role="server", sctp_port=None, max_message_size=0
+            TransportId(number),
+            ours=associations.fingerprint,
+            fingerprints=[fingerprint],
+            role="server",
+            sctp_port=None,
+            max_message_size=0,
         )
     ports.put([int(socket.socket.get_extra_info("sockname")[1]) for socket in sockets.values()])
     cpu, began = time.process_time(), time.monotonic()

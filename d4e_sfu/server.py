@@ -68,6 +68,8 @@ TICK: Final = 0.25
 WATCH: Final = 0.05
 # How often the files of the certificate are looked at.
 FRESH: Final = 2.0
+# A certificate of DTLS is told to who joins within a day of its making.
+DTLS_RENEWAL: Final = 86_400.0
 # Last words have this long. Ours and the kernel's rest fit into the 5 s of a restart.
 LAST_WORDS: Final = 3.0
 # Who was alone in a call and lost it comes back within this, before an empty server is taken to be done.
@@ -198,6 +200,7 @@ class Server:
             asyncio.create_task(_every(WATCH, server._watch)),
             asyncio.create_task(_every(FRESH, server._renew)),
             asyncio.create_task(_every(CHECKPOINT_SECONDS, server._checkpoint)),
+            asyncio.create_task(_every(DTLS_RENEWAL, server._renew_dtls)),
         ]
         if server._notifier.interval is not None:
             server._timers.append(asyncio.create_task(_every(server._notifier.interval, server._feed)))
@@ -515,6 +518,12 @@ class Server:
                 log.info("certificate renewed")
         except OSError as error:
             log.error("the certificate stays as it was: %s", error)
+
+    def _renew_dtls(self) -> None:
+        certificate = EngineCertificate.generate()
+        for associations in self.associations.values():
+            associations.renew(certificate)
+        log.info("dtls certificate renewed")
 
     def _replace_certificate(self, config: Config) -> None:
         """Raises ConfigError; who is connected notices nothing."""

@@ -50,6 +50,7 @@ class AssociationsDouble:
         self,
         transport: TransportId,
         *,
+        ours: tuple[str, str],
         fingerprints: Sequence[tuple[str, str]],
         role: DtlsRole,
         sctp_port: int | None,

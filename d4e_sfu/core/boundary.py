@@ -54,18 +54,22 @@ class Associations(Protocol):
 
     @property
     def fingerprint(self) -> tuple[str, str]:
-        """Of our certificate, as in `a=fingerprint`: ("sha-256", "AB:CD:…")."""
+        """Of our newest certificate, as in `a=fingerprint`: ("sha-256", "AB:CD:…")."""
 
     def open(
         self,
         transport: TransportId,
         *,
+        ours: tuple[str, str],
         fingerprints: Sequence[tuple[str, str]],
         role: DtlsRole,
         sctp_port: int | None,
         max_message_size: int,
     ) -> None:
-        """Expect a handshake. `role` is ours; `max_message_size` is what the client accepts."""
+        """Expect a handshake. `ours` is the `fingerprint` that the client was told; `fingerprints` are his.
+
+        `role` is ours; `max_message_size` is what the client accepts.
+        """
 
     def close(self, transport: TransportId) -> None:
         """End it: close_notify, all state dropped. Unknown or already closed: nothing happens."""

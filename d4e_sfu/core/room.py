@@ -597,6 +597,7 @@ class Room:
         )
         self.worker.associations.open(
             participant.transport,
+            ours=local.fingerprint,
             fingerprints=remote.fingerprints,
             role=remote.role,
             sctp_port=remote.sctp_port,

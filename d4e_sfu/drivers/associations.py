@@ -45,7 +45,7 @@ class Associations:
     ) -> None:
         self._submit = submit
         self._events = events
-        self._certificate = certificate or EngineCertificate.generate()
+        self._certificates = [certificate or EngineCertificate.generate()]  # the newest last
         self._limits = limits or Limits()
         self._loop = loop or asyncio.get_running_loop()
         self._handshakes = asyncio.Semaphore(self._limits.handshakes)
@@ -55,7 +55,11 @@ class Associations:
 
     @property
     def fingerprint(self) -> tuple[str, str]:
-        return self._certificate.fingerprint
+        return self._certificates[-1].fingerprint
+
+    def renew(self, certificate: EngineCertificate) -> None:
+        """For who joins from now on. Who was told of the one before connects with that; associations keep theirs."""
+        self._certificates = [self._certificates[-1], certificate]
 
     @property
     def max_message_size(self) -> int:
@@ -66,6 +70,7 @@ class Associations:
         self,
         transport: TransportId,
         *,
+        ours: tuple[str, str],
         fingerprints: Sequence[tuple[str, str]],
         role: DtlsRole,
         sctp_port: int | None,
@@ -73,7 +78,10 @@ class Associations:
     ) -> None:
         self.close(transport)
         inbox = Inbox(self._loop, limit=self._limits.datagrams, rate=self._limits.datagrams_per_second)
-        association = _Association(transport, tuple(fingerprints), role, sctp_port, max_message_size, inbox)
+        certificate = next((each for each in self._certificates if each.fingerprint == ours), self._certificates[-1])
+        association = _Association(
+            transport, certificate, tuple(fingerprints), role, sctp_port, max_message_size, inbox
+        )
         self._table[transport] = association
         if not verifiable(fingerprints):
             # Nothing that we could verify: no handshake, hence no keys (RFC 8827 §6.5).
@@ -145,7 +153,7 @@ class Associations:
             async with self._handshakes:
                 association.dtls = dtls = EngineDtls(
                     association.inbox,
-                    self._certificate,
+                    association.certificate,
                     role=association.role,
                     fingerprints=association.fingerprints,
                     send=lambda datagrams: self._submit(
@@ -238,13 +246,14 @@ class _Association:
     """One row of the table."""
 
     __slots__ = (
-        "connected", "data", "dtls", "fingerprints", "inbox", "max_message_size", "role", "sctp_port", "started",
-        "task", "timer", "transport",
+        "certificate", "connected", "data", "dtls", "fingerprints", "inbox", "max_message_size", "role", "sctp_port",
+        "started", "task", "timer", "transport",
     )  # fmt: skip
 
     def __init__(
         self,
         transport: TransportId,
+        certificate: EngineCertificate,
         fingerprints: tuple[tuple[str, str], ...],
         role: DtlsRole,
         sctp_port: int | None,
@@ -252,6 +261,7 @@ class _Association:
         inbox: Inbox,
     ) -> None:
         self.transport = transport
+        self.certificate = certificate
         self.fingerprints = fingerprints
         self.role = role
         self.sctp_port = sctp_port

@@ -31,7 +31,8 @@ _LOCAL = ("localhost", "127.0.0.1", "::1")
 def dtls_certificate() -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
     """A self-signed ECDSA P-256 certificate (RFC 8827 §6.5); what vouches for it is its fingerprint in the answer.
 
-    It lives as long as the process, and a server runs for months: valid for a year. Its name says nothing.
+    It is told to who joins within a day, and lives as long as their associations: valid for a year. Its name says
+    nothing.
     """
     key = ec.generate_private_key(ec.SECP256R1())
     return key, _self_signed(key, secrets.token_hex(16), days=365)

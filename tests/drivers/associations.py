@@ -140,8 +140,10 @@ class Client:
         self.dtls = make(self.endpoint, certificate)
         self.dtls._set_role(role)
         self.sctp = RTCSctpTransport(self.dtls) if sctp else None
+        self.told = server.associations.fingerprint
         server.associations.open(
             self.transport,
+            ours=self.told,
             fingerprints=[(f.algorithm, f.value) for f in certificate.getFingerprints()]
             if fingerprints is None
             else fingerprints,
@@ -163,7 +165,7 @@ class Client:
             asyncio.get_running_loop().call_later(self.delay + later, arrive, datagram)
 
     async def connect(self, *, within: float = 5.0) -> None:
-        algorithm, value = self.server.associations.fingerprint
+        algorithm, value = self.told
         parameters = RTCDtlsParameters(fingerprints=[RTCDtlsFingerprint(algorithm=algorithm, value=value)])
         async with asyncio.timeout(within):
             await self.dtls.start(parameters)

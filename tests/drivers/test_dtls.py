@@ -32,6 +32,26 @@ ROLES: list[DtlsRole] = ["client", "server"]
 TOP = Path(__file__).parents[2]
 
 
+async def test_a_new_certificate_is_for_who_joins_then_and_running_associations_keep_theirs() -> None:
+    server = Server()
+    before = server.associations.fingerprint
+    running, told = Client(server, 1), Client(server, 2)
+    await _connected(server, running)
+    server.associations.renew(EngineCertificate.generate())
+    assert server.associations.fingerprint != before
+    await _connected(server, told)  # he was told of the old one, and comes only now
+    new = Client(server, 3)
+    await _connected(server, new)
+    assert (told.told, new.told) == (before, server.associations.fingerprint)
+    assert running.dtls.state == "connected"
+    server.associations.renew(EngineCertificate.generate())
+    late = Client(server, 4)
+    await _connected(server, late)
+    assert server.heard.failed == []
+    for client in (running, told, new, late):
+        await client.close()
+
+
 def _certificate(size: int) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
     """A certificate of about `size` bytes."""
     key = ec.generate_private_key(ec.SECP256R1())

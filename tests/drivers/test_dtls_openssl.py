@@ -144,7 +144,14 @@ async def test_openssl_as_client(tmp_path: Path, kind: str, lose: int) -> None:
     files, fingerprint = certificate(tmp_path, kind)
     udp, associations, heard = await bridge()
     udp.lose = lose
-    associations.open(ONE, fingerprints=[fingerprint], role="server", sctp_port=None, max_message_size=0)
+    associations.open(
+        ONE,
+        ours=associations.fingerprint,
+        fingerprints=[fingerprint],
+        role="server",
+        sctp_port=None,
+        max_message_size=0,
+    )
     port = udp.socket.get_extra_info("sockname")[1]
     async with openssl("s_client", "-dtls1_2", "-connect", f"127.0.0.1:{port}", *files) as process:
         material = await exported(process)
@@ -173,7 +180,9 @@ async def test_each_protection_profile_with_openssl(
         arguments = ["s_server", "-dtls1_2", "-accept", f"127.0.0.1:{port}", "-Verify", "1", *files]
     else:
         arguments = ["s_client", "-dtls1_2", "-connect", f"127.0.0.1:{port}", *files]
-    associations.open(ONE, fingerprints=[fingerprint], role=role, sctp_port=None, max_message_size=0)
+    associations.open(
+        ONE, ours=associations.fingerprint, fingerprints=[fingerprint], role=role, sctp_port=None, max_message_size=0
+    )
     async with openssl(*arguments, profiles=known, length=length) as process:
         material = await exported(process)
         await until(lambda: heard.connected)
@@ -198,7 +207,14 @@ async def test_openssl_as_server(tmp_path: Path, kind: str) -> None:
     async with openssl(*arguments) as process:
         role: DtlsRole = "client"
         # Its socket is not there at first: our ClientHello is sent again and again.
-        associations.open(ONE, fingerprints=[fingerprint], role=role, sctp_port=None, max_message_size=0)
+        associations.open(
+            ONE,
+            ours=associations.fingerprint,
+            fingerprints=[fingerprint],
+            role=role,
+            sctp_port=None,
+            max_message_size=0,
+        )
         material = await exported(process)
         await until(lambda: heard.connected)
     assert bytes(udp.keys[0].send) == material[0:16] + material[32:44]
@@ -215,7 +231,14 @@ async def test_openssl_as_server(tmp_path: Path, kind: str) -> None:
 async def test_openssl_with_something_weak_is_refused(tmp_path: Path, arguments: list[str]) -> None:
     files, fingerprint = certificate(tmp_path, "ecdsa")
     udp, associations, heard = await bridge()
-    associations.open(ONE, fingerprints=[fingerprint], role="server", sctp_port=None, max_message_size=0)
+    associations.open(
+        ONE,
+        ours=associations.fingerprint,
+        fingerprints=[fingerprint],
+        role="server",
+        sctp_port=None,
+        max_message_size=0,
+    )
     port = udp.socket.get_extra_info("sockname")[1]
     if arguments == ["-dtls1"]:
         arguments = [*arguments, "-cipher", "ALL:@SECLEVEL=0"]
@@ -229,7 +252,14 @@ async def test_openssl_with_something_weak_is_refused(tmp_path: Path, arguments:
 async def test_a_client_without_a_certificate_is_refused(tmp_path: Path) -> None:
     _, fingerprint = certificate(tmp_path, "ecdsa")
     udp, associations, heard = await bridge()
-    associations.open(ONE, fingerprints=[fingerprint], role="server", sctp_port=None, max_message_size=0)
+    associations.open(
+        ONE,
+        ours=associations.fingerprint,
+        fingerprints=[fingerprint],
+        role="server",
+        sctp_port=None,
+        max_message_size=0,
+    )
     port = udp.socket.get_extra_info("sockname")[1]
     async with openssl("s_client", "-dtls1_2", "-connect", f"127.0.0.1:{port}"):
         await until(lambda: heard.failed)

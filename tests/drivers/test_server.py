@@ -463,6 +463,21 @@ async def test_on_a_full_disk_a_privileged_call_is_refused_with_that_reason_and_
     await client.close()
 
 
+async def test_the_certificate_of_dtls_is_renewed_for_every_worker(
+    config: Config, http: aiohttp.ClientSession, mint: MintToken, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(servers, "DTLS_RENEWAL", 0.3)
+    server = await Server.start(small(config))
+    first = server.associations[server.engines[0]].fingerprint
+    await asyncio.sleep(0.5)
+    second = server.associations[server.engines[0]].fingerprint
+    assert second != first
+    async with http.ws_connect(url(server, PATH), params=query(mint("an", now=time.time()))) as socket:
+        await receive(socket)
+        assert second[1] in (await receive(socket)).answer.sdp
+    await server.stop()
+
+
 async def fingerprint(server: Server) -> bytes:
     host, port = server._listening[0].sockets[0].getsockname()[:2]
     context = ssl.create_default_context()

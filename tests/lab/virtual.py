@@ -386,6 +386,7 @@ class KeyedAssociations:
         self,
         transport: TransportId,
         *,
+        ours: tuple[str, str],
         fingerprints: Sequence[tuple[str, str]],
         role: DtlsRole,
         sctp_port: int | None,
