@@ -25,11 +25,11 @@ from benchmarks.load import OPEN_POLICY
 from benchmarks.memory import resident
 from benchmarks.results import SHORT, record
 from d4e_sfu._engine import Codec, Command, Encoding, Extension, PublicationSpec, SubscriptionSpec
-from tests.drivers.test_dtls_hostile import client_hello
 from tests.engine.test_laboratory import EXTENSIONS, SERVER, Table
 from tests.hostile.caller import Caller, Socket
 from tests.hostile.test_media_port import forgeries
 from tests.lab.client import Voice, lab
+from tests.lab.hello import client_hello
 from tests.lab.network import Conditions
 from tests.lab.server import Server, running
 

@@ -6,13 +6,16 @@ Nothing here decides: they record what they are given, and a test looks at it.
 from __future__ import annotations
 
 import dataclasses
+import random
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from livekit.protocol import models, rtc
 
 from d4e_sfu._engine import Command
+from d4e_sfu.config import Config
 from d4e_sfu.core.boundary import DataKind, DtlsRole, TransportId
+from d4e_sfu.core.sfu import Sfu
 
 T = TypeVar("T", bound=Command)
 
@@ -231,3 +234,10 @@ def camera(cid: str = "camera", *, width: int = 1280, height: int = 720, muted: 
 
 def microphone(cid: str = "microphone") -> rtc.AddTrackRequest:
     return rtc.AddTrackRequest(cid=cid, type=models.TrackType.AUDIO, source=models.TrackSource.MICROPHONE)
+
+
+def sfu_on(engine: EngineDouble, config: Config) -> Sfu:
+    """The core on one worker that is a double; its chance is the same each time."""
+    sfu = Sfu(config, chance=random.Random(1), announcer=AnnouncerDouble())
+    sfu.add_worker(engine, AssociationsDouble())
+    return sfu

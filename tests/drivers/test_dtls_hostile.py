@@ -5,7 +5,6 @@ much memory they take, and that each ends its own handshake and no other. `test_
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
 import random
 from collections.abc import Callable, Iterable, Iterator
@@ -19,19 +18,11 @@ from OpenSSL import SSL
 from d4e_sfu.core.boundary import TransportId
 from d4e_sfu.drivers.dtls import Limits, reserves_too_much
 from tests.drivers.associations import Client, Server, lost, until
+from tests.lab.hello import client_hello
 
 AMPLIFICATION = 3  # bytes out for each byte in (RFC 9147 §5.1, of peers that have proven nothing)
 HANDSHAKE_BYTES = Limits().handshake_bytes
 HELLO, CERTIFICATE, KEY_EXCHANGE = 1, 11, 16
-
-
-def client_hello() -> bytes:
-    """What OpenSSL sends first: one record."""
-    connection = SSL.Connection(SSL.Context(SSL.DTLS_METHOD), None)
-    connection.set_connect_state()
-    with contextlib.suppress(SSL.WantReadError):
-        connection.do_handshake()
-    return connection.bio_read(4096)
 
 
 def record(body: bytes, number: int, *, kind: int = 22, epoch: int = 0) -> bytes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -20,7 +19,7 @@ from d4e_sfu.drivers.roomservice import ServerApi
 from d4e_sfu.drivers.signal import Signalling
 from d4e_sfu.errors import Unauthorized
 from tests.conftest import WALL, MintToken
-from tests.doubles import AnnouncerDouble, AssociationsDouble, EngineDouble
+from tests.doubles import EngineDouble, sfu_on
 
 FEW = Rate(per_second=0.5, burst=3)
 MANY = Rate(per_second=1000, burst=1000)
@@ -50,8 +49,7 @@ class House:
 
 @asynccontextmanager
 async def open_house(config: Config) -> AsyncIterator[House]:
-    sfu = Sfu(config, chance=random.Random(1), announcer=AnnouncerDouble())
-    sfu.add_worker(EngineDouble(), AssociationsDouble())
+    sfu = sfu_on(EngineDouble(), config)
     now = [0.0]
     entrance, app = Entrance(config, clock=lambda: now[0]), web.Application()
     entrance.setup(app)

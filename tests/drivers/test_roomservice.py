@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -25,7 +24,13 @@ from d4e_sfu.drivers.roomservice import ServerApi
 from d4e_sfu.server import _http_log
 from tests.conftest import WALL, MintToken
 from tests.core.house import join_request
-from tests.doubles import AnnouncerDouble, AssociationsDouble, ClientDouble, Description, EngineDouble, microphone
+from tests.doubles import (
+    ClientDouble,
+    Description,
+    EngineDouble,
+    microphone,
+    sfu_on,
+)
 
 BASE = "/twirp/livekit.RoomService/"
 JSON = {"Content-Type": "application/json"}
@@ -62,8 +67,7 @@ class House:
 
 @asynccontextmanager
 async def open_house(config: Config, mint: MintToken) -> AsyncIterator[House]:
-    sfu = Sfu(config, chance=random.Random(1), announcer=AnnouncerDouble())
-    sfu.add_worker(EngineDouble(), AssociationsDouble())
+    sfu = sfu_on(EngineDouble(), config)
     entrance, app = Entrance(config), web.Application()
     entrance.setup(app)
     ServerApi(sfu, entrance, wall=lambda: WALL).setup(app)

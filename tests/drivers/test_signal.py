@@ -6,7 +6,6 @@ import asyncio
 import base64
 import gzip
 import logging
-import random
 import time
 import tracemalloc
 import zlib
@@ -28,7 +27,7 @@ from d4e_sfu.drivers.entrance import Entrance
 from d4e_sfu.drivers.signal import MAX_LINE, Signalling
 from d4e_sfu.errors import TooLarge
 from tests.conftest import WALL, MintToken
-from tests.doubles import AnnouncerDouble, AssociationsDouble, Description, EngineDouble
+from tests.doubles import Description, EngineDouble, sfu_on
 
 PATH = "/rtc/v1"
 SOON = 0.05  # s: hostile input ends within this
@@ -47,8 +46,7 @@ class House:
 
 @asynccontextmanager
 async def open_house(config: Config) -> AsyncIterator[House]:
-    sfu = Sfu(config, chance=random.Random(1), announcer=AnnouncerDouble())
-    sfu.add_worker(EngineDouble(), AssociationsDouble())
+    sfu = sfu_on(EngineDouble(), config)
     entrance = Entrance(config)
     signalling = Signalling(sfu, entrance, wall=lambda: WALL)
     app = web.Application()

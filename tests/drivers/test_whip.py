@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import re
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
@@ -25,13 +24,12 @@ from d4e_sfu.drivers.whip import FRAGMENT, MAX_FRAGMENT, MAX_OFFER, SDP, Whip
 from tests.conftest import WALL, MintToken
 from tests.core.house import join_request
 from tests.doubles import (
-    AnnouncerDouble,
-    AssociationsDouble,
     ClientDouble,
     Description,
     EngineDouble,
     camera,
     microphone,
+    sfu_on,
 )
 
 TRICKLE = (
@@ -107,8 +105,7 @@ def offer(*kinds: str, direction: str = "sendonly", simulcast: bool = False) -> 
 @pytest.fixture
 async def house(config: Config, mint: MintToken) -> AsyncIterator[House]:
     engine = EngineDouble()
-    sfu = Sfu(config, chance=random.Random(1), announcer=AnnouncerDouble())
-    sfu.add_worker(engine, AssociationsDouble())
+    sfu = sfu_on(engine, config)
     entrance, app = Entrance(config), web.Application()
     whip = Whip(sfu, entrance, wall=lambda: WALL)
     whip.setup(app)

@@ -13,10 +13,10 @@ import pytest
 import pytest_asyncio
 from aioice import stun
 from livekit.protocol import rtc
-from OpenSSL import SSL
 
 from tests.hostile.bystanders import bystanders
 from tests.hostile.caller import Caller, Credentials, Socket
+from tests.lab.hello import client_hello
 from tests.lab.server import Server, running
 
 # One server for all of them: what it went through in the test before is one hardship more.
@@ -49,15 +49,6 @@ def short_datagrams() -> Iterable[bytes]:
         yield b""
         for length in range(1, 65):
             yield bytes((first, *((first * 7 + length * at) % 256 for at in range(1, length))))
-
-
-def client_hello() -> bytes:
-    """What OpenSSL sends first as a DTLS client."""
-    connection = SSL.Connection(SSL.Context(SSL.DTLS_METHOD), None)
-    connection.set_connect_state()
-    with contextlib.suppress(SSL.WantReadError):
-        connection.do_handshake()
-    return connection.bio_read(4096)
 
 
 # --- short datagrams -------------------------------------------------------------------------------------------------

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import random
 import re
 import statistics
 import time
@@ -23,7 +22,7 @@ from d4e_sfu.drivers.signal import MAX_LINE, Signalling
 from d4e_sfu.drivers.whip import Whip
 from d4e_sfu.server import _Discreet, _http_log
 from tests.core.test_tokens import CONFIG, NOW, REFUSED, claims, sign
-from tests.doubles import AnnouncerDouble, AssociationsDouble, EngineDouble
+from tests.doubles import EngineDouble, sfu_on
 
 SENTENCES = {"expired": tokens.EXPIRED, "not_before": tokens.NOT_YET_VALID}
 SECONDS = 0.5  # for one, on a machine that is busy; the median is a hundredth of it
@@ -46,8 +45,7 @@ DOORS = {
 @pytest_asyncio.fixture
 async def house() -> AsyncIterator[tuple[int, Sfu]]:
     """All doors behind our HTTP, at the table's time of day."""
-    sfu = Sfu(CONFIG, chance=random.Random(1), announcer=AnnouncerDouble())
-    sfu.add_worker(EngineDouble(), AssociationsDouble())
+    sfu = sfu_on(EngineDouble(), CONFIG)
     entrance, app = Entrance(CONFIG, clock=lambda: 0.0), web.Application()
     for door in (Whip, Signalling, ServerApi):
         door(sfu, entrance, wall=lambda: NOW).setup(app)
