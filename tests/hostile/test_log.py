@@ -115,7 +115,8 @@ async def refused(server: Server) -> None:
 @pytest.mark.parametrize("level", ["info", "debug"])
 async def test_nothing_that_a_client_writes_is_in_the_log_and_every_line_is_ours(tmp_path: Path, level: str) -> None:
     """Tokens are looked for by the server's double, in every test that has one."""
-    async with running(tmp_path, arguments=["--log-level", level]) as server:
+    audit = {"audit": {"folder": "audit", "secret_file": "test.secret"}}
+    async with running(tmp_path, arguments=["--log-level", level], config=audit) as server:
         before = len(server.lines)
         for n, ending in enumerate(ENDINGS):
             await attend(server, f"dr.{CANARY}.{n}", ending)
@@ -125,6 +126,11 @@ async def test_nothing_that_a_client_writes_is_in_the_log_and_every_line_is_ours
         assert any("participant_joined" in line for line in lines), "something was logged at all"
         assert any("join refused" in line for line in lines)
         assert CANARY.lower() not in metrics.lower()
+        records = "".join(file.read_text() for file in (tmp_path / "audit").glob("*.jsonl"))
+        assert records.count('"event":"join"') == len(ENDINGS)
+        assert '"event":"refusal"' in records
+        for secret in (CANARY.lower(), "203.0.113.9", "127.0.0.1"):
+            assert secret not in records.lower()
         for line in lines:
             assert line.isprintable(), repr(line)
         if level == "info":
