@@ -57,6 +57,8 @@ log = logging.getLogger(__name__)
 PAGE: Final = Path(__file__).parent / "web" / "dist"
 # From a request's first byte to its last header, and between two requests of a connection.
 HTTP_PATIENCE: Final = 10.0
+# A body that was refused may go on coming this long, so that its sender reads why before the connection ends.
+LINGER: Final = 1.0
 # Bytes of TCP that may wait to be read. aiohttp spends 3 µs on a chunk of one byte, so a quarter of a megabyte of them
 # (asyncio's largest read) would hold everyone for an eighth of a second.
 RECEIVE_BUFFER: Final = 1 << 16
@@ -441,6 +443,7 @@ class Server:
             max_field_size=MAX_LINE,
             auto_decompress=False,  # nothing that we take is worth it, and every body would be a possible bomb
             shutdown_timeout=0.5,
+            lingering_time=LINGER,
         )
         await runner.setup()
         self._runners.append(runner)

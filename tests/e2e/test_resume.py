@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from tests.lab.link import Conditions
 from tests.lab.livekit_client import LivekitClient
 from tests.lab.relay import relay
 from tests.lab.server import Server
+from tests.lab.server import running as running_server
 from tests.lab.wire import Wire, wired
 
 pytestmark = pytest.mark.browser
@@ -185,7 +187,7 @@ async def test_a_change_of_address_costs_a_moment_and_no_new_session(
             sids = [person["sid"] for person in (await server.room(ROOM))["participants"]]
             await asyncio.sleep(1)
             await chromium.call("gap", "native")
-            stalls = asyncio.create_task(_longest_stall(native, "chromium", seconds=8))
+            stalls = asyncio.create_task(_longest_stall(native, "chromium", seconds=6))
             path.leave()
             wire.cut()
             stall = await stalls
@@ -214,10 +216,11 @@ async def _longest_stall(native: LivekitClient, identity: str, *, seconds: float
 
 
 async def test_a_session_that_is_gone_is_joined_anew_by_both_clients_without_help(
-    browser: Browser, server: Server
+    browser: Browser, tmp_path: Path
 ) -> None:
     """Away for longer than anybody is kept."""
-    async with call(browser, server) as running:
+    kept = {"limits": {"resume": "2s"}}
+    async with running_server(tmp_path, config=kept) as server, call(browser, server) as running:
         sids = {person["sid"] for person in (await server.room(ROOM))["participants"]}
         running.wire.dead = True
         running.wire.cut()
