@@ -482,7 +482,7 @@ class Server:
         engine = await driver.debug_state()
         people = state["participants"]
         ids = {
-            "transports": {person["transport"] for person in people},
+            "transports": {each for person in people for each in (person["transport"], person["uplink"]) if each},
             "publications": {each["id"] for person in people for each in person["publications"]},
             "subscriptions": {each["id"] for person in people for each in person["subscriptions"]},
         }

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -58,9 +59,19 @@ class AssociationsDouble:
         role: DtlsRole,
         sctp_port: int | None,
         max_message_size: int,
+        offers_channels: bool = False,
     ) -> None:
         assert transport not in self.opened
-        self.opened[transport] = {"fingerprints": fingerprints, "role": role, "sctp_port": sctp_port}
+        self.opened[transport] = {
+            "fingerprints": fingerprints,
+            "role": role,
+            "sctp_port": sctp_port,
+            "offers_channels": offers_channels,
+        }
+
+    def open_data(self, transport: TransportId, *, sctp_port: int, max_message_size: int) -> None:
+        assert self.opened[transport]["sctp_port"] is None
+        self.opened[transport]["sctp_port"] = sctp_port
 
     def close(self, transport: TransportId) -> None:
         self.closed.append(transport)
@@ -210,6 +221,21 @@ class Description:
                 f"a=ssrc:{3000 + index} cname:{self.name}",
             ]
         return lines
+
+
+def answer_to(offer: str, *, ufrag: str = "subs", refuse: str = "") -> str:
+    """As a browser answers what we offer: it receives what is sent, and is active. `refuse`: a codec that it does not
+    know."""
+    lines = []
+    for line in offer.splitlines():
+        if line.startswith(("a=msid", "a=ssrc", "a=candidate", "a=end-of-", "a=ice-lite", "a=rid")):
+            continue
+        line = re.sub(r"^a=ice-ufrag:.*", f"a=ice-ufrag:{ufrag}", line)
+        line = re.sub(r"^a=ice-pwd:.*", "a=ice-pwd:subscriberspasswordof24ch", line)
+        line = re.sub(r"^a=fingerprint:.*", "a=fingerprint:sha-256 " + ":".join(["CE"] * 32), line)
+        line = line.replace("a=setup:actpass", "a=setup:active").replace("a=sendonly", "a=recvonly")
+        lines.append(line.replace(refuse, "NONE") if refuse else line)
+    return "\r\n".join(lines) + "\r\n"
 
 
 def camera(cid: str = "camera", *, width: int = 1280, height: int = 720, muted: bool = False) -> rtc.AddTrackRequest:

@@ -65,11 +65,16 @@ class Associations(Protocol):
         role: DtlsRole,
         sctp_port: int | None,
         max_message_size: int,
+        offers_channels: bool = False,
     ) -> None:
         """Expect a handshake. `ours` is the `fingerprint` that the client was told; `fingerprints` are his.
 
-        `role` is ours; `max_message_size` is what the client accepts.
+        `role` is ours; `max_message_size` is what the client accepts; `offers_channels`: it is we who open the channels
+        on which data goes.
         """
+
+    def open_data(self, transport: TransportId, *, sctp_port: int, max_message_size: int) -> None:
+        """The client has added its application section after the first offer."""
 
     def close(self, transport: TransportId) -> None:
         """End it: close_notify, all state dropped. Unknown or already closed: nothing happens."""

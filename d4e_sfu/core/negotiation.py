@@ -146,7 +146,7 @@ class Negotiation:
         """
         old = self._state
         session = sdp.parse(offer, max_sections=self._max_sections, sections=self._sections)
-        offered = accept(session, self._codecs, old.remote, old.offered)
+        offered = accept(session, self._codecs, old.offered)
         remote = remote_transport(session, offered, old.remote)
         local = self._restarted(remote)
         bound = bind(offered, old.bound, pending, self._codecs)
@@ -207,6 +207,18 @@ class Negotiation:
         ufrag, pwd = self._credentials()
         return replace(self._local, ufrag=ufrag, pwd=pwd)
 
+    @property
+    def codecs(self) -> frozenset[Codec]:
+        return self._codecs
+
+    @property
+    def max_sections(self) -> int:
+        return self._max_sections
+
+    def carried(self) -> dict[str, str]:
+        """Which section carries which track, by mid and sid."""
+        return {place.mid: place.outgoing.track_sid for place in self._state.places.values()}
+
     def withdraw(self, track_sid: str) -> None:
         """This track may no longer be published: its section is free for another, whatever the client goes on with."""
         bound = {mid: each for mid, each in self._state.bound.items() if each.published.track_sid != track_sid}
@@ -231,7 +243,7 @@ class Negotiation:
             "sections": len(state.offered),
             "sections_read": self._sections.read,
             "published": {mid: bound.published.track_sid for mid, bound in state.bound.items()},
-            "carried": {place.mid: place.outgoing.track_sid for place in state.places.values()},
+            "carried": self.carried(),
         }
 
     def _answer(

@@ -52,9 +52,7 @@ class Offered:
     choice: payloads.Choice | None  # what to accept where nothing else decides; None: the application section
 
 
-def accept(
-    session: Session, codecs: frozenset[Codec], old: RemoteTransport | None, before: Mapping[str, Offered]
-) -> dict[str, Offered]:
+def accept(session: Session, codecs: frozenset[Codec], before: Mapping[str, Offered]) -> dict[str, Offered]:
     """The sections that are accepted, by mid, in the order of their BUNDLE group: the first one is the tagged one.
 
     `before`: what this function has said of the last offer, with the same codecs; what is unchanged stays so.
@@ -69,7 +67,7 @@ def accept(
             by_mid[each.mid] = each
     group = session.bundles[0] if session.bundles else tuple(by_mid)
     found: dict[str, Offered] = {}
-    data = old is None or old.sctp_port is not None
+    data = True
     for mid in group:
         if found and not session.bundles:
             break  # one transport, hence one section where they are not bundled
@@ -134,6 +132,8 @@ def remote_transport(session: Session, offered: Mapping[str, Offered], old: Remo
         return remote
     if set(fingerprints) != set(old.fingerprints):
         raise NegotiationError("The fingerprint has changed; join again.")
+    if old.sctp_port is None and remote.sctp_port is not None:  # data channels that are made when they are needed
+        old = replace(old, sctp_port=remote.sctp_port, max_message_size=remote.max_message_size)
     # RFC 8839 §4.4.1.1.1: a change of either is an ICE restart. It is of the connection alone, DTLS and SCTP go on.
     return old if (ufrag, pwd) == (old.ufrag, old.pwd) else replace(old, ufrag=ufrag, pwd=pwd)
 

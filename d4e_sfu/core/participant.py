@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from livekit.protocol import models, rtc
 
+from d4e_sfu._engine import Command
 from d4e_sfu.config import Source
 from d4e_sfu.core.allowance import Allowance
 from d4e_sfu.core.bandwidth import Bandwidth
@@ -23,6 +24,7 @@ from d4e_sfu.core.sections import SectionsRequirement
 if TYPE_CHECKING:
     from d4e_sfu.config import DataLimits
     from d4e_sfu.core.boundary import Client, TransportId
+    from d4e_sfu.core.dual import Template, Uplink
     from d4e_sfu.core.negotiation import LocalTransport, Negotiation, RemoteTransport
     from d4e_sfu.core.policy import Rights
     from d4e_sfu.core.publication import Publication
@@ -158,11 +160,13 @@ class Participant:
         "subscriptions",
         "syncing",
         "telling",
+        "template",
         "told_quality",
         "transport",
         "unapplied",
         "untold",
         "untold_himself",
+        "uplink",
         "version",
         "wishes",
     )
@@ -203,6 +207,8 @@ class Participant:
         self.local: LocalTransport | None = None
         self.negotiation: Negotiation | None = None
         self.remote: RemoteTransport | None = None  # None until the first offer: the engine does not know him yet
+        self.uplink: Uplink | None = None  # where he publishes, if on another connection; then we offer on this one
+        self.template: Template | None = None
         self.permission = Permission()
         self.forbidden: set[str] = set()  # sids of publications that their publishers keep from him, as he was told
         self.wishes: dict[str, float] = {}  # sids subscribed to before they exist, with the time of it
@@ -266,6 +272,17 @@ class Participant:
         self.wishes = {sid: then for sid, then in self.wishes.items() if now - then < WISH_SECONDS}
         if len(self.wishes) < MAX_WISHES:
             self.wishes[sid] = now
+
+    @property
+    def sending(self) -> Participant | Uplink:
+        """The connection on which he publishes."""
+        return self.uplink or self
+
+    def ends(self) -> Sequence[Participant | Uplink]:
+        return (self,) if self.uplink is None else (self, self.uplink)
+
+    def signal_lost(self, *, lost: bool) -> list[Command]:
+        return [Command.SetSignalLost(end.transport, lost) for end in self.ends() if end.transport is not None]
 
     def hears(self) -> set[str]:
         """The sids of those of whom he receives something."""
@@ -337,6 +354,7 @@ class Participant:
             "protocol": self.client_can.protocol,
             "version": self.version,
             "transport": self.transport,
+            "uplink": None if self.uplink is None else self.uplink.transport,
             "data_ready": sorted(kind.value for kind in self.mail.ready),
             "held_bytes": self.mail.held_bytes,
             "quality": self.quality.debug_state(),

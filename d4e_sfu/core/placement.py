@@ -88,7 +88,7 @@ def place(
             places[out.subscription] = before
             continue
         choice = section and payloads.subscribable(section.section, out.codec, out.format)
-        if section and choice and _spec(section, out, choice) == _spec(section, out, before.choice):
+        if section and choice and spec_of(section, out, choice) == spec_of(section, out, before.choice):
             places[out.subscription] = replace(before, choice=choice, offered=section.section.payloads)
         else:
             displaced.append(out.subscription)
@@ -111,7 +111,7 @@ def place(
             continue
         section, choice = found
         del free[section.mid]
-        spec = _spec(section, out, choice)
+        spec = spec_of(section, out, choice)
         places[out.subscription] = Place(section.mid, out, choice, section.section.payloads, spec)
     hopeless = {key for key in full if _is_hopeless(sections.values(), *key)}
     unsupported = [out.subscription for out in homeless if (out.kind, out.codec, out.format) in hopeless]
@@ -134,7 +134,7 @@ def _is_hopeless(sections: Iterable[Offered], kind: Kind, codec: Codec, stream_f
     return bool(alike) and not any(payloads.subscribable(section, codec, stream_format) for section in alike)
 
 
-def _spec(found: Offered, out: Outgoing, choice: payloads.Choice) -> SubscriptionSpec:
+def spec_of(found: Offered, out: Outgoing, choice: payloads.Choice) -> SubscriptionSpec:
     return SubscriptionSpec(
         mid=found.mid,
         payload_type=choice.media.number,

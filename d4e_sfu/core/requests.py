@@ -14,7 +14,7 @@ from livekit.protocol import models, rtc
 
 from d4e_sfu._engine import Codec
 from d4e_sfu.config import CodecName
-from d4e_sfu.core import policy, resume
+from d4e_sfu.core import dual, policy, resume
 from d4e_sfu.core.participant import HAND_ATTRIBUTE, Participant, clean_attributes
 from d4e_sfu.core.permission import Permission
 from d4e_sfu.core.publication import CODECS, MIME_TYPES, Publication, PublicationState, sid_prefix
@@ -48,6 +48,12 @@ def offer(participant: Participant, description: rtc.SessionDescription, *, ids:
     if not participant.offers.take(now=now):
         raise TooLarge("Too many offers.", rule="offer_rate")
     participant.room.answer(participant, description, now=now)
+
+
+def answer_to_ours(participant: Participant, description: rtc.SessionDescription, *, ids: Ids, now: float) -> None:
+    if not participant.offers.take(now=now):
+        raise TooLarge("Too many answers.", rule="offer_rate")
+    dual.answered(participant, description, now=now)
 
 
 def add_track(participant: Participant, request: rtc.AddTrackRequest, *, ids: Ids, now: float) -> None:
@@ -236,10 +242,11 @@ def _tell_if_bound(publication: Publication, *, now: float) -> None:
         publication.publisher.room.tell_others(publication.publisher, now=now)
 
 
-# Left out, and ignored: `answer` and `trickle` (we are ICE-lite and need no candidate of theirs), `update_layers`
+# Left out, and ignored: `trickle` (we are ICE-lite and need no candidate of theirs), `update_layers`
 # (deprecated), `simulate` (a test hook), `update_data_subscription`.
 _REQUESTS: Final[Mapping[str, Callable[..., None]]] = {
     "offer": offer,
+    "answer": answer_to_ours,
     "add_track": add_track,
     "mute": mute,
     "subscription": subscription,

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from livekit.protocol import models, rtc
 
-from d4e_sfu._engine import Command
-from d4e_sfu.core import audience, datapacket, encodings
+from d4e_sfu.core import audience, datapacket, dual, encodings
 from d4e_sfu.core.participant import Participant, State
 from d4e_sfu.core.publication import PublicationState
 from d4e_sfu.core.sections import SectionsRequirement
@@ -76,8 +75,7 @@ def resume(participant: Participant, client: Client, server_info: models.ServerI
         old.close(1000, "resumed on another connection")
     if participant.lost_at is not None:
         participant.lost_at = None
-        assert participant.transport is not None
-        participant.room.worker.engine.submit([Command.SetSignalLost(participant.transport, False)])
+        participant.room.worker.engine.submit(participant.signal_lost(lost=False))
     participant.syncing = True
     participant.send(
         rtc.SignalResponse(
@@ -99,6 +97,7 @@ def resume(participant: Participant, client: Client, server_info: models.ServerI
     participant.sections = SectionsRequirement()
     for publication in participant.publications.values():
         encodings.forget(publication)
+    dual.restart(participant, now=now)
 
 
 def sync(participant: Participant, state: rtc.SyncState, *, ids: Ids, now: float) -> None:

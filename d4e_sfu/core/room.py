@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from livekit.protocol import models, rtc
 
 from d4e_sfu._engine import Command, SubscriptionSpec, Voice
-from d4e_sfu.core import audience, bandwidth, encodings, sections
+from d4e_sfu.core import audience, bandwidth, dual, encodings, sections
 from d4e_sfu.core.negotiation import LocalTransport, Negotiation
 from d4e_sfu.core.participant import Participant, State
 from d4e_sfu.core.publication import CODECS, Publication, PublicationState
@@ -25,6 +25,7 @@ from d4e_sfu.core.subscription import Subscription, Wanted
 
 if TYPE_CHECKING:
     from d4e_sfu.core.boundary import Announcer, SubscriptionId, TransportId
+    from d4e_sfu.core.dual import Uplink
     from d4e_sfu.core.ids import Ids
     from d4e_sfu.core.negotiation import Answer, RemoteTransport
     from d4e_sfu.core.policy import Rights, RoomPolicy
@@ -91,21 +92,9 @@ class Room:
             self._replace(existing, by=participant, now=now)
         self.participants[participant.identity] = participant
         self.empty_since = None
-        participant.transport = self._ids.transport()
-        self._transports[participant.transport] = participant
-        ufrag, password = self._ids.credentials()
-        participant.local = LocalTransport(
-            ufrag=ufrag,
-            pwd=password,
-            fingerprint=self.worker.associations.fingerprint,
-            candidates=tuple(self.worker.engine.candidates),
-        )
-        participant.negotiation = Negotiation(
-            participant.local,
-            codecs=[CODECS[codec] for codec in self.policy.codecs],
-            credentials=self._ids.credentials,
-            max_sections=max_sections,
-        )
+        participant.transport, participant.local, participant.negotiation = self._connection(participant, max_sections)
+        if participant.template is not None:
+            participant.uplink = dual.Uplink(*self._connection(participant, max_sections))
         join_response.room.CopyFrom(self.info())
         join_response.participant.CopyFrom(participant.info())
         join_response.other_participants.extend(
@@ -125,6 +114,17 @@ class Room:
                     self._subscribe(participant, publication, quietly=True)
             if speaking := self.speakers.among(participant.hears()):
                 participant.send(audience.speakers_changed(speaking))
+
+    def _connection(
+        self, participant: Participant, max_sections: int
+    ) -> tuple[TransportId, LocalTransport, Negotiation]:
+        transport = self._ids.transport()
+        self._transports[transport] = participant
+        ufrag, pwd = self._ids.credentials()
+        fingerprint, candidates = self.worker.associations.fingerprint, tuple(self.worker.engine.candidates)
+        local = LocalTransport(ufrag=ufrag, pwd=pwd, fingerprint=fingerprint, candidates=candidates)
+        codecs, fresh = [CODECS[codec] for codec in self.policy.codecs], self._ids.credentials
+        return transport, local, Negotiation(local, codecs=codecs, credentials=fresh, max_sections=max_sections)
 
     def leave(
         self,
@@ -203,8 +203,7 @@ class Room:
 
     def signal_lost(self, participant: Participant) -> None:
         """Only his media is left: the engine now waits less long for his consent checks."""
-        if participant.transport is not None:
-            self.worker.engine.submit([Command.SetSignalLost(participant.transport, True)])
+        self.worker.engine.submit(participant.signal_lost(lost=True))
 
     def tell_others(
         self, participant: Participant, *, himself: bool = False, at_once: bool = False, now: float
@@ -263,12 +262,12 @@ class Room:
         for subscription in participant.subscriptions.values():
             self.forwarded.pop(subscription.id, None)
         participant.subscriptions.clear()
-        transport = participant.transport
-        assert transport is not None
-        del self._transports[transport]
-        if participant.remote is not None:
-            self.worker.associations.close(transport)
-            self.worker.engine.submit([Command.RemoveTransport(transport)])
+        for end in participant.ends():
+            assert end.transport is not None
+            del self._transports[end.transport]
+            if end.remote is not None:
+                self.worker.associations.close(end.transport)
+                self.worker.engine.submit([Command.RemoveTransport(end.transport)])
 
     def _departure(
         self, participant: Participant, reason: models.DisconnectReason, *, now: float
@@ -325,9 +324,10 @@ class Room:
             gone = self._departure(participant, Reason.UNKNOWN_REASON, now=now)
             self._tell(self._others(participant), _update([gone]), of=participant)
         participant.grants, participant.rights = grants, rights
-        assert participant.transport is not None
-        if participant.remote is not None and bool(rights.publish) != bool(before.publish):
-            self.worker.engine.submit([Command.SetMayPublish(participant.transport, bool(rights.publish))])
+        sending = participant.sending
+        assert sending.transport is not None
+        if sending.remote is not None and bool(rights.publish) != bool(before.publish):
+            self.worker.engine.submit([Command.SetMayPublish(sending.transport, bool(rights.publish))])
         for publication in list(participant.publications.values()):
             if publication.source not in rights.publish:
                 self._withdraw(publication)
@@ -345,17 +345,18 @@ class Room:
     def _withdraw(self, publication: Publication) -> None:
         """Its publisher may no longer publish it. He is told; his next offer ends its section."""
         publisher = publication.publisher
-        assert publisher.negotiation is not None
+        assert publisher.sending.negotiation is not None
         self._remove_publication(publication)
-        publisher.negotiation.withdraw(publication.sid)
+        publisher.sending.negotiation.withdraw(publication.sid)
         publisher.send(rtc.SignalResponse(track_unpublished=rtc.TrackUnpublishedResponse(track_sid=publication.sid)))
 
     def _publish(self, publication: Publication, *, now: float) -> list[Participant]:
         """An offer has carried it: the engine takes its packets, the others hear of it and subscribe. Returns these."""
         publisher = publication.publisher
-        assert publisher.transport is not None
+        transport = publisher.sending.transport
+        assert transport is not None
         assert publication.spec is not None
-        self.worker.engine.submit([Command.AddPublication(publication.id, publisher.transport, publication.spec)])
+        self.worker.engine.submit([Command.AddPublication(publication.id, transport, publication.spec)])
         publisher.changed()
         self.tell_others(publisher, at_once=True, now=now)  # before any answer carries it
         subscribers = []
@@ -525,18 +526,19 @@ class Room:
 
     def answer(self, participant: Participant, offer: rtc.SessionDescription, *, now: float) -> None:
         """His offer: what it publishes, ends and has room for. Raises ClientError, and has then changed nothing."""
-        assert participant.negotiation is not None
-        assert participant.transport is not None
-        answer = participant.negotiation.answer(
+        sending, here = participant.sending, participant.uplink is None  # on that connection he receives as well
+        assert sending.negotiation is not None
+        assert sending.transport is not None
+        answer = sending.negotiation.answer(
             offer.sdp,
             pending=[each.pending() for each in participant.publications.values() if each.spec is None],
-            outgoing=[each.outgoing() for each in sections.worthy(participant, now=now)],
+            outgoing=[each.outgoing() for each in sections.worthy(participant, now=now)] if here else [],
         )
-        if participant.remote is None:
-            self._open_transport(participant, answer.remote)
-        elif answer.local is not participant.local:
-            self.restart_ice(participant, answer.local, answer.remote)
-        self.worker.engine.submit([Command.SetExtensions(participant.transport, answer.extensions, answer.allow_mixed)])
+        if sending.remote is None:
+            self.open_transport(sending, answer.remote, may_publish=bool(participant.rights.publish))
+        else:
+            self._go_on(sending, answer.local, answer.remote)
+        self.worker.engine.submit([Command.SetExtensions(sending.transport, answer.extensions, answer.allow_mixed)])
         self._apply(participant, answer, now=now)
         if answer.placed:
             bandwidth.share(participant, at_once=True, now=now)
@@ -547,7 +549,7 @@ class Room:
                 )
             )
         )
-        if answer.placed or answer.missing is None:
+        if here and (answer.placed or answer.missing is None):
             participant.sections.helped()
         if answer.missing is not None and participant.sections.may_ask(now=now):
             self._ask_for_sections(participant, answer.missing, now=now)
@@ -570,45 +572,55 @@ class Room:
         audios, videos = missing
         if not participant.sections.ask(now=now):
             return
+        if participant.template is not None:
+            dual.offer_to(participant, now=now)
+            return
         participant.send(
             rtc.SignalResponse(
                 media_sections_requirement=rtc.MediaSectionsRequirement(num_audios=audios, num_videos=videos)
             )
         )
 
-    def _open_transport(self, participant: Participant, remote: RemoteTransport) -> None:
-        local = participant.local
-        assert participant.transport is not None
+    def open_transport(
+        self, end: Participant | Uplink, remote: RemoteTransport, *, may_publish: bool, offers_channels: bool = False
+    ) -> None:
+        local, transport, voices = end.local, end.transport, self.policy.voices
+        assert transport is not None
         assert local is not None
-        participant.remote = remote
-        voices = self.policy.voices
-        self.worker.engine.submit(
-            [
-                Command.AddTransport(
-                    participant.transport,
-                    local.ufrag,
-                    local.pwd,
-                    remote.ufrag,
-                    bool(participant.rights.publish),
-                    self.policy.start_bitrate,
-                ),
-                *([] if voices is None else [Command.SetVoices(participant.transport, voices)]),
-            ]
-        )
+        end.remote = remote
+        start = self.policy.start_bitrate
+        commands: list[Command] = [
+            Command.AddTransport(transport, local.ufrag, local.pwd, remote.ufrag, may_publish, start)
+        ]
+        if voices is not None:
+            commands.append(Command.SetVoices(transport, voices))
+        self.worker.engine.submit(commands)
         self.worker.associations.open(
-            participant.transport,
+            transport,
             ours=local.fingerprint,
             fingerprints=remote.fingerprints,
             role=remote.role,
             sctp_port=remote.sctp_port,
             max_message_size=remote.max_message_size,
+            offers_channels=offers_channels,
         )
 
-    def restart_ice(self, participant: Participant, local: LocalTransport, remote: RemoteTransport) -> None:
+    def _go_on(self, end: Participant | Uplink, local: LocalTransport, remote: RemoteTransport) -> None:
+        """What another offer may change of a connection."""
+        before, end.remote = end.remote, remote
+        assert before is not None
+        assert end.transport is not None
+        if local is not end.local:
+            self.restart_ice(end, local, remote)
+        if before.sctp_port is None and remote.sctp_port is not None:
+            port, size = remote.sctp_port, remote.max_message_size
+            self.worker.associations.open_data(end.transport, sctp_port=port, max_message_size=size)
+
+    def restart_ice(self, end: Participant | Uplink, local: LocalTransport, remote: RemoteTransport) -> None:
         """His client looks for another path, on the same association; what is under way goes on meanwhile."""
-        participant.local, participant.remote = local, remote
-        assert participant.transport is not None
-        self.worker.engine.submit([Command.RestartIce(participant.transport, local.ufrag, local.pwd, remote.ufrag)])
+        end.local, end.remote = local, remote
+        assert end.transport is not None
+        self.worker.engine.submit([Command.RestartIce(end.transport, local.ufrag, local.pwd, remote.ufrag)])
 
     def _apply(self, participant: Participant, answer: Answer, *, now: float) -> None:
         for sid in answer.unpublished:
@@ -628,17 +640,19 @@ class Room:
             subscription.move(spare=self._ssrcs(participant))
         for placed in answer.placed:
             subscription = by_id[placed.subscription]
-            self._forward(subscription, placed.spec)
+            self.forward(subscription, placed.spec)
         for unsupported in answer.unsupported:
-            subscription = by_id[unsupported]
-            del participant.subscriptions[subscription.publication.sid]
-            participant.retire(subscription)
-            self._tell_silent(participant, subscription.publication.publisher)
-            participant.send(
-                _not_subscribed(subscription.publication.sid, models.SubscriptionError.SE_CODEC_UNSUPPORTED)
-            )
+            self.not_supported(by_id[unsupported])
 
-    def _forward(self, subscription: Subscription, spec: SubscriptionSpec) -> None:
+    def not_supported(self, subscription: Subscription) -> None:
+        """His client cannot decode it."""
+        participant, publication = subscription.subscriber, subscription.publication
+        del participant.subscriptions[publication.sid]
+        participant.retire(subscription)
+        self._tell_silent(participant, publication.publisher)
+        participant.send(_not_subscribed(publication.sid, models.SubscriptionError.SE_CODEC_UNSUPPORTED))
+
+    def forward(self, subscription: Subscription, spec: SubscriptionSpec) -> None:
         transport = subscription.subscriber.transport
         assert transport is not None
         subscription.place(spec)

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from livekit.protocol import models, rtc
 
-from d4e_sfu._engine import Event, Rate, Voice
+from d4e_sfu._engine import Event, Link, Rate, Voice
 from d4e_sfu.core import bandwidth, datapacket, policy, refresh, requests, resume, tokens
 from d4e_sfu.core.boundary import SubscriptionId, Taken, TransportId
+from d4e_sfu.core.dual import Template, offer_to
 from d4e_sfu.core.ids import Ids
 from d4e_sfu.core.moderation import Moderation
 from d4e_sfu.core.participant import PROTOCOL, Capabilities, Participant, State, clean_attributes, leave
@@ -112,11 +113,18 @@ class Sfu:
         return Admission(grants, rights, room_policy, request, wall)
 
     def join(
-        self, client: Client, admission: Admission, *, subscribe: Sequence[str] = (), now: float
+        self,
+        client: Client,
+        admission: Admission,
+        *,
+        subscribe: Sequence[str] = (),
+        dual: bool = False,
+        now: float,
     ) -> Participant | None:
         """After the upgrade: the join response, then the answer. None: refused with `leave`, and closed.
 
-        `subscribe`: publications that he receives from the start, by sid, the most important first.
+        `subscribe`: publications that he receives from the start, by sid, the most important first. `dual`: he has two
+        peer connections, and on the one that receives it is we who offer.
         """
         grants, request = admission.grants, admission.request
         if request.reconnect:
@@ -149,11 +157,14 @@ class Sfu:
             now=now,
         )
         limits = self._config.limits
-        response = _join_response(admission.policy, resumes=limits.resume > 0)
+        response = _join_response(admission.policy, resumes=limits.resume > 0, dual=dual)
+        participant.template = Template() if dual else None
         room.enter(participant, response, max_sections=limits.sections, now=now)
         for sid in subscribe:
             room.subscribe(participant, sid, now=now)
         try:
+            if dual:
+                offer_to(participant, now=now)
             for add_track in request.add_track_requests[: requests.MAX_PENDING]:
                 requests.add_track(participant, add_track, ids=self._ids, now=now)
             if request.HasField("publisher_offer"):
@@ -196,7 +207,7 @@ class Sfu:
             raise Full("The server is restarting. Please try again in a moment.", rule="no_worker")
         if room is not None and len(room.participants) >= room_policy.capacity:
             raise Full("The room is full.", rule="room_capacity")
-        if len(self._transports) >= self._config.limits.participants:
+        if sum(len(room.participants) for room in self.rooms.values()) >= self._config.limits.participants:
             raise Full("The server is full.", rule="server_capacity")
         if room is None and len(self.rooms) >= self._config.limits.rooms and self._emptiest() is None:
             raise Full("The server is full.", rule="room_count")
@@ -302,10 +313,7 @@ class Sfu:
             case Event.Voices(voices=voices):
                 self._heard(voices, now=now)
             case Event.Links(links=links):
-                for link in links:
-                    measured = self._transports.get(TransportId(link.transport))
-                    if measured is not None:
-                        measured.quality.measure(link)
+                self._measured(links)
             case Event.Estimates(estimates=estimates):
                 for estimate in estimates:
                     viewer = self._transports.get(TransportId(estimate.transport))
@@ -320,6 +328,25 @@ class Sfu:
                 self._worker_died(engine, transport, now=now)
             case _:
                 pass  # EncodingActive, PathChanged: the engine acts on them by itself
+
+    def _measured(self, links: Sequence[Link]) -> None:
+        by_transport = {link.transport: link for link in links}
+        for link in links:
+            participant = self._transports.get(TransportId(link.transport))
+            if participant is None or participant.transport != link.transport:
+                continue
+            sending = by_transport.get(participant.sending.transport or 0)
+            if sending is not None and sending is not link:  # one direction of each
+                silent = min(link.silent_ms, sending.silent_ms)
+                link = Link(
+                    transport=link.transport,
+                    up=sending.up,
+                    down=link.down,
+                    sent=link.sent,
+                    silent_ms=silent,
+                    round_trip_ms=link.round_trip_ms,
+                )
+            participant.quality.measure(link)
 
     def _heard(self, voices: Sequence[Voice], *, now: float) -> None:
         rooms: dict[str, Room] = {}
@@ -350,7 +377,7 @@ class Sfu:
 
     def transport_connected(self, transport: TransportId, *, now: float) -> None:
         participant = self._transports.get(transport)
-        if participant is not None:
+        if participant is not None and participant.transport == transport:  # he receives on it; his other may follow
             participant.room.connected(participant, now=now)
 
     def transport_failed(self, transport: TransportId, reason: str, *, now: float) -> None:
@@ -364,7 +391,7 @@ class Sfu:
 
     def data_ready(self, transport: TransportId, kind: DataKind, *, now: float) -> None:
         participant = self._transports.get(transport)
-        if participant is not None:
+        if participant is not None and participant.transport == transport:
             datapacket.channel_open(participant, kind, now=now)
 
     def data_received(self, transport: TransportId, kind: DataKind, payload: bytes, *, now: float) -> Taken:
@@ -411,6 +438,8 @@ class Sfu:
             for participant in list(room.participants.values()):
                 if participant.state is State.JOINED and now - participant.joined_at >= CONNECT_SECONDS:
                     room.leave(participant, Reason.CONNECTION_TIMEOUT, action=Action.RECONNECT, now=now)
+                elif participant.template is not None and participant.template.is_overdue(now=now):
+                    room.leave(participant, Reason.JOIN_FAILURE, action=Action.RECONNECT, now=now)
                 elif participant.closed_at is not None and now - participant.closed_at >= CLOSED_SECONDS:
                     room.leave(participant, Reason.MEDIA_FAILURE, action=Action.RECONNECT, now=now)
                 elif participant.lost_at is not None and now - participant.lost_at >= self._config.limits.resume:
@@ -457,7 +486,7 @@ class Sfu:
         return {
             "draining": self.draining,
             "rooms": len(self.rooms),
-            "participants": len(self._transports),
+            "participants": sum(len(room.participants) for room in self.rooms.values()),
             "workers": len(self._workers),
         }
 
@@ -473,7 +502,7 @@ def _server_info() -> models.ServerInfo:
     return models.ServerInfo(edition=models.ServerInfo.Edition.Standard, version=SERVER_VERSION, protocol=PROTOCOL)
 
 
-def _join_response(room_policy: RoomPolicy, *, resumes: bool) -> rtc.JoinResponse:
+def _join_response(room_policy: RoomPolicy, *, resumes: bool, dual: bool) -> rtc.JoinResponse:
     """What does not depend on the room's people; `Room.enter` adds them."""
     setting = models.ClientConfigSetting
     mime_types = [MIME_TYPES[CODECS[codec]] for codec in room_policy.codecs]
@@ -481,7 +510,7 @@ def _join_response(room_policy: RoomPolicy, *, resumes: bool) -> rtc.JoinRespons
     return rtc.JoinResponse(
         server_version=SERVER_VERSION,
         server_info=_server_info(),
-        subscriber_primary=False,  # one peer connection, and the client makes all offers
+        subscriber_primary=dual,  # else there is one peer connection, and the client makes all offers
         ping_interval=PING_INTERVAL,
         ping_timeout=PING_TIMEOUT,
         client_configuration=models.ClientConfiguration(

@@ -75,6 +75,7 @@ class Associations:
         role: DtlsRole,
         sctp_port: int | None,
         max_message_size: int,
+        offers_channels: bool = False,
     ) -> None:
         self.close(transport)
         inbox = Inbox(self._loop, limit=self._limits.datagrams, rate=self._limits.datagrams_per_second)
@@ -82,6 +83,7 @@ class Associations:
         association = _Association(
             transport, certificate, tuple(fingerprints), role, sctp_port, max_message_size, inbox
         )
+        association.offers_channels = offers_channels
         self._table[transport] = association
         if not verifiable(fingerprints):
             # Nothing that we could verify: no handshake, hence no keys (RFC 8827 §6.5).
@@ -198,6 +200,8 @@ class Associations:
         )
         dtls.on_nudge = data.pump
         complete(data.open(remote_port=port, max_message_size=association.max_message_size))
+        if association.offers_channels:
+            data.offer_channels()
 
     def _data_ended(self, association: _Association, reason: str) -> None:
         self.counters.data_ends[reason] += 1
@@ -246,8 +250,8 @@ class _Association:
     """One row of the table."""
 
     __slots__ = (
-        "certificate", "connected", "data", "dtls", "fingerprints", "inbox", "max_message_size", "role", "sctp_port",
-        "started", "task", "timer", "transport",
+        "certificate", "connected", "data", "dtls", "fingerprints", "inbox", "max_message_size", "offers_channels",
+        "role", "sctp_port", "started", "task", "timer", "transport",
     )  # fmt: skip
 
     def __init__(
@@ -273,6 +277,7 @@ class _Association:
         self.timer: asyncio.TimerHandle | None = None
         self.started = 0.0
         self.connected = False
+        self.offers_channels = False
 
     def debug_state(self) -> dict[str, object]:
         return {

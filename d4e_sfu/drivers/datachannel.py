@@ -17,7 +17,7 @@ from struct import unpack_from
 from typing import TYPE_CHECKING, Final
 
 from aiortc import rtcsctptransport as sctp
-from aiortc.rtcdatachannel import RTCDataChannel
+from aiortc.rtcdatachannel import RTCDataChannel, RTCDataChannelParameters
 from aiortc.rtcsctptransport import InboundStream, RTCSctpCapabilities, RTCSctpTransport
 
 from d4e_sfu.core.boundary import DataKind, Taken
@@ -113,6 +113,15 @@ class GuardedSctp(RTCSctpTransport):
     async def open(self, *, remote_port: int, max_message_size: int) -> None:
         """Send our INIT; both sides do (RFC 8841 §9.3)."""
         await self.start(RTCSctpCapabilities(maxMessageSize=max_message_size), remote_port)
+
+    def offer_channels(self) -> None:
+        """Ours, on which we send: each opens when the client acknowledges it (RFC 8832 §5.2)."""
+        for kind in DataKind:
+            lossy = kind is DataKind.LOSSY
+            RTCDataChannel(
+                self,
+                RTCDataChannelParameters(label=kind.value, ordered=not lossy, maxRetransmits=0 if lossy else None),
+            )
 
     def send(self, kind: DataKind, payload: bytes) -> bool:
         """Queue a message; False when its channel is not open or the client reads too slowly.
@@ -330,12 +339,13 @@ class GuardedSctp(RTCSctpTransport):
         elif data != bytes([sctp.DATA_CHANNEL_ACK]) or stream_id not in self._data_channels:
             raise Violation("malformed")
         await super()._data_channel_receive(stream_id, sctp.WEBRTC_DCEP, data)
-        if opened and not self.ended:
-            channel = self._data_channels[stream_id]
-            for kind in DataKind:
-                if channel.label == kind.value:
-                    self._kinds[kind] = channel
-                    self._on_open(kind)
+        channel = self._data_channels.get(stream_id)
+        if channel is None or self.ended or (not opened and channel in self._kinds.values()):
+            return  # acknowledged once already
+        for kind in DataKind:
+            if channel.label == kind.value:
+                self._kinds[kind] = channel
+                self._on_open(kind)
 
     # --- to the network, and aiortc's own tasks --------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""One signalling connection: WebSocket frames of protobuf ↔ core messages, on `/rtc/v1`.
+"""One signalling connection: WebSocket frames of protobuf ↔ core messages, on `/rtc/v1` and `/rtc`.
 
 It checks what can be checked without knowing anyone (sizes, encoding, rates), answers pings, and bounds what waits for
 a slow reader. What comes before (origin, token) is entrance.py; who may join and what a message means is the core's.
@@ -12,15 +12,16 @@ import asyncio
 import base64
 import binascii
 import contextlib
+import json
 import logging
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final
 
 from aiohttp import WSCloseCode, WSMsgType, web
 from google.protobuf.message import DecodeError
-from livekit.protocol import rtc
+from livekit.protocol import models, rtc
 
 from d4e_sfu.core.allowance import Allowance
 from d4e_sfu.drivers.entrance import Entrance, bearer_token
@@ -68,7 +69,13 @@ class Signalling:
 
     def setup(self, app: web.Application) -> None:
         # Clients append to a base URL, and not all of them mind its last slash.
-        for path, handler in (("rtc/v1", self._rtc), ("rtc/v1/validate", self._validate), ("rtc{rest:.*}", _absent)):
+        for path, handler in (
+            ("rtc/v1", self._single),
+            ("rtc/v1/validate", self._validate),
+            ("rtc", self._rtc),
+            ("rtc/validate", self._validate),
+            ("rtc{rest:.*}", _absent),
+        ):
             app.router.add_route("GET", "/{slashes:/*}" + path, self._entrance.refusing("join", handler))
 
     @property
@@ -85,7 +92,12 @@ class Signalling:
         self._admit(request, request.query.get("join_request") or "")
         return web.Response(text="success")
 
-    async def _rtc(self, request: web.Request) -> web.StreamResponse:
+    async def _single(self, request: web.Request) -> web.StreamResponse:
+        """The path is for one peer connection, and so for an offer in the request."""
+        return await self._rtc(request, single=True)
+
+    async def _rtc(self, request: web.Request, *, single: bool = False) -> web.StreamResponse:
+        """One peer connection where the request brings a `join_request`; else two, and the older query."""
         limits = self._entrance.config.limits
         socket = DeflatingWebSocket(
             max_message=limits.message,
@@ -96,8 +108,8 @@ class Signalling:
         if not socket.can_prepare(request):
             raise web.HTTPNotFound(text="this is a WebSocket endpoint")
         try:
-            wrapped = request.query.get("join_request")
-            if not wrapped:
+            wrapped = request.query.get("join_request") or ""
+            if single and not wrapped:
                 raise BadRequest("join_request is required", rule="join_request_missing")
             admission = self._admit(request, wrapped)
         except Exception as error:
@@ -110,7 +122,7 @@ class Signalling:
         connection = _Connection(socket, request, self._wall)
         self._connections.add(connection)
         try:
-            participant = connection.join(self._sfu, admission)
+            participant = connection.join(self._sfu, admission, dual=not wrapped)
             # The offer in it weighs as much as all the rest that he costs, and he may stay all day.
             del admission, wrapped
             await connection.serve(self._sfu, participant)
@@ -126,7 +138,7 @@ class Signalling:
         grants = self._sfu.verify(token, wall=self._wall())
         self._entrance.check_known(key=grants.key, room=grants.room, identity=grants.identity)
         limit = self._entrance.config.limits.join_request
-        join_request = _join_request(wrapped, limit) if wrapped else rtc.JoinRequest()
+        join_request = _join_request(wrapped, limit) if wrapped else _queried(request.query)
         return self._sfu.admit(grants, join_request, wall=self._wall())
 
 
@@ -172,10 +184,10 @@ class _Connection:
 
     # --- the connection's life ---------------------------------------------------------------------------------------
 
-    def join(self, sfu: Sfu, admission: Admission) -> Participant | None:
+    def join(self, sfu: Sfu, admission: Admission, *, dual: bool) -> Participant | None:
         """None: refused, and all that is left are last words."""
         try:
-            return sfu.join(self, admission, now=time.monotonic())
+            return sfu.join(self, admission, dual=dual, now=time.monotonic())
         except Exception:
             self._failed()
             return None
@@ -294,6 +306,49 @@ def _join_request(text: str, limit: int) -> rtc.JoinRequest:
         raise malformed from None
 
 
+def _queried(query: Mapping[str, str]) -> rtc.JoinRequest:
+    """What clients with two peer connections say of themselves, each thing by its name."""
+    sdk = _SDKS.get(query.get("sdk", ""), query.get("sdk", "").upper())
+    named = query.get("capabilities", "").split(",")[:MAX_CAPABILITIES]
+    info = models.ClientInfo(
+        sdk=sdk if sdk in _SDK_NAMES else None,
+        version=query.get("version", "")[:MAX_WORD],
+        protocol=_number(query.get("protocol", "")),
+        client_protocol=_number(query.get("client_protocol", "")),
+        capabilities=[name for name in named if name in _CAPABILITIES],
+    )
+    settings = rtc.ConnectionSettings(
+        auto_subscribe=query.get("auto_subscribe", "1") in _YES,
+        adaptive_stream=query.get("adaptive_stream", "") in _YES,
+    )
+    request = rtc.JoinRequest(client_info=info, connection_settings=settings)
+    request.reconnect = query.get("reconnect", "") in _YES
+    request.participant_sid = query.get("sid", "")[:MAX_WORD]
+    request.participant_attributes.update(_attributes(query.get("attributes", "")))
+    return request
+
+
+def _attributes(text: str) -> dict[str, str]:
+    if not text:
+        return {}
+    malformed = BadRequest("The attributes are malformed.", rule="attributes_malformed")
+    try:
+        found = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
+    except (binascii.Error, ValueError, RecursionError):
+        raise malformed from None
+    if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
+        raise malformed
+    try:
+        "".join((*found, *found.values())).encode()
+    except UnicodeEncodeError:  # half a surrogate pair, which no message can carry
+        raise malformed from None
+    return found
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 8 else 0
+
+
 def _gunzip(data: bytes, limit: int) -> bytes:
     """RFC 1952, never more than the limit in memory, however small the data."""
     inflater = zlib.decompressobj(wbits=31)
@@ -305,9 +360,15 @@ def _gunzip(data: bytes, limit: int) -> bytes:
     return inflated
 
 
+_YES: Final = ("1", "true")
+_SDK_NAMES: Final = frozenset(models.ClientInfo.SDK.keys())
+_CAPABILITIES: Final = frozenset(models.ClientInfo.Capability.keys())
+_SDKS: Final = {"reactnative": "REACT_NATIVE", "unityweb": "UNITY_WEB", "ios": "SWIFT"}
+MAX_WORD: Final = 256  # characters of one value in a query
+MAX_CAPABILITIES: Final = 32
 _URL_SAFE: Final = str.maketrans("-_ ", "+/+")  # a plus sign in a query may arrive as a space
 
 
 async def _absent(request: web.Request) -> web.StreamResponse:
-    """The older form with two peer connections; clients that know both try the other after a 404."""
-    return web.Response(status=404, text="not found: this server speaks /rtc/v1")
+    """A version of the protocol that is not ours; clients that know several try another after a 404."""
+    return web.Response(status=404, text="not found: this server speaks /rtc and /rtc/v1")

@@ -56,12 +56,14 @@ def test_only_one_application_section_is_accepted() -> None:
     assert [section.port for section in sdp.parse(answer.sdp).sections] == [7882, 0]
 
 
-def test_data_channels_cannot_be_added_to_a_connection_that_began_without() -> None:
+def test_data_channels_may_be_added_to_a_connection_that_began_without() -> None:
+    """Clients with two connections make them when they are needed."""
     talks = negotiation()
     assert talks.answer(offer_of(audio("0")), pending=[], outgoing=[]).remote.sctp_port is None
-    answer = talks.answer(offer_of(audio("0"), application("1")), pending=[], outgoing=[])
-    assert [section.port for section in sdp.parse(answer.sdp).sections] == [7882, 0]
-    assert answer.remote.sctp_port is None
+    for _ in range(2):
+        answer = talks.answer(offer_of(audio("0"), application("1")), pending=[], outgoing=[])
+        assert [section.port for section in sdp.parse(answer.sdp).sections] == [7882, 7882]
+        assert (answer.remote.sctp_port, answer.remote.max_message_size) == (5000, 262_144)
 
 
 def test_a_bundle_only_section_has_port_zero_and_is_accepted() -> None:

@@ -125,6 +125,7 @@ class Client:
         to_client: Fate = delivered,
         delay: float = DELAY,
         sctp: bool = False,
+        offers_channels: bool = False,
         dtls: Callable[[Any, RTCCertificate], RTCDtlsTransport] | None = None,
     ) -> None:
         self.server = server
@@ -150,6 +151,7 @@ class Client:
             role="server" if role == "client" else "client",
             sctp_port=5000 if sctp else None,
             max_message_size=65536,
+            offers_channels=offers_channels,
         )
 
     def to_server(self, datagram: bytes) -> None:

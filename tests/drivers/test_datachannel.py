@@ -173,6 +173,39 @@ async def test_an_application_section_can_come_later() -> None:
     await finish(server, client)
 
 
+async def test_channels_that_we_offer_open_when_the_client_acknowledges_them() -> None:
+    """For clients with two connections: what we send goes on our channels, and they may be used both ways."""
+    server = Server()
+    client = Client(server, 1, sctp=True, offers_channels=True)
+    assert client.sctp is not None
+    offered: dict[str, RTCDataChannel] = {}
+    got: list[bytes] = []
+
+    def on_channel(made: RTCDataChannel) -> None:
+        offered[made.label] = made
+        made.on("message", got.append)
+
+    client.sctp.on("datachannel", on_channel)
+    await client.connect()
+    await until(lambda: {(1, RELIABLE), (1, LOSSY)} == set(server.heard.ready))
+    assert len(server.heard.ready) == 2
+    assert {name: (made.ordered, made.maxRetransmits) for name, made in offered.items()} == {
+        "_reliable": (True, None),
+        "_lossy": (False, 0),
+    }
+    assert server.associations.send(ONE, RELIABLE, b"to him")
+    await until(lambda: got == [b"to him"])
+    offered["_reliable"].send(b"from him")
+    await until(lambda: server.heard.received == [(1, RELIABLE, b"from him")])
+    # Acknowledged once more, it is as open as before.
+    client.sctp._data_channel_queue.append((offered["_reliable"], sctp.WEBRTC_DCEP, bytes([sctp.DATA_CHANNEL_ACK])))
+    await client.sctp._data_channel_flush()
+    offered["_reliable"].send(b"later")
+    await until(lambda: len(server.heard.received) == 2)
+    assert len(server.heard.ready) == 2
+    await finish(server, client)
+
+
 async def test_a_reader_that_falls_silent_loses_lossy_messages_and_then_its_channels() -> None:
     deaf = False
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import gzip
+import json
 import logging
 import time
 import tracemalloc
@@ -298,12 +299,86 @@ async def test_only_our_own_pages_and_allowed_ones_may_join(
             assert refused.value.status == 403
 
 
-@pytest.mark.parametrize("path", ["/rtc", "/rtc/validate", "/rtc/v2", "/rtc/v1/other"])
+@pytest.mark.parametrize("path", ["/rtc/v2", "/rtc/v1/other", "/rtc/other"])
 async def test_other_forms_of_joining_are_absent_and_a_browser_can_read_so(house: House, path: str) -> None:
     answer = await house.http.get(path)
     assert answer.status == 404
     assert answer.headers["Access-Control-Allow-Origin"] == "*"
     assert "requested room does not exist" not in await answer.text()
+
+
+# --- two peer connections --------------------------------------------------------------------------------------------
+
+
+def attributes(value: object) -> str:
+    return base64.urlsafe_b64encode(json.dumps(value).encode()).decode().rstrip("=")
+
+
+async def test_without_a_join_request_there_are_two_connections_and_the_query_says_who_he_is(
+    house: House, mint: MintToken
+) -> None:
+    said = {
+        "protocol": "13",
+        "sdk": "android",
+        "version": "2.27.0",
+        "client_protocol": "1",
+        "capabilities": "CAP_PACKET_TRAILER,CAP_UNHEARD_OF",
+        "adaptive_stream": "1",
+        "attributes": attributes({"ward": "3"}),
+    }
+    token = mint("an", "doctor", video={"canUpdateOwnMetadata": True})
+    headers = {"Authorization": f"Bearer {token}"}
+    async with house.http.ws_connect("/rtc", params=said, headers=headers) as socket:
+        join = (await receive(socket)).join
+        assert join.subscriber_primary
+        assert join.participant.client_protocol == 1
+        assert join.participant.capabilities == [models.ClientInfo.Capability.CAP_PACKET_TRAILER]
+        assert join.participant.attributes["ward"] == "3"
+        offer = (await receive(socket)).offer
+        assert (offer.type, offer.id) == ("offer", 1)
+        (participant,) = house.sfu.rooms["ward"].participants.values()
+        can = participant.client_can
+        assert (can.protocol, can.sdk, can.auto_subscribe, can.adaptive_stream) == (13, "android", True, True)
+        sid = participant.sid
+    for resumes, first in (({"reconnect": "1", "sid": sid}, "leave"), ({"auto_subscribe": "0"}, "join")):
+        # He was not connected, so nothing of him is left to resume.
+        async with house.http.ws_connect("/rtc", params={**said, **resumes}, headers=headers) as socket:
+            assert (await receive(socket)).WhichOneof("message") == first
+
+
+async def test_the_older_path_takes_a_join_request_as_well_and_then_there_is_one_connection(
+    house: House, mint: MintToken
+) -> None:
+    async with house.http.ws_connect("/rtc", params=query(mint("an"))) as socket:
+        assert not (await receive(socket)).join.subscriber_primary
+        assert (await receive(socket)).HasField("answer")
+
+
+@pytest.mark.parametrize(
+    ("said", "status"),
+    [
+        ({}, 200),
+        ({"protocol": "x", "sdk": "?", "client_protocol": "-1", "capabilities": ",,", "auto_subscribe": "maybe"}, 200),
+        ({"protocol": "9" * 4000, "sid": "x" * 9000}, 200),
+        ({"attributes": attributes({"a": "b"})}, 200),
+        ({"attributes": "!"}, 400),
+        ({"attributes": attributes(["a"])}, 400),
+        ({"attributes": attributes({"a": 1})}, 400),
+        ({"attributes": base64.urlsafe_b64encode(b'{"a":"\\ud800"}').decode()}, 400),
+        ({"attributes": base64.urlsafe_b64encode(b"[" * 9000).decode()}, 400),
+        ({"access_token": "none"}, 401),
+    ],
+)
+async def test_what_a_query_may_say_is_checked_and_validated_alike(
+    house: House, mint: MintToken, said: dict[str, str], status: int
+) -> None:
+    params = {"access_token": mint("an"), **said}
+    async with house.http.get("/rtc/validate", params=params) as answer:
+        assert answer.status == status
+        assert answer.headers["Access-Control-Allow-Origin"] == "*"
+        assert status != 200 or await answer.text() == "success"
+    async with house.http.get("/rtc", params=params) as answer:
+        assert answer.status == 404
 
 
 async def test_a_get_without_upgrade_is_404_and_options_is_answered(house: House, mint: MintToken) -> None:

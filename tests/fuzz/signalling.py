@@ -22,7 +22,15 @@ from d4e_sfu.core.participant import Participant, State
 from d4e_sfu.core.sfu import Sfu
 from d4e_sfu.drivers import signal
 from d4e_sfu.errors import ClientError
-from tests.doubles import AnnouncerDouble, AssociationsDouble, ClientDouble, Description, EngineDouble, camera
+from tests.doubles import (
+    AnnouncerDouble,
+    AssociationsDouble,
+    ClientDouble,
+    Description,
+    EngineDouble,
+    answer_to,
+    camera,
+)
 
 KEY: Final = Key(id="test", default_role="doctor").holding(b"a secret of thirty-two bytes, or more")
 WALL: Final = 1_700_000_000.0
@@ -90,6 +98,7 @@ class Program:
         self.sfu.add_worker(self.engine, self.associations)
         self.clients = [ClientDouble() for _ in range(PEOPLE)]
         self.participants: list[Participant | None] = [None] * PEOPLE
+        self.offers = [rtc.SessionDescription() for _ in range(PEOPLE)]
         self.descriptions = [Description(f"person{n}", audios=1, videos=1) for n in range(PEOPLE)]
 
     # --- reading -----------------------------------------------------------------------------------------------------
@@ -121,6 +130,10 @@ class Program:
         else:
             _STEPS[which](self, who)
         assert all(len(client.responses) < RESPONSES for client in self.clients)
+        for n, client in enumerate(self.clients):
+            for each in client.responses:
+                if each.HasField("offer"):
+                    self.offers[n] = each.offer
         for n, participant in enumerate(self.participants):
             if participant is not None and participant.state is State.DISCONNECTED:
                 self.participants[n] = None
@@ -143,7 +156,7 @@ class Program:
             admission = self.sfu.admit(self.sfu.verify(TOKENS[who], wall=WALL), request, wall=WALL)
         except ClientError:
             return
-        joined = self.sfu.join(client, admission, now=self.now)
+        joined = self.sfu.join(client, admission, dual=how & 64 != 0 and not request.reconnect, now=self.now)
         if request.reconnect and joined is None:
             assert client.kinds() == ["leave"]
             assert client.closed is not None
@@ -257,6 +270,15 @@ class Program:
         if participant.client is not None:
             self.sfu.client_lost(participant, participant.client, now=self.now)
 
+    def answer(self, who: int) -> None:
+        """To our last offer, if there was one: as a browser would, or without a part of it."""
+        how = self.byte()
+        text = answer_to(self.offers[who].sdp, ufrag=f"subs{how & 3}")
+        if how & 192 == 192:
+            cut = how % 64 * len(text) // 64
+            text = text[:cut]
+        self.ask(who, answer=rtc.SessionDescription(type="answer", sdp=text, id=self.offers[who].id))
+
     def resume(self, who: int) -> None:
         """Himself mostly, now and then under another's sid; then what he says that he knows."""
         old, how = self.participants[who], self.byte()
@@ -313,5 +335,5 @@ _STEPS: Final[Sequence[Callable[[Program, int], None]]] = (
     Program.add_track,
     Program.offer,
     Program.resume,
-    Program.offer,
+    Program.answer,
 )

@@ -50,8 +50,10 @@ class LivekitClient:
         on("data_received", self._number)
         self.room.register_text_stream_handler("lk.chat", self._text)
 
-    async def join(self, url: str, token: str) -> None:
-        await self.room.connect(url, token)
+    async def join(self, url: str, token: str, *, dual: bool = False) -> None:
+        """`dual`: with two peer connections, the server offering on one of them."""
+        options = rtc.RoomOptions(single_peer_connection=False) if dual else rtc.RoomOptions()
+        await self.room.connect(url, token, options)
 
     async def publish(
         self, *, colour: tuple[int, int, int], hertz: float, simulcast: bool = True, codec: str = "vp8"

@@ -391,9 +391,14 @@ class KeyedAssociations:
         role: DtlsRole,
         sctp_port: int | None,
         max_message_size: int,
+        offers_channels: bool = False,
     ) -> None:
         assert role == "server"
+        assert not offers_channels
         self._waiting.add(transport)
+        self._open[transport] = sctp_port
+
+    def open_data(self, transport: TransportId, *, sctp_port: int, max_message_size: int) -> None:
         self._open[transport] = sctp_port
 
     def close(self, transport: TransportId) -> None:
