@@ -1,4 +1,5 @@
-"""The command line: serve, check, reload, drain, systemd-sockets, token, links, tls, audit, doctor, version.
+"""The command line: serve, check, reload, drain, systemd-sockets, token, links, tls, audit, doctor,
+evidence, support-bundle, version.
 
 It reads arguments and a configuration, calls one function, and turns what comes back into an exit code: 0, 1 (it
 failed), 2 (wrong arguments) or 78 (the configuration; `sysexits.h`). What goes to standard output can be piped on;
@@ -29,7 +30,7 @@ from urllib.parse import quote
 
 from d4e_sfu import config as configuration
 from d4e_sfu.config import Config, Key, Role
-from d4e_sfu.core import diagnosis, firewall, policy, tokens
+from d4e_sfu.core import diagnosis, evidence, firewall, policy, tokens
 from d4e_sfu.errors import EX_CONFIG, EX_FAILURE, EX_OK, ClientError, ConfigError, Problem
 
 if TYPE_CHECKING:
@@ -208,11 +209,15 @@ def _links(options: argparse.Namespace) -> int:
 
 
 def _version(_options: argparse.Namespace) -> int:
-    try:
-        print(importlib.metadata.version("d4e-sfu"))
-    except importlib.metadata.PackageNotFoundError:
-        print("unreleased (a source tree)")
+    print(_released())
     return EX_OK
+
+
+def _released() -> str:
+    try:
+        return importlib.metadata.version("d4e-sfu")
+    except importlib.metadata.PackageNotFoundError:
+        return "unreleased (a source tree)"
 
 
 _SHOWN: Final = {
@@ -239,6 +244,24 @@ def _doctor(options: argparse.Namespace) -> int:
                 mark = f"\x1b[{_COLOURS[finding.state]}m{mark}\x1b[0m"
             print(f"{mark}{finding.check:<12} {finding.vi if options.lang == 'vi' else finding.en}")
     return EX_FAILURE if any(finding.state == "bad" for finding in findings) else EX_OK
+
+
+def _support(options: argparse.Namespace) -> int:
+    from d4e_sfu.drivers import probes, support
+
+    config = configuration.load(options.config)
+    findings = [dataclasses.asdict(each) for each in diagnosis.diagnose(probes.look(config, host=_certified(config)))]
+    try:
+        support.write(options.output, config, findings=findings, version=_released())
+    except OSError as error:
+        raise _Refusal(f"{options.output}: {error.strerror or error}") from None
+    print(options.output)
+    return EX_OK
+
+
+def _evidence(options: argparse.Namespace) -> int:
+    print(evidence.table(configuration.load(options.config), file=options.config, language=options.lang), end="")
+    return EX_OK
 
 
 def _certified(config: Config) -> str | None:
@@ -394,6 +417,18 @@ def _parser() -> argparse.ArgumentParser:
     doctor.add_argument("--json", action="store_true")
     doctor.add_argument("--firewall-form", action="store_true", help="print what the network department has to open")
     doctor.set_defaults(run=_doctor)
+
+    helped = commands.add_parser(
+        "support-bundle", help="write an archive for whoever helps, without anything of a person"
+    )
+    helped.add_argument("--config", required=True, metavar="FILE")
+    helped.add_argument("--output", type=Path, default=Path("d4e-sfu-support.tar.gz"), metavar="FILE")
+    helped.set_defaults(run=_support)
+
+    table = commands.add_parser("evidence", help="print the table that an auditor asks for: control, setting, proof")
+    table.add_argument("--config", required=True, metavar="FILE")
+    table.add_argument("--lang", choices=("en", "vi"), default=_language())
+    table.set_defaults(run=_evidence)
 
     tls = commands.add_parser("tls", help="certificates of HTTPS").add_subparsers(required=True, metavar="COMMAND")
     examined = tls.add_parser("check", help="tell everything that is wrong with a certificate and its key")

@@ -49,19 +49,19 @@ def look(config: Config, *, host: str | None) -> Facts:
     local = sorted({_plain(ip.ip) for adapter in adapters for ip in adapter.ips})
     local = [address for address in local if not ipaddress.ip_address(address).is_loopback]
     listening = [each.listen for each in config.media.addresses]
-    metrics = _metrics(config)
+    counters = metrics(config)
     certificate = _certificate(config, host)
     synchronised, offset = _clock()
     resolved = None if host is None else _resolved(host)
     return Facts(
-        running=metrics is not None,
+        running=counters is not None,
         ports=list(_ports(config)),
         local=local,
         listening=listening,
         announced=[each for address in config.media.addresses for each in address.announced],
         host=host,
         resolved=resolved,
-        loops=None if metrics is None else list(_loops(config, listening or local)),
+        loops=None if counters is None else list(_loops(config, listening or local)),
         clock_synchronised=synchronised,
         clock_offset=offset,
         certificate=None if certificate is None else _told(certificate, lambda rule: rule not in _CHAIN | _EXPIRY),
@@ -159,7 +159,7 @@ def _program(process: Path) -> str:
 # --- the way in ------------------------------------------------------------------------------------------------------
 
 
-def _metrics(config: Config) -> dict[str, float] | None:
+def metrics(config: Config) -> dict[str, float] | None:
     """Counters of the running server; None when it does not answer."""
     address = config.admin.address
     address = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address, address)
@@ -199,9 +199,9 @@ def _loops(config: Config, addresses: Iterable[str]) -> Iterator[Loop]:
 
 
 def _strangers(config: Config) -> float:
-    metrics = _metrics(config) or {}
+    counters = metrics(config) or {}
     return sum(
-        metrics.get(f'd4e_sfu_drops_total{{reason="{reason}"}}', 0.0) for reason in ("bad_stun", "unknown_ufrag")
+        counters.get(f'd4e_sfu_drops_total{{reason="{reason}"}}', 0.0) for reason in ("bad_stun", "unknown_ufrag")
     )
 
 

@@ -95,5 +95,5 @@ async def test_three_commands_make_a_call_and_nothing_goes_outside(machine: Mach
 
     assert len(inventory.splitlines()) <= 10
     assert machine.strays() == 0, machine.outside("nft", "list", "ruleset")
-    record("appliance", "appliance_three_commands", [installed], "s")
-    record("appliance", "appliance_first_call", [called], "s", f"<= {CALL_SECONDS:g}")
+    record("appliance.json", "appliance_three_commands", [installed], "s")
+    record("appliance.json", "appliance_first_call", [called], "s", f"<= {CALL_SECONDS:g}")
