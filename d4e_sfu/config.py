@@ -13,7 +13,6 @@ import fnmatch
 import ipaddress
 import os
 import re
-import stat
 from collections.abc import Callable, Iterator, Mapping
 from enum import StrEnum
 from pathlib import Path
@@ -39,6 +38,8 @@ from pydantic_core import ErrorDetails
 from d4e_sfu.consistency import did_you_mean, findings
 from d4e_sfu.document import MAX_BYTES, Document, DocumentError, Location
 from d4e_sfu.errors import ConfigError, Problem
+from d4e_sfu.keyfiles import MIN_SECRET_BYTES as MIN_SECRET_BYTES
+from d4e_sfu.keyfiles import contents, read_secrets, unreadable
 from d4e_sfu.values import (
     Bitrate,
     FilePath,
@@ -53,10 +54,6 @@ from d4e_sfu.values import (
     Variable,
     shown,
 )
-
-MIN_SECRET_BYTES: Final = 32
-"""RFC 7518 §3.2: an HS256 key has at least the size of the hash."""
-MAX_SECRET_BYTES: Final = 4096
 
 Reload = Literal["live", "restart"]
 
@@ -443,7 +440,7 @@ def load(path: str | os.PathLike[str], *, environ: Mapping[str, str] | None = No
     """The configuration in this file, with its secrets read. Raises `ConfigError` with everything that is wrong."""
     file = Path(path)
     try:
-        data = _contents(file, MAX_BYTES)
+        data = contents(file, MAX_BYTES)
     except OSError as error:
         raise ConfigError([Problem(str(file), 1, 1, "", f"cannot be read: {error.strerror or error}")]) from None
     return parse(
@@ -455,7 +452,7 @@ def control_path(path: str | os.PathLike[str]) -> Path | None:
     """Where a server with this file takes commands, whatever else is wrong in it. Raises ConfigError."""
     file = Path(path)
     try:
-        text = _contents(file, MAX_BYTES)
+        text = contents(file, MAX_BYTES)
         document = Document(text)
     except OSError as error:
         raise ConfigError([Problem(str(file), 1, 1, "", f"cannot be read: {error.strerror or error}")]) from None
@@ -489,8 +486,8 @@ def parse(
         known = {*config.roles, *written_roles}
         for location, message in (
             *findings(config, known_roles=known),
-            *_certificates(config),
-            *_secrets(config, environ or {}),
+            *unreadable(config),
+            *read_secrets(config, environ or {}),
         ):
             report(location, message)
     if problems or config is None:
@@ -516,14 +513,6 @@ def _validate(document: Document, context: dict[str, Path], report: Callable[...
                     report((*location, *missing), _explain(details), at_key=at_key)
                 document.drop(location)
     return None
-
-
-def _contents(path: Path, at_most: int) -> bytes:
-    """At most one byte more than that, so that the reader sees the excess. Never waits on a pipe or device."""
-    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise OSError("not a regular file")
-        return file.read(at_most + 1)
 
 
 def _written(document: Document, location: Location) -> Location:
@@ -591,75 +580,6 @@ def _settings_at(location: Location) -> type[BaseModel]:
         inner = (annotation, *get_args(annotation))
         model = next(each for each in inner if isinstance(each, type) and issubclass(each, BaseModel))
     return model
-
-
-# --- files that settings name ----------------------------------------------------------------------------------------
-
-
-def _certificates(config: Config) -> Iterator[tuple[Location, str]]:
-    for name, path in (("certificate", config.http.tls.certificate), ("key", config.http.tls.key)):
-        if path is not None:
-            try:
-                _contents(path, 0)
-            except OSError as error:
-                yield ("http", "tls", name), f"cannot be read: {error.strerror or error}"
-
-
-def _secrets(config: Config, environ: Mapping[str, str]) -> Iterator[tuple[Location, str]]:
-    """Reads the secrets into their keys. Says neither what was read nor which file: a secret may be pasted there."""
-    for index, key in enumerate(config.keys):
-        if any(key.id == other.id for other in config.keys[:index]):
-            yield ("keys", index, "id"), "is already the id of another key"
-        if (key.secret_file is None) == (key.secret_env is None):
-            yield ("keys", index), "needs one of secret_file and secret_env"
-            continue
-        name = "secret_file" if key.secret_file is not None else "secret_env"
-        yield from _secret_of(key, ("keys", index, name), environ)
-    audit = config.audit
-    if (audit.folder is None) != (audit.secret_file is None):
-        yield ("audit",), "needs both folder and secret_file"
-    elif audit.secret_file is not None:
-        yield from _secret_of(audit, ("audit", "secret_file"), environ)
-
-
-def _secret_of(holder: Key | Audit, where: Location, environ: Mapping[str, str]) -> Iterator[tuple[Location, str]]:
-    try:
-        secret = _secret_in(holder.secret_file, getattr(holder, "secret_env", None), environ)
-    except OSError as error:
-        yield where, f"cannot be read: {error.strerror or error}"
-        return
-    except ValueError as error:
-        yield where, str(error)
-        return
-    if len(secret) < MIN_SECRET_BYTES:
-        yield where, f"{len(secret)} bytes are too few for a secret: at least {MIN_SECRET_BYTES}"
-    holder._secret = secret
-
-
-def _secret_in(path: Path | None, variable: str | None, environ: Mapping[str, str]) -> bytes:
-    if path is not None:
-        file = _credential(path, environ)
-        secret = _contents(file, MAX_SECRET_BYTES)
-        if file.stat().st_mode & stat.S_IROTH:
-            raise ValueError("this file can be read by everyone on this machine: chmod o= it, and make a new secret")
-    else:
-        written = environ.get(variable or "")
-        if written is None:
-            raise ValueError("this environment variable is not set")
-        secret = os.fsencode(written)
-    if len(secret) > MAX_SECRET_BYTES:
-        raise ValueError(f"more than {MAX_SECRET_BYTES} bytes is not a secret")
-    secret = secret.strip()
-    # PyJWT signs with none of these, and whoever points at one has the wrong file.
-    if secret.startswith((b"-----BEGIN ", b"ssh-", b"ecdsa-sha2-")):
-        raise ValueError("this is a certificate or a private key, not a secret for tokens")
-    return secret
-
-
-def _credential(path: Path, environ: Mapping[str, str]) -> Path:
-    """systemd's copy of `…/keys/NAME` (LoadCredential=keys:…/keys), where there is one: the file itself is root's."""
-    copy = Path(environ.get("CREDENTIALS_DIRECTORY", "")) / f"{path.parent.name}_{path.name}"
-    return copy if "CREDENTIALS_DIRECTORY" in environ and copy.is_file() else path
 
 
 # --- reloading -------------------------------------------------------------------------------------------------------

@@ -84,7 +84,14 @@ OURS: dict[str, set[str]] = {
     "d4e_sfu/document.py": set(),
     "d4e_sfu/consistency.py": {"d4e_sfu.document", "d4e_sfu.config"},  # config for its types alone
     "d4e_sfu/values.py": set(),
-    "d4e_sfu/config.py": {"d4e_sfu.document", "d4e_sfu.consistency", "d4e_sfu.errors", "d4e_sfu.values"},
+    "d4e_sfu/keyfiles.py": {"d4e_sfu.document", "d4e_sfu.config"},  # config for its types alone
+    "d4e_sfu/config.py": {
+        "d4e_sfu.document",
+        "d4e_sfu.consistency",
+        "d4e_sfu.errors",
+        "d4e_sfu.keyfiles",
+        "d4e_sfu.values",
+    },
     CORE: {"d4e_sfu._engine", "d4e_sfu.config", "d4e_sfu.errors", "d4e_sfu.core"},
     DRIVERS: {"d4e_sfu._engine", "d4e_sfu.config", "d4e_sfu.errors", "d4e_sfu.core", "d4e_sfu.drivers"},
 }

@@ -42,9 +42,14 @@ sys.exit(main())
 
 
 class Guest:
-    def __init__(self, root: Path, leader: int) -> None:
+    def __init__(self, root: Path, leader: int, began: float) -> None:
         self.root = root
         self.leader = leader
+        self.began = began  # of its boot
+
+    def kill(self) -> None:
+        """Every process ends at once. Unlike a real power cut, it loses nothing that the kernel was given to write."""
+        os.kill(self.leader, signal.SIGKILL)
 
     def run(self, *command: str, check: bool = True, timeout: float = 60) -> subprocess.CompletedProcess[str]:
         inside = ["nsenter", "-t", str(self.leader), "-a", *command]
@@ -89,10 +94,16 @@ class Guest:
 
 @contextlib.contextmanager
 def guest() -> Iterator[Guest]:
-    """Booted, with the units, a key and a configuration, not started."""
-    name = f"d4e-boot-{os.getpid()}"
-    group = CGROUP / name
-    with tempfile.TemporaryDirectory(prefix=name) as folder, contextlib.ExitStack() as stack:
+    """Booted, with the units, keys and a configuration, not started."""
+    with disk() as root, booted(root) as machine:
+        machine.settings()
+        yield machine
+
+
+@contextlib.contextmanager
+def disk() -> Iterator[Path]:
+    """The root of a guest, which outlives its boots."""
+    with tempfile.TemporaryDirectory(prefix="d4e-boot-") as folder, contextlib.ExitStack() as stack:
         memory, root = Path(folder, "memory"), Path(folder, "root")
         for each in (memory, root):
             each.mkdir()
@@ -104,42 +115,47 @@ def guest() -> Iterator[Guest]:
         _run("mount", "-t", "overlay", "overlay", "-o", layers, str(root))
         stack.callback(_run, "umount", str(root))
         _install(root)
-        group.mkdir()
-        stack.callback(group.rmdir)
-        inside = f"echo $$ > {group}/cgroup.procs; exec setsid systemd-nspawn -q -D {root} -M {name} --register=no"
-        nspawn = subprocess.Popen(
-            ["sh", "-c", f"{inside} --keep-unit --private-network --capability=CAP_BPF,CAP_NET_ADMIN "
-             "--system-call-filter=bpf --console=pipe -b"],
-            env={**os.environ, "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )  # fmt: skip
-        leader = 0
-        try:
-            began = time.monotonic()
-            while (leader := _child(nspawn.pid)) == 0 or not _is_up(leader):
-                assert nspawn.poll() is None, "the guest ended"
-                assert time.monotonic() - began < BOOT_SECONDS, "the guest does not come up"
-                time.sleep(0.1)
-            machine = Guest(root, leader)
-            machine.run("ip", "link", "set", "lo", "up")
-            machine.settings()
-            yield machine
-        finally:
+        yield root
+
+
+@contextlib.contextmanager
+def booted(root: Path) -> Iterator[Guest]:
+    """Powered off at the end, if it is still there: `Guest.kill` is a power cut."""
+    name = f"d4e-boot-{os.getpid()}"
+    group = CGROUP / name
+    group.mkdir()
+    inside = f"echo $$ > {group}/cgroup.procs; exec setsid systemd-nspawn -q -D {root} -M {name} --register=no"
+    options = "--keep-unit --private-network --capability=CAP_BPF,CAP_NET_ADMIN --system-call-filter=bpf"
+    nspawn = subprocess.Popen(
+        ["sh", "-c", f"{inside} {options} --console=pipe -b"],
+        env={**os.environ, "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    leader = 0
+    try:
+        began = time.monotonic()
+        while (leader := _child(nspawn.pid)) == 0 or not _is_up(leader):
+            assert nspawn.poll() is None, "the guest ended"
+            assert time.monotonic() - began < BOOT_SECONDS, "the guest does not come up"
+            time.sleep(0.1)
+        yield Guest(root, leader, began)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
             if leader:
                 os.kill(leader, signal.SIGRTMIN + 4)  # systemd(1): power off
-            try:
-                nspawn.wait(20)
-            except subprocess.TimeoutExpired:
-                os.kill(leader, signal.SIGKILL)  # of a process namespace, so all of it ends
-                nspawn.wait()
-            for _ in range(100):  # until the kernel has let go of its processes
-                if "populated 0" in (group / "cgroup.events").read_text():
-                    break
-                time.sleep(0.1)
-            for each in sorted(group.glob("**/"), key=lambda path: len(path.parts), reverse=True)[:-1]:
-                each.rmdir()
+        try:
+            nspawn.wait(20)
+        except subprocess.TimeoutExpired:
+            os.kill(leader, signal.SIGKILL)  # of a process namespace, so all of it ends
+            nspawn.wait()
+        for _ in range(100):  # until the kernel has let go of its processes
+            if "populated 0" in (group / "cgroup.events").read_text():
+                break
+            time.sleep(0.1)
+        for each in sorted(group.glob("**/"), key=lambda path: len(path.parts), reverse=True):
+            each.rmdir()
 
 
 def _install(root: Path) -> None:
@@ -151,6 +167,7 @@ def _install(root: Path) -> None:
         with (root / "etc" / file).open("a") as text:
             text.write(line + "\n")
     (root / "etc/fstab").write_text("")
+    (root / "var/log/journal").mkdir(exist_ok=True)  # or what it says is gone with the boot
     units = root / "etc/systemd/system"
     for unit in (*QUIET, *TIMERS):
         (units / unit).unlink(missing_ok=True)

@@ -215,6 +215,8 @@ limits: {}
             "keys: [{id: a, secret_env: SHORT}]",
             "1:28: keys.0.secret_env: 5 bytes are too few for a secret: at least 32",
         ),
+        ("audit: {folder: a}", "1:8: audit: needs both folder and secret_file"),
+        ("audit: {folder: a, secret_file: b}", "1:33: audit.secret_file: cannot be read: No such file or directory"),
         ("keys: [{id: a, secret_env: LONG}]", "1:28: keys.0.secret_env: more than 4096 bytes is not a secret"),
         (
             "keys: [{id: a, secret_env: PEM}]",
