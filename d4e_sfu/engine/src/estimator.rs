@@ -258,7 +258,8 @@ impl Estimator {
         if self.usage == Usage::Under && usage == Usage::Normal && self.limited.get() {
             self.prober.recovered(now, None);
         }
-        if usage == Usage::Normal && self.queue.stands(now, self.rate.round_trip()) {
+        let stands = usage == Usage::Normal && self.queue.stands(now, self.rate.round_trip());
+        if stands {
             usage = Usage::Over;
         }
         self.usage = usage;
@@ -283,6 +284,8 @@ impl Estimator {
                     acknowledged: through,
                     full: self.acknowledged.full(),
                     queue: self.queue.get(),
+                    stands,
+                    shared: self.queue.is_shared(now),
                 },
             );
         }

@@ -17,6 +17,8 @@ const STANDS_AFTER: Duration = Duration::from_millis(500);
 /// or the queue is another's, who would take all that we leave. Then that is the least delay from now on.
 const LOOK: Duration = Duration::from_secs(1);
 const SHORTER: f64 = 0.7;
+/// Then another is taken to be there for so long; then it is asked again.
+const SHARED_FOR: Duration = Duration::from_secs(30);
 
 #[derive(Debug, Default)]
 pub(super) struct Queue {
@@ -30,6 +32,8 @@ pub(super) struct Queue {
     said: Option<(Now, f64)>,
     /// The least delay since then.
     latest: Option<i64>,
+    /// What stood was not ours, at that time.
+    begun: Option<Now>,
 }
 
 impl Queue {
@@ -69,7 +73,7 @@ impl Queue {
     /// (libwebrtc does not look for one).
     pub fn stands(&mut self, now: Now, round_trip: Duration) -> bool {
         let length = self.smoothed.unwrap_or_default();
-        if length < STANDING {
+        if length < STANDING || self.is_shared(now) {
             (self.since, self.said) = (None, None);
             return false;
         }
@@ -82,7 +86,7 @@ impl Queue {
                 return false;
             }
             if length > SHORTER * before {
-                self.begin_anew();
+                self.begin_anew(now);
                 return false;
             }
         }
@@ -91,13 +95,20 @@ impl Queue {
         true
     }
 
+    /// Another keeps the link full, as far as is known.
+    pub fn is_shared(&self, now: Now) -> bool {
+        self.begun.is_some_and(|at| now.since(at) < SHARED_FOR)
+    }
+
     /// From what has arrived since it was said to stand.
-    fn begin_anew(&mut self) {
+    fn begin_anew(&mut self, now: Now) {
         let Some(latest) = self.latest else {
             return;
         };
         let base = self.least.iter().flatten().min().copied();
-        let longer = (latest - base.unwrap_or(latest)) as f64;
+        let base = base.unwrap_or(latest);
+        let longer = (latest - base) as f64;
+        self.begun = Some(now);
         self.least = [None; SPANS];
         self.least[self.span as usize % SPANS] = Some(latest);
         self.smoothed = self.smoothed.map(|smoothed| (smoothed - longer).max(0.0));

@@ -26,12 +26,16 @@ const RESPONSE: Duration = Duration::from_millis(100);
 const REDUCTION: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(200));
 /// Below this, bit/s, no margin is left: it would be a tenth of a voice.
 const THIN: f64 = 100_000.0;
+const THIN_AHEAD: f64 = 1.1;
 /// See `refill`; the share is `kTargetUtilizationFraction` (`probe_bitrate_estimator.cc`).
 const REFILL_WITHIN: Duration = Duration::from_secs(5);
 const DRAINED: Duration = Duration::from_millis(15);
 const UTILIZATION: f64 = 0.95;
 /// With less in the queue it is not yet his own: see `reduce`.
 const OWN_QUEUE: Duration = Duration::from_millis(100);
+/// Where another keeps the link full he decides how long its queue is, and losses say when it overflows; but for this.
+const SHARED_QUEUE: Duration = Duration::from_millis(400);
+const LONG_QUEUE: Duration = Duration::from_millis(200);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
@@ -61,6 +65,10 @@ pub(super) struct Observed {
     pub full: Option<f64>,
     /// What waits in the link.
     pub queue: Duration,
+    /// That has long been there, and does not grow.
+    pub stands: bool,
+    /// Another keeps it full.
+    pub shared: bool,
 }
 
 impl Rate {
@@ -120,7 +128,13 @@ impl Rate {
         if self.capacity.is_below(through) {
             self.capacity = Capacity::default();
         }
-        let limit = MAX_AHEAD.0 * through + MAX_AHEAD.1;
+        let mut limit = MAX_AHEAD.0 * through + MAX_AHEAD.1;
+        // Beyond what a thin link is known to carry a probe asks, not a voice.
+        if let Some((mean, _)) = self.capacity.known
+            && mean < THIN
+        {
+            limit = limit.min(mean * THIN_AHEAD);
+        }
         let elapsed = now.since(self.changed).as_secs_f64().min(1.0);
         if self.bps < limit {
             let growth = if self.capacity.known.is_some() {
@@ -142,12 +156,18 @@ impl Rate {
 
     fn reduce(&mut self, now: Now, observed: Observed) {
         self.state = State::Hold;
-        let through = observed.full.or(observed.acknowledged);
         // A line that has risen a little where nothing has waited long is another's traffic, or chance: the rate is not raised.
-        if observed.full.is_none() && observed.queue < OWN_QUEUE {
+        // Nor is it more than that on a link that another keeps full.
+        let others = if observed.shared && self.bps > THIN {
+            observed.queue < SHARED_QUEUE
+        } else {
+            observed.full.is_none() && observed.queue < OWN_QUEUE
+        };
+        if others {
             self.changed = now;
             return;
         }
+        let through = self.carried(observed);
         let apart = self.round_trip.clamp(REDUCTION.0, REDUCTION.1);
         let soon = now.since(self.reduced) < apart;
         // Much less gets through: that cannot wait.
@@ -155,6 +175,11 @@ impl Rate {
             return;
         }
         (self.changed, self.reduced) = (now, now);
+        // What stands may be the way itself: of what a thin link carries that says nothing.
+        if observed.stands && self.bps < THIN {
+            self.bps *= BACKOFF;
+            return;
+        }
         let Some(through) = through else {
             self.bps /= 2.0; // `DelayBasedBwe`: nothing is known yet
             return;
@@ -175,8 +200,29 @@ impl Rate {
         self.capacity.update(through, 0.05); // `OnOveruseDetected`
         self.full = observed
             .full
-            .filter(|&full| full < THIN)
-            .map(|full| (full, now));
+            .filter(|_| through < THIN)
+            .map(|_| (through, now));
+    }
+
+    /// What the link carries, as far as its overuse shows.
+    fn carried(&self, observed: Observed) -> Option<f64> {
+        let full = observed.full.or(observed.acknowledged)?;
+        // Another's burst takes most of a link for some frames: what got through in the last second was no more than the link
+        // carries, unless the queue has become long since.
+        let through = observed.acknowledged.unwrap_or(full);
+        let mut carried = if observed.queue < LONG_QUEUE {
+            full.max(through)
+        } else {
+            full
+        };
+        // A loss more or less among ten packets of a voice is a tenth: it is what it was known to be, if it may be that.
+        if let Some((mean, _)) = self.capacity.known
+            && mean < THIN
+            && !self.capacity.is_above(carried)
+        {
+            carried = carried.max(mean);
+        }
+        Some(carried)
     }
 
     /// The queue of a thin link is gone, and by now it is known what it carries, as after a probe. Libwebrtc comes back by a packet a
@@ -246,6 +292,8 @@ mod tests {
             acknowledged: Some(acknowledged),
             full: None,
             queue: Duration::from_millis(200),
+            stands: false,
+            shared: false,
         }
     }
 

@@ -84,6 +84,13 @@ pub struct Flow {
     /// Never sends more than this, bit/s; a voice of 50 packets a second of 110 bytes comes out of it first.
     pub demand: f64,
     pub voice: bool,
+    /// Where not empty, pictures are sent at the highest of these rates (bit/s) that fits, in frames of 30 a second, and a larger one
+    /// begins with a keyframe.
+    pub steps: &'static [f64],
+    /// He talks for eight seconds, then another a little, and so on.
+    pub pauses: bool,
+    step: usize,
+    waiting: f64,
     client: Arrivals,
     arriving: Vec<(Now, u16)>,
     telling: Vec<(Now, Vec<u8>)>,
@@ -107,6 +114,10 @@ impl Flow {
             estimator,
             demand,
             voice: true,
+            steps: &[],
+            pauses: false,
+            step: 0,
+            waiting: 0.0,
             client: Arrivals::new(now),
             arriving: Vec::new(),
             telling: Vec::new(),
@@ -135,12 +146,18 @@ impl Flow {
     }
 
     fn send(&mut self, now: Now, link: &mut Link) {
-        if self.voice && (now.0 / 1_000_000).is_multiple_of(20) {
+        let talks = !self.pauses || (now.0 / 1_000_000_000) % 10 < 8;
+        let apart = if talks { 20 } else { 400 };
+        if self.voice && (now.0 / 1_000_000).is_multiple_of(apart) {
             self.packet(now, VOICE, link);
         }
         let voice = if self.voice { 44e3 } else { 0.0 };
         let pictures = f64::from(self.estimator.bitrate()).min(self.demand) - voice;
-        self.credit = (self.credit + pictures.max(0.0) / 8e3).min(6.0 * PICTURE as f64);
+        if self.steps.is_empty() {
+            self.credit = (self.credit + pictures.max(0.0) / 8e3).min(6.0 * PICTURE as f64);
+        } else {
+            self.frames(now, pictures);
+        }
         while self.credit >= PICTURE as f64 {
             self.credit -= PICTURE as f64;
             self.packet(now, PICTURE, link);
@@ -160,6 +177,28 @@ impl Flow {
             *credit -= size as f64;
             self.packet(now, size, link);
         }
+    }
+
+    /// What a forwarder has to send, paced as it paces it.
+    fn frames(&mut self, now: Now, pictures: f64) {
+        let ms = now.0 / 1_000_000;
+        let fits = |budget: f64| self.steps.iter().filter(|&&step| step <= budget).count();
+        // Down at once, up once a second at most and with a tenth to spare.
+        let (most, more) = (fits(pictures), fits(pictures * 0.9));
+        let rises = more > self.step && ms.is_multiple_of(1_000);
+        self.step = if rises { more } else { self.step.min(most) };
+        let rate = self.step.checked_sub(1).map_or(0.0, |at| self.steps[at]);
+        if ms.is_multiple_of(33) {
+            self.waiting += rate / 30.0 / 8.0;
+        }
+        if rises {
+            self.waiting += 4.0 * rate / 30.0 / 8.0;
+        }
+        let paced = self
+            .waiting
+            .min(f64::from(self.estimator.bitrate()) * 1.25 / 8e3);
+        self.waiting -= paced;
+        self.credit += paced;
     }
 
     fn packet(&mut self, now: Now, size: usize, link: &mut Link) {
@@ -211,6 +250,55 @@ impl Flow {
             }
             *at > now
         });
+    }
+}
+
+/// One who sends until something is lost, halves his window, and begins anew (RFC 5681, without its slow start and timeouts).
+pub struct Download {
+    window: f64,
+    underway: usize,
+    coming: Vec<(Now, bool)>,
+    reduced: Now,
+    pub arrived: u64,
+}
+
+const SEGMENT: usize = 1_500;
+
+impl Download {
+    pub const fn new() -> Self {
+        Self {
+            window: 10.0,
+            underway: 0,
+            coming: Vec::new(),
+            reduced: Now(0),
+            arrived: 0,
+        }
+    }
+
+    /// One millisecond.
+    pub fn step(&mut self, now: Now, link: &mut Link) {
+        let (window, reduced) = (&mut self.window, &mut self.reduced);
+        let (underway, arrived) = (&mut self.underway, &mut self.arrived);
+        let round_trip = link.delay * 2 + link.queue;
+        self.coming.retain(|&(at, came)| {
+            if at > now {
+                return true;
+            }
+            *underway -= 1;
+            if came {
+                *arrived += SEGMENT as u64;
+                *window += 1.0 / *window;
+            } else if now.since(*reduced) > round_trip {
+                (*window, *reduced) = ((*window / 2.0).max(2.0), now);
+            }
+            false
+        });
+        while (self.underway as f64) < self.window {
+            self.underway += 1;
+            let came = link.carry(now, SEGMENT);
+            let told = came.unwrap_or_else(|| now.plus(link.queue + link.delay));
+            self.coming.push((told.plus(link.delay), came.is_some()));
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! What a link does to an estimate, from several seeds.
 
-use super::link::{Chance, Flow, Link, run};
+use super::link::{Chance, Download, Flow, Link, run};
 use crate::now::Now;
 
 const SEEDS: [u64; 3] = [1, 2, 3];
@@ -231,5 +231,110 @@ fn two_share_a_link() {
         run(&mut clock, 150_000, &mut link, &mut flows, |_, _| {});
         let share = (flows[0].arrived - before[0]) as f64 / (flows[1].arrived - before[1]) as f64;
         assert!((0.6..=1.67).contains(&share), "{seed}: {share}");
+    }
+}
+
+/// What a forwarder of four cameras has to send, in steps of a third.
+const STEPS: &[f64] = &[
+    100e3, 200e3, 300e3, 400e3, 600e3, 800e3, 1.2e6, 1.8e6, 2.4e6, 3.2e6,
+];
+
+fn alone(
+    link: &mut Link,
+    flow: &mut Flow,
+    clock: &mut u64,
+    to: u64,
+    each: impl FnMut(u64, &[Flow]),
+) {
+    run(clock, to, link, std::slice::from_mut(flow), each);
+}
+
+#[test]
+fn a_clean_link_that_pictures_begin_to_fill_keeps_its_estimate_for_five_minutes() {
+    for seed in SEEDS {
+        let (mut clock, mut link) = (0, Link::new(seed, 4e6, 25));
+        let mut flow = Flow::new(Now(0), 600_000, 6e6);
+        flow.steps = STEPS;
+        flow.pauses = true;
+        alone(&mut link, &mut flow, &mut clock, 10_000, |_, _| {});
+        let mut least = u32::MAX;
+        for second in 10..300u64 {
+            // Each half minute nothing but a voice is sent for five seconds, and then all pictures begin at once.
+            flow.demand = if second % 30 < 5 { 0.0 } else { 6e6 };
+            alone(
+                &mut link,
+                &mut flow,
+                &mut clock,
+                second * 1_000,
+                |_, flows| {
+                    least = least.min(flows[0].estimator.bitrate());
+                },
+            );
+        }
+        assert!(least >= 2_000_000, "{seed}: {least}");
+    }
+}
+
+#[test]
+fn on_a_thin_link_the_voice_that_fits_is_not_held_back() {
+    for seed in SEEDS {
+        let (mut clock, mut link) = (0, Link::new(seed, 4e6, 25));
+        let mut flow = Flow::new(Now(0), 600_000, 6e6);
+        flow.steps = STEPS;
+        flow.pauses = true;
+        alone(&mut link, &mut flow, &mut clock, 10_000, |_, _| {});
+        (link.rate, link.delay, link.loss) = (64e3, std::time::Duration::from_millis(200), 0.05);
+        alone(&mut link, &mut flow, &mut clock, 15_000, |_, _| {});
+        let (mut held, mut total, mut high) = (0, 0, 0);
+        alone(&mut link, &mut flow, &mut clock, 75_000, |_, flows| {
+            total += 1;
+            held += u32::from(flows[0].estimator.bitrate() < 44_000);
+            high = high.max(flows[0].estimator.bitrate());
+        });
+        assert!(held * 100 <= total, "{seed}: {held} ms of {total}");
+        assert!(high < 144_000, "{seed}: a picture would be sent at {high}");
+    }
+}
+
+#[test]
+fn steps_follow_a_capacity_that_falls_and_rises() {
+    for seed in SEEDS {
+        let (mut clock, mut link) = (0, Link::new(seed, 1e6, 50));
+        let mut flow = Flow::new(Now(0), 600_000, 6e6);
+        flow.steps = STEPS;
+        for (rate, settle, to) in [
+            (1e6, 20, 40),
+            (2.5e6, 20, 40),
+            (600e3, 10, 40),
+            (1e6, 20, 40),
+        ] {
+            link.rate = rate;
+            let began = clock;
+            delivered(&mut clock, began + settle * 1_000, &mut link, &mut flow);
+            let used = delivered(&mut clock, began + to * 1_000, &mut link, &mut flow) / rate;
+            assert!(used >= 0.7, "{seed}: {used:.2} of {rate}");
+        }
+    }
+}
+
+#[test]
+fn a_download_that_keeps_the_queue_full_leaves_a_share() {
+    for seed in SEEDS {
+        let (mut clock, mut link) = (0, Link::new(seed, 2e6, 50));
+        let mut flow = Flow::new(Now(0), 600_000, 4e6);
+        flow.steps = STEPS;
+        alone(&mut link, &mut flow, &mut clock, 5_000, |_, _| {});
+        let mut download = Download::new();
+        let mut before = 0;
+        for ms in 5_000..120_000u64 {
+            let now = Now::from_millis(ms);
+            download.step(now, &mut link);
+            flow.step(now, &mut link);
+            if ms == 30_000 {
+                before = flow.arrived;
+            }
+        }
+        let ours = (flow.arrived - before) as f64 * 8.0 / 90.0;
+        assert!(download.arrived > 0 && ours >= 400e3, "{seed}: {ours:.0}");
     }
 }
