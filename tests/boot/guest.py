@@ -64,7 +64,7 @@ class Guest:
         return self.run("journalctl", "--no-pager", "--output=cat", "--unit", unit).stdout
 
     def get(self, path: str, *, port: int = 7881) -> str:
-        return self.run("curl", "-sS", "--max-time", "5", f"http://127.0.0.1:{port}{path}", check=False).stdout
+        return self.run("curl", "-sS", "--max-time", "20", f"http://127.0.0.1:{port}{path}", check=False).stdout
 
     def until(self, what: str, holds: object, *, seconds: float = 20) -> float:
         """How long it took until this held."""
