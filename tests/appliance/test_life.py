@@ -3,6 +3,7 @@ and rolled back, backed up and restored, removed. Each test is a chapter and lea
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 
@@ -17,7 +18,7 @@ CONVERGE_SECONDS = 90.0
 KEPT = ("/etc", "/opt", "/srv", "/home", "/root", "/usr/local", "/var/lib", "/var/backups", "/var/cache", "/run")
 # Debian's own notes of what was installed, and the machine's of its life.
 NOISE = ("/var/lib/dpkg", "/var/lib/apt", "/var/cache", "/var/lib/systemd", "/run/systemd", "/run/udev",
-         "/run/sshd", "/run/user", "/run/dbus", "/run/log", "/run/lock", "/run/motd", "/root/.ansible",
+         "/run/sshd", "/run/user", "/run/dbus", "/run/log", "/run/lock", "/run/motd", "/run/adduser", "/root/.ansible",
          "/var/lib/ucf", "/etc/rc")  # fmt: skip
 
 
@@ -94,7 +95,7 @@ def test_the_audit_log_verifies_and_a_changed_record_is_found(machine: Machine) 
     verify = "/opt/d4e-sfu/current/bin/d4e-sfu audit verify --config /etc/d4e-sfu/d4e-sfu.yaml; echo $?"
     assert machine.sh(verify).splitlines()[-1] == "0"
     machine.sh("cp -a /var/lib/d4e-sfu/audit /var/lib/d4e-sfu/kept")
-    machine.sh("sed -i 1d $(find /var/lib/d4e-sfu/audit -type f -name '*.jsonl' | head -1)")
+    machine.sh("sed -i '1s/[0-9]/x/5' $(find /var/lib/d4e-sfu/audit -type f -name '*.jsonl' | head -1)")
     assert machine.sh(verify).splitlines()[-1] == "1"
     machine.sh("cp -a /var/lib/d4e-sfu/kept/. /var/lib/d4e-sfu/audit/; rm -r /var/lib/d4e-sfu/kept")
 
@@ -107,6 +108,49 @@ def test_stations_reach_the_page_with_the_authority_and_nothing_else(controller:
     for port in (7881, 9100):
         closed = machine.outside("curl", "--max-time", "2", f"http://{ADDRESS}:{port}/", check=False)
         assert not closed
+
+
+# What is done to the machine, and undone; which check has to name it.
+FAULTS = {
+    "mtu": ("ip link set eth0 mtu 1000", "ip link set eth0 mtu 1500", "mtu"),
+    "permission": ("chmod o+r /etc/d4e-sfu/tls/server.key", "chmod o-r /etc/d4e-sfu/tls/server.key", "permissions"),
+    "buffer": (
+        "sed -i.kept 's/^ReceiveBuffer=.*/ReceiveBuffer=65536/' /etc/systemd/system/d4e-sfu.socket",
+        "mv /etc/systemd/system/d4e-sfu.socket.kept /etc/systemd/system/d4e-sfu.socket",
+        "buffer",
+    ),
+    "chain": (
+        "cd /etc/d4e-sfu/tls && cp -p server.crt kept.crt && sed -i '/END CERT/q' server.crt",
+        "mv /etc/d4e-sfu/tls/kept.crt /etc/d4e-sfu/tls/server.crt",
+        "chain",
+    ),
+    "firewall": (
+        "nft insert rule inet d4e_sfu input udp dport 7882 drop",
+        "systemctl restart d4e-sfu-firewall.service",
+        "udp",
+    ),
+    "wrong address": ("ip address del 10.99.0.2/24 dev eth0", "ip address add 10.99.0.2/24 dev eth0", "address"),
+}
+
+
+def red(machine: Machine) -> set[str]:
+    said = machine.sh(
+        "/opt/d4e-sfu/current/bin/d4e-sfu doctor --config /etc/d4e-sfu/d4e-sfu.yaml --lang en --json", check=False
+    )
+    return {finding["check"] for finding in json.loads(said) if finding["state"] == "bad"}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_the_doctor_names_a_fault_that_was_really_made(machine: Machine, fault: str) -> None:
+    made, undone, check = FAULTS[fault]
+    before = red(machine)
+    assert before <= {"dns", "clock"}  # in this laboratory there is neither a name server nor a time server
+    machine.sh(made)
+    try:
+        assert check in red(machine) - before
+    finally:
+        machine.sh(undone)
+    assert red(machine) == before
 
 
 def test_a_certificate_for_another_is_refused_and_the_old_one_stays(
@@ -208,6 +252,8 @@ def test_an_uninstall_leaves_no_file_user_or_rule(controller: Controller, machin
     mine = [path for path in paths(machine) if "d4e" in path]
     assert not mine
     packaged = set(machine.sh("cat /var/lib/dpkg/info/*.list").splitlines())
+    # Debian's packages stay, and so does what they have enabled.
+    packaged.add("/etc/systemd/system/multi-user.target.wants/prometheus-node-exporter.service")
     new = paths(machine) - BEFORE["paths"] - packaged
     assert not {path for path in new if not path.startswith(NOISE)}
     users = set(machine.sh("cut -d: -f1 /etc/passwd /etc/group").split())
