@@ -202,5 +202,13 @@ def test_the_ledger_of_this_project_can_be_read_and_covers_every_part() -> None:
     entries = ledger((TOP / "tests/acceptance.toml").read_text())
     assert {entry.id.split(".")[0] for entry in entries} >= {
         "repository", "ledger", "peer", "engine", "join", "policy", "page", "eyes", "figure", "proof",
+        "codecs", "rtp", "workers", "told", "screen", "hard", "limit", "reach",
     }  # fmt: skip
     assert len(entries) >= 120
+
+
+def test_every_attack_of_the_tables_has_an_entry() -> None:
+    """Tables 3a and 3b. There is no U4; U29 attacks a relay (TURN), and there is none; S9 is under `clients`."""
+    attacks = {*(f"u{n}" for n in range(1, 31)), *(f"s{n}" for n in range(1, 18))} - {"u4", "u29", "s9"}
+    ids = {entry.id for entry in ledger((TOP / "tests/acceptance.toml").read_text())}
+    assert {f"hard.{attack}" for attack in attacks} <= ids
