@@ -22,7 +22,7 @@ EACH = 50  # of four kinds: two hundred
 PATIENCE = HTTP_PATIENCE + 5.0  # the machine may be busy
 OPENING = b"GET /rtc/v1?access_token=x HTTP/1.1\r\nHost: localhost\r\n"
 UPGRADE = b"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
-KEY = b"Sec-WebSocket-Key: a2tra2tra2tra2tra2tra2s=\r\n"
+KEY = b"Sec-WebSocket-Key: a2tra2tra2tra2tra2traw==\r\n"
 MEMORY = 64 * 1024  # bytes for each
 
 Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
