@@ -247,7 +247,11 @@ class EngineDtls(RTCDtlsTransport):
             return "profile"
         if self._flush():
             self._replay_after = self._limits.first_replay
-            self._replay_at = self._event_loop.time() + self._replay_after
+            # A client's answer to the server's flight is left to OpenSSL's timer: one that comes when the handshake has
+            # ended makes FFmpeg's WHIP muxer (libavformat 62, whip_write_packet, then tls_write in tls_gnutls.c) wait
+            # for a datagram of ours before each packet, for good.
+            answers = self._role == "client" and self._received > 0
+            self._replay_at = None if answers else self._event_loop.time() + self._replay_after
         return None
 
     def _verified(self) -> bool:

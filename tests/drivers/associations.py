@@ -7,6 +7,7 @@ drop, repeat, hold back or read any of them. Time is the loop's: OpenSSL and aio
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -215,3 +216,12 @@ async def finish(server: Server, *clients: Client) -> None:
     for client in clients:
         await client.close()
     server.associations.stop()
+
+
+async def both_connected(server: Server, client: Client) -> float:
+    """Seconds until both sides are connected."""
+    began = time.monotonic()
+    await client.connect()
+    await until(lambda: client.transport in server.heard.connected)
+    assert client.dtls.state == "connected"
+    return time.monotonic() - began

@@ -26,7 +26,7 @@ from d4e_sfu.core.boundary import DtlsRole, TransportId
 from d4e_sfu.drivers.certificates import dtls_certificate
 from d4e_sfu.drivers.dtls import _PROFILES, EngineCertificate, Limits, _reads, packed
 from d4e_sfu.drivers.inbox import Inbox, TokenBucket
-from tests.drivers.associations import Client, Fate, Server, lost, until
+from tests.drivers.associations import Client, Server, both_connected, lost, until
 
 ROLES: list[DtlsRole] = ["client", "server"]
 TOP = Path(__file__).parents[2]
@@ -36,17 +36,17 @@ async def test_a_new_certificate_is_for_who_joins_then_and_running_associations_
     server = Server()
     before = server.associations.fingerprint
     running, told = Client(server, 1), Client(server, 2)
-    await _connected(server, running)
+    await both_connected(server, running)
     server.associations.renew(EngineCertificate.generate())
     assert server.associations.fingerprint != before
-    await _connected(server, told)  # he was told of the old one, and comes only now
+    await both_connected(server, told)  # he was told of the old one, and comes only now
     new = Client(server, 3)
-    await _connected(server, new)
+    await both_connected(server, new)
     assert (told.told, new.told) == (before, server.associations.fingerprint)
     assert running.dtls.state == "connected"
     server.associations.renew(EngineCertificate.generate())
     late = Client(server, 4)
-    await _connected(server, late)
+    await both_connected(server, late)
     assert server.heard.failed == []
     for client in (running, told, new, late):
         await client.close()
@@ -71,21 +71,12 @@ def _certificate(size: int) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificat
     return key, builder.sign(key, hashes.SHA256())
 
 
-async def _connected(server: Server, client: Client) -> float:
-    """Seconds until both sides are connected."""
-    began = time.monotonic()
-    await client.connect()
-    await until(lambda: client.transport in server.heard.connected)
-    assert client.dtls.state == "connected"
-    return time.monotonic() - began
-
-
 @pytest.mark.parametrize("role", ROLES)
 async def test_both_sides_derive_the_same_keys_and_the_engine_gets_them_once(role: DtlsRole) -> None:
     server = Server()
     client = Client(server, 7, role=role)
     exported: list[bytes] = []
-    await _connected(server, client)
+    await both_connected(server, client)
     # The DTLS server chooses (RFC 5764 §4.1.1), and aiortc would rather have 256 bits.
     size, profile = (16, Profile.AeadAes128Gcm) if role == "client" else (32, Profile.AeadAes256Gcm)
     material = client.dtls._ssl.export_keying_material(b"EXTRACTOR-dtls_srtp", 2 * (size + 12))  # type: ignore[union-attr]
@@ -121,7 +112,7 @@ async def test_the_first_of_our_profiles_that_the_client_knows_is_used(
     # Where aiortc is the DTLS server, its order counts.
     profiles = [p for p in client.dtls._srtp_profiles if known in p.openssl_profile]
     client.dtls._srtp_profiles = profiles if role == "client" else sorted(profiles, key=lambda p: p.key_length)
-    await _connected(server, client)
+    await both_connected(server, client)
     assert server.keys[1].profile == used
     assert len(server.keys[1].send) == len(server.keys[1].receive) == length
     await client.close()
@@ -138,54 +129,6 @@ async def test_without_a_common_profile_there_are_no_keys(role: DtlsRole) -> Non
     assert server.heard.failed == [(1, "profile")]
     assert not server.keys
     await until(lambda: client.dtls.state in ("failed", "closed"), within=1 - (time.monotonic() - began))
-
-
-# --- loss: only flights that are ours to repeat; a lost one of stock OpenSSL comes again after its own second ---------
-
-
-@pytest.mark.parametrize(
-    ("role", "fate", "limit"),
-    [
-        ("client", lost(0), 0.3),  # ServerHello … ServerHelloDone
-        ("client", lost(0, 1), 0.3),  # and its first replay
-        ("client", lost(1), 0.3),  # ChangeCipherSpec, Finished
-        ("client", lost(1, 2), 0.3),
-        ("server", lost(0), 0.3),  # ClientHello
-        ("server", lost(0, 1), 0.3),
-        ("server", lost(1), 0.3),  # Certificate … Finished
-        ("server", lost(1, 2), 0.3),
-    ],
-)
-async def test_a_lost_flight_is_replayed_long_before_openssl_would(role: DtlsRole, fate: Fate, limit: float) -> None:
-    server = Server()
-    client = Client(server, 1, role=role, to_client=fate)
-    assert await _connected(server, client) < limit
-    await client.close()
-
-
-async def test_without_the_replay_the_same_loss_costs_a_second() -> None:
-    """The guard of the tests above: they measure the replay and not the link."""
-    server = Server(limits=Limits(first_replay=60))
-    client = Client(server, 1, to_client=lost(0))
-    assert await _connected(server, client) > 0.9
-    await client.close()
-
-
-@pytest.mark.parametrize("role", ROLES)
-@pytest.mark.parametrize("seed", range(6))
-async def test_loss_repetition_and_reordering_end_in_a_connection(role: DtlsRole, seed: int) -> None:
-    chance = random.Random(seed)
-
-    def fate(number: int, datagram: bytes) -> list[float]:
-        if chance.random() < 0.2:
-            return []
-        return [chance.uniform(0, 0.02) for _ in range(chance.choice([1, 1, 2]))]
-
-    server = Server()
-    client = Client(server, 1, role=role, to_server=fate, to_client=fate)
-    assert await _connected(server, client) < 5
-    assert not server.heard.failed
-    await client.close()
 
 
 # --- certificates ------------------------------------------------------------------------------------------
@@ -224,7 +167,7 @@ async def test_a_peer_with_an_rsa_certificate_connects(role: DtlsRole) -> None:
     server = Server()
     own = RsaCertificate(key, certificate)  # type: ignore[arg-type]
     client = Client(server, 1, role=role, certificate=own, dtls=lambda ice, cert: WholeFlights(ice, [cert]))
-    await _connected(server, client)
+    await both_connected(server, client)
     await client.close()
 
 
@@ -233,7 +176,7 @@ async def test_a_flight_with_a_large_certificate_leaves_whole(role: DtlsRole) ->
     """aiortc sends the first 1,500 bytes of a flight, cut through a record, and the rest never."""
     server = Server(certificate=EngineCertificate(*_certificate(3000)))
     client = Client(server, 1, role=role)
-    assert await _connected(server, client) < 0.5
+    assert await both_connected(server, client) < 0.5
     down = client.sent["down"]
     assert max(len(datagram) for datagram in down) <= 1200
     assert sum(len(datagram) for datagram in down) > 3000
@@ -265,7 +208,7 @@ async def test_a_peer_with_a_large_certificate_connects(role: DtlsRole) -> None:
     client = Client(
         server, 1, role=role, certificate=Sized(*_certificate(3000)), dtls=lambda ice, own: WholeFlights(ice, [own])
     )
-    await _connected(server, client)
+    await both_connected(server, client)
     assert sum(len(datagram) for datagram in client.sent["up"]) > 3000
     await client.close()
 
@@ -315,7 +258,7 @@ async def test_fingerprints_in_lower_case_match() -> None:
     certificate = RTCCertificate.generateCertificate()
     given = [(f.algorithm.upper(), f.value.lower()) for f in certificate.getFingerprints()]
     client = Client(server, 1, certificate=certificate, fingerprints=given)
-    await _connected(server, client)
+    await both_connected(server, client)
     await client.close()
 
 
@@ -338,7 +281,7 @@ async def test_garbage_before_and_during_the_handshake_is_harmless() -> None:
         return (0.0,)
 
     client = Client(server, 1, to_server=with_garbage)
-    await _connected(server, client)
+    await both_connected(server, client)
     await client.close()
 
 
@@ -346,7 +289,7 @@ async def test_garbage_before_and_during_the_handshake_is_harmless() -> None:
 async def test_every_first_byte_and_length_after_the_handshake_is_harmless(first: int) -> None:
     server = Server(limits=Limits(datagrams=4096, datagrams_per_second=1e6))
     client = Client(server, 1)
-    await _connected(server, client)
+    await both_connected(server, client)
     for size in range(65):
         server.associations.receive(TransportId(1), (bytes([first]) + bytes(range(64)))[:size])
     server.associations.receive(TransportId(1), _alert())
@@ -366,7 +309,7 @@ async def test_an_alert_in_the_handshake_ends_that_association_alone() -> None:
     server.associations.receive(TransportId(1), _alert())
     await until(lambda: server.heard.failed)
     assert server.heard.failed == [(1, "handshake")]
-    await _connected(server, other)
+    await both_connected(server, other)
     start.cancel()
     await other.close()
 
@@ -444,7 +387,7 @@ async def test_a_path_that_comes_late_costs_our_client_no_time() -> None:
 async def test_close_says_goodbye_before_it_returns() -> None:
     server = Server()
     client = Client(server, 1)
-    await _connected(server, client)
+    await both_connected(server, client)
     before = len(client.sent["down"])
     server.associations.close(TransportId(1))
     assert len(client.sent["down"]) == before + 1
@@ -458,7 +401,7 @@ async def test_close_says_goodbye_before_it_returns() -> None:
 async def test_the_clients_goodbye_is_heard() -> None:
     server = Server()
     client = Client(server, 1)
-    await _connected(server, client)
+    await both_connected(server, client)
     await client.close()
     await until(lambda: server.heard.failed)
     assert server.heard.failed == [(1, "closed")]
@@ -484,7 +427,7 @@ async def test_what_ended_is_freed_at_once(who: str) -> None:
     """About 90 kB each, mostly OpenSSL's, which Python's collector does not count."""
     server = Server()
     client = Client(server, 1, sctp=True)
-    await _connected(server, client)
+    await both_connected(server, client)
     association = server.associations._table[TransportId(1)]
     assert association.dtls is not None
     assert association.data is not None
