@@ -232,6 +232,13 @@ class Drain(_Settings):
     on_stop: Annotated[
         Seconds, live("SIGTERM: they have at most this long; 0 = everyone is asked to join again at once.", le=86_400)
     ] = 0.0
+    spread: Annotated[
+        Seconds,
+        live(
+            "The end of that time, over which those who are still there are asked to join again, room by room.",
+            le=3600,
+        ),
+    ] = 10.0
 
 
 class Key(_Settings):

@@ -141,6 +141,7 @@ class Server:
         self._notifier = notifier or Notifier({})
         self._pulse = Pulse()
         self._until: float | None = None  # drained by then, or stopped
+        self._draining_since = 0.0
         self._stopping = False  # systemd waits
         self._quiet_since: float | None = None
         self._https: certificates.Https | None = None
@@ -276,6 +277,7 @@ class Server:
         now = time.monotonic()
         self._until = min(now + seconds, self._until or math.inf)
         if not self.sfu.draining:
+            self._draining_since = now
             log.warning("draining people=%d seconds=%.0f", self.sfu.people, seconds)
             self.sfu.drain()
         if seconds <= 0 or not self.sfu.people:
@@ -290,6 +292,9 @@ class Server:
             self._quiet_since = None
         elif self._quiet_since is None:
             self._quiet_since = now
+        spread = min(self.config.drain.spread, self._until - self._draining_since)
+        if now >= self._until - spread and spread > 0:
+            self.sfu.send_away(min(1.0, 1 - (self._until - now) / spread), now=now)
         if now >= self._until or (self._quiet_since is not None and now - self._quiet_since >= QUIET):
             self.ended.set()
 

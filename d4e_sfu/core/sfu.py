@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from livekit.protocol import models, rtc
 
 from d4e_sfu._engine import Event, Link, Rate, Voice
-from d4e_sfu.core import bandwidth, datapacket, policy, refresh, requests, resume, tokens
+from d4e_sfu.core import bandwidth, datapacket, departure, policy, refresh, requests, resume, tokens
 from d4e_sfu.core.boundary import SubscriptionId, Taken, TransportId
 from d4e_sfu.core.dual import Template, offer_to
 from d4e_sfu.core.ids import Ids
@@ -69,6 +69,7 @@ class Sfu:
         """No new rooms."""
         self._closed = False
         self._running: frozenset[str] = frozenset()  # rooms that had people in them when draining began
+        self._to_go: int | None = None  # how many were here when they began to be sent away
         self._config = config
         self._ids = Ids(chance)
         self._announcer = announcer
@@ -207,7 +208,7 @@ class Sfu:
             raise Full("The server is restarting. Please try again in a moment.", rule="no_worker")
         if room is not None and len(room.participants) >= room_policy.capacity:
             raise Full("The room is full.", rule="room_capacity")
-        if sum(len(room.participants) for room in self.rooms.values()) >= self._config.limits.participants:
+        if self._in_rooms >= self._config.limits.participants:
             raise Full("The server is full.", rule="server_capacity")
         if room is None and len(self.rooms) >= self._config.limits.rooms and self._emptiest() is None:
             raise Full("The server is full.", rule="room_count")
@@ -466,6 +467,22 @@ class Sfu:
             self._running = frozenset(name for name, room in self.rooms.items() if room.participants)
         self.draining = True
 
+    def send_away(self, share: float, *, now: float) -> None:
+        """At most this share (0 to 1) of those who were here at the first call is asked to join again by now: rooms
+        whole, in the order of departure.py. A room that has gone is refused here, as every new one is."""
+        if self._to_go is None:
+            self._to_go = self._in_rooms
+        while (room := departure.next_room(self.rooms.values())) is not None:
+            left = self._in_rooms - len(room.participants)
+            if self._to_go - left > share * self._to_go and share < 1:
+                return
+            self._running -= {room.name}
+            self._empty_room(room, Reason.SERVER_SHUTDOWN, now=now)
+
+    @property
+    def _in_rooms(self) -> int:
+        return sum(len(room.participants) for room in self.rooms.values())
+
     def _refuses(self, room: str) -> bool:
         return self._closed or (self.draining and room not in self._running)
 
@@ -477,16 +494,17 @@ class Sfu:
 
     def _empty_room(self, room: Room, reason: models.DisconnectReason, *, now: float) -> None:
         # Those who go are not told of each other: all of them go.
-        for participant in list(room.participants.values()):
+        people = departure.in_order(room.participants.values())
+        for participant in people:
             participant.hang_up(reason, Action.RECONNECT)
-        for participant in list(room.participants.values()):
+        for participant in people:
             room.leave(participant, reason, now=now)
 
     def debug_state(self) -> dict[str, Any]:
         return {
             "draining": self.draining,
             "rooms": len(self.rooms),
-            "participants": sum(len(room.participants) for room in self.rooms.values()),
+            "participants": self._in_rooms,
             "workers": len(self._workers),
         }
 

@@ -326,6 +326,33 @@ async def test_a_drain_is_bounded_and_sigterm_takes_the_time_that_the_configurat
         await client.close()
 
 
+async def test_who_is_still_there_is_sent_away_room_by_room_at_the_end_of_that_time(
+    config: Config, http: aiohttp.ClientSession, mint: MintToken
+) -> None:
+    drain = Drain.model_validate({"on_stop": "2s", "spread": "1200ms"})
+    server = await Server.start(small(config).model_copy(update={"drain": drain}))
+    clients = [await join(http, server, mint(name, room=name, now=time.time())) for name in ("an", "binh", "chi")]
+    left: list[tuple[str, float]] = []
+    went = server.sfu.send_away
+
+    def watched(share: float, *, now: float) -> None:
+        before = [name for name, room in server.sfu.rooms.items() if room.participants]
+        went(share, now=now)
+        left.extend((name, share) for name in before if not server.sfu.rooms[name].participants)
+
+    server.sfu.send_away = watched  # type: ignore[method-assign]
+    began = time.monotonic()
+    server.terminate()
+    await asyncio.wait_for(server.ended.wait(), 8)
+    assert time.monotonic() - began >= 2
+    # However late a tick comes, nobody goes before his share of the time is over.
+    assert [name for name, _ in left] == ["an", "binh", "chi"]
+    assert all(share >= number / 3 for number, (_, share) in enumerate(left, 1))
+    await server.stop()
+    for client in clients:
+        await client.close()
+
+
 @pytest.mark.parametrize(("on_stop", "terms"), [("0s", 1), ("1m", 2)])
 async def test_without_a_time_or_at_the_second_sigterm_the_server_ends_at_once(
     config: Config, http: aiohttp.ClientSession, mint: MintToken, on_stop: str, terms: int
