@@ -89,6 +89,12 @@ class RoomNotFound(NotFound):
     """No rule of the configuration allows a room of this name."""
 
 
+class NotHere(ClientError):
+    """Well asked, and nothing that this server does."""
+
+    status = 501
+
+
 class NotNow(ClientError):
     """Well asked, by someone who may; the state of things, or a setting, stands against it."""
 

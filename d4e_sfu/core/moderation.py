@@ -46,7 +46,7 @@ class Moderation:
         participant = None if place is None else place.participants.get(request.identity)
         if place is None or participant is None:
             raise NotFound("This participant is not in this room.", rule="no_such_participant")
-        moderator = place.participants.get(grants.identity)
+        asked = who_asked("", grants, place)  # before he removes himself
         response: Response
         match request:
             case room.MuteRoomTrackRequest():
@@ -62,10 +62,15 @@ class Moderation:
                 self.decisions.add(participant.grants, None, wall=wall)
                 place.leave(participant, models.DisconnectReason.PARTICIPANT_REMOVED, now=now)
                 response = room.RemoveParticipantResponse()
-        by = f"key:{grants.key}" if moderator is None else moderator.sid
-        facts = {"action": action, "by": by, "by_identity": grants.identity}
-        self._announcer.announce("moderated", {**participant.who, **facts})
+        self._announcer.announce("moderated", {**participant.who, **asked, "action": action})
         return response
+
+
+def who_asked(action: str, grants: Grants, place: Room) -> dict[str, str]:
+    """For announcements: what was done, and by whom. Who is in the room himself is named by his sid."""
+    moderator = place.participants.get(grants.identity)
+    by = f"key:{grants.key}" if moderator is None else moderator.sid
+    return {"action": action, "by": by, "by_identity": grants.identity}
 
 
 def _mute(participant: Participant, request: room.MuteRoomTrackRequest, *, now: float) -> room.MuteRoomTrackResponse:

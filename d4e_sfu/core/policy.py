@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Final
+from typing import Final, Literal
 
 from livekit.protocol import models
 
@@ -135,10 +135,23 @@ def check_moderator(config: Config, grants: Grants, room: str) -> None:
     """
     if not grants.room_admin or not grants.room or grants.room != room:
         raise Forbidden("This token does not moderate this room.", rule="not_room_admin")
-    if grants.room_join:
-        moderates = rights(config, grants).moderate
-    else:
+    if not grants.room_join:
         room_policy(config, room)
+    _check_moderates(config, grants)
+
+
+def check_server(config: Config, grants: Grants, grant: Literal["room_create", "room_list"]) -> None:
+    """Raises unless these grants may make and end rooms, or list them: the grant AND a role that may moderate."""
+    if not getattr(grants, grant):
+        raise Forbidden("This token does not grant this.", rule=f"not_{grant}")
+    _check_moderates(config, grants)
+
+
+def _check_moderates(config: Config, grants: Grants) -> None:
+    if grants.room_join:
+        # His token may moderate no room, and yet make or list them.
+        moderates = rights(config, replace(grants, room_admin=True)).moderate
+    else:
         roles = config.roles.values() if grants.role is None else [config.roles.get(grants.role)]
         moderates = any(role is not None and role.moderate for role in roles)
     if not moderates:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from d4e_sfu.core.ids import Ids
     from d4e_sfu.core.negotiation import Answer, RemoteTransport
     from d4e_sfu.core.policy import Rights, RoomPolicy
+    from d4e_sfu.core.roominfo import RoomInfo
     from d4e_sfu.core.tokens import Grants
     from d4e_sfu.core.workers import Worker
 
@@ -46,7 +47,7 @@ CROWD_SECONDS: Final = 3.0
 
 
 class Room:
-    """From its first participant until it has been empty for `policy.idle_timeout`."""
+    """From its first participant until it has been empty for `idle_timeout`."""
 
     def __init__(
         self,
@@ -58,12 +59,13 @@ class Room:
         ids: Ids,
         transports: MutableMapping[TransportId, Participant],
         announcer: Announcer,
-        wall: float,
+        about: RoomInfo,
         now: float,
     ) -> None:
         self.name = name
         self.sid = sid
         self.policy = policy
+        self.about = about
         self.worker = worker
         self.participants: dict[str, Participant] = {}  # by identity, in order of joining
         self.empty_since: float | None = now
@@ -71,7 +73,6 @@ class Room:
         self.departed = Departed()
         self.forwarded: dict[SubscriptionId, Subscription] = {}  # those that the engine knows
         self._order: tuple[str | None, frozenset[str]] = (None, frozenset())  # who led and who spoke, as allocated by
-        self._created_wall = wall
         self._told = (0, 0)  # participants and publishers, as in the last room_update
         self._told_at = now
         self._unheard: dict[str, models.ParticipantInfo | None] = {}  # by sid: who has come (None) or gone in a crowd
@@ -91,7 +92,7 @@ class Room:
         if existing is not None:
             self._replace(existing, by=participant, now=now)
         self.participants[participant.identity] = participant
-        self.empty_since = None
+        self.empty_since, self.about.visited = None, True
         participant.transport, participant.local, participant.negotiation = self._connection(participant, max_sections)
         if participant.template is not None:
             participant.uplink = dual.Uplink(*self._connection(participant, max_sections))
@@ -668,24 +669,22 @@ class Room:
     # --- what is said of the room ------------------------------------------------------------------------------------
 
     def info(self) -> models.Room:
-        seen = [participant for participant in self.participants.values() if not participant.rights.hidden]
-        return models.Room(
-            sid=self.sid,
-            name=self.name,
-            creation_time=int(self._created_wall),
-            creation_time_ms=int(self._created_wall * 1000),
-            empty_timeout=int(self.policy.idle_timeout),
-            departure_timeout=int(self.policy.idle_timeout),
-            max_participants=self.policy.capacity,
-            num_participants=len(seen),
-            num_publishers=sum(participant.is_publisher for participant in seen),
-        )
+        return self.about.message(self.name, self.sid, self.policy, self.participants.values())
+
+    @property
+    def idle_timeout(self) -> float:
+        """Seconds for which it is kept while nobody is in it."""
+        return self.about.idle_timeout(self.policy)
+
+    @property
+    def capacity(self) -> int:
+        return self.about.capacity_of(self.policy)
 
     def debug_state(self) -> dict[str, Any]:
         return {
             "name": self.name,
             "sid": self.sid,
-            "capacity": self.policy.capacity,
+            "capacity": self.capacity,
             "participants": [participant.debug_state() for participant in self.participants.values()],
         }
 

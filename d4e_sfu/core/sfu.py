@@ -22,11 +22,15 @@ from d4e_sfu.core.moderation import Moderation
 from d4e_sfu.core.participant import PROTOCOL, Capabilities, Participant, State, clean_attributes, leave
 from d4e_sfu.core.publication import CODECS, MIME_TYPES
 from d4e_sfu.core.room import Room
+from d4e_sfu.core.roomcalls import RoomCalls
+from d4e_sfu.core.roominfo import RoomInfo
 from d4e_sfu.core.workers import Load, Suspects, Worker, least_loaded
 from d4e_sfu.errors import BadRequest, ClientError, Full, TooLarge
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from google.protobuf.message import Message
 
     from d4e_sfu.config import Config, Limits
     from d4e_sfu.core.boundary import Announcer, Associations, Client, DataKind, Engine
@@ -77,6 +81,7 @@ class Sfu:
         self._suspects = Suspects()
         self._transports: dict[TransportId, Participant] = {}
         self._moderation = Moderation(self.rooms, announcer)
+        self._calls = RoomCalls(self.rooms, self, self._moderation, announcer)
 
     @property
     def limits(self) -> Limits:
@@ -94,12 +99,7 @@ class Sfu:
 
     def admit(self, grants: Grants, request: rtc.JoinRequest, *, wall: float) -> Admission:
         """Everything that can be refused before the upgrade. Changes nothing. Raises ClientError."""
-        if self._closed:
-            raise Full("The server is restarting. Please try again in a moment.", rule="restarting")
-        if self._refuses(grants.room):
-            raise Full(
-                "This server is restarting soon and takes no new calls. Please try again later.", rule="draining"
-            )
+        self._check_open(grants.room)
         grants = self._moderation.decisions.applied(grants, wall=wall)
         rights = policy.rights(self._config, grants)
         room_policy = policy.room_policy(self._config, grants.room)
@@ -112,6 +112,14 @@ class Sfu:
         if not requests.fits(grants.name, grants.metadata, grants.attributes):
             raise TooLarge("The metadata is too large.", rule="metadata_size")
         return Admission(grants, rights, room_policy, request, wall)
+
+    def _check_open(self, name: str) -> None:
+        if self._closed:
+            raise Full("The server is restarting. Please try again in a moment.", rule="restarting")
+        if self._refuses(name):
+            raise Full(
+                "This server is restarting soon and takes no new calls. Please try again later.", rule="draining"
+            )
 
     def join(
         self,
@@ -144,7 +152,8 @@ class Sfu:
             return None
         room = self.rooms.get(grants.room)
         if room is None:
-            room = self._open_room(grants.room, admission, now=now)
+            about = RoomInfo(made_wall=admission.wall)
+            room = self._open_room(grants.room, admission.policy, about, now=now)
         room.policy = admission.policy
         participant = Participant(
             self._ids.sid("PA_"),
@@ -202,15 +211,19 @@ class Sfu:
         room = self.rooms.get(grants.room)
         if room is not None and grants.identity in room.participants:
             return  # he replaces himself
-        if self._suspects.refuses(grants.room):
-            raise Full("This room has failed too often. Please try again in a minute.", rule="room_refused")
-        if all(worker.engine.busy is None for worker in self._workers):
-            raise Full("The server is restarting. Please try again in a moment.", rule="no_worker")
-        if room is not None and len(room.participants) >= room_policy.capacity:
+        self._check_place(grants.room)
+        if room is not None and len(room.participants) >= room.about.capacity_of(room_policy):
             raise Full("The room is full.", rule="room_capacity")
         if self._in_rooms >= self._config.limits.participants:
             raise Full("The server is full.", rule="server_capacity")
-        if room is None and len(self.rooms) >= self._config.limits.rooms and self._emptiest() is None:
+
+    def _check_place(self, name: str) -> None:
+        """A room of this name could live here now; raises Full."""
+        if self._suspects.refuses(name):
+            raise Full("This room has failed too often. Please try again in a minute.", rule="room_refused")
+        if all(worker.engine.busy is None for worker in self._workers):
+            raise Full("The server is restarting. Please try again in a moment.", rule="no_worker")
+        if name not in self.rooms and len(self.rooms) >= self._config.limits.rooms and self._emptiest() is None:
             raise Full("The server is full.", rule="room_count")
 
     def _emptiest(self) -> Room | None:
@@ -218,18 +231,18 @@ class Sfu:
         empty = [room for room in self.rooms.values() if room.empty_since is not None]
         return min(empty, key=lambda room: room.empty_since or 0.0, default=None)
 
-    def _open_room(self, name: str, admission: Admission, *, now: float) -> Room:
+    def _open_room(self, name: str, room_policy: RoomPolicy, about: RoomInfo, *, now: float) -> Room:
         if len(self.rooms) >= self._config.limits.rooms and (forgotten := self._emptiest()) is not None:
             del self.rooms[forgotten.name]
         room = Room(
             name,
             self._ids.sid("RM_"),
-            policy=admission.policy,
+            policy=room_policy,
             worker=self._worker_for(name),
             ids=self._ids,
             transports=self._transports,
             announcer=self._announcer,
-            wall=admission.wall,
+            about=about,
             now=now,
         )
         self.rooms[name] = room
@@ -298,11 +311,26 @@ class Sfu:
             now=now,
         )
 
-    # --- moderators --------------------------------------------------------------------------------------------------
+    # --- the server API ----------------------------------------------------------------------------------------------
 
     def moderate(self, grants: Grants, request: Request, *, wall: float, now: float) -> Response:
-        """What a moderator asks about somebody in a room, by the server API. Raises ClientError."""
+        """What a moderator asks about somebody in a room. Raises ClientError."""
         return self._moderation.answer(grants, request, config=self._config, wall=wall, now=now)
+
+    def call(self, method: str, grants: Grants, request: Message, *, wall: float, now: float) -> Message:
+        """One call of `roomcalls.CALLS`. Raises ClientError."""
+        return self._calls.answer(method, grants, request, config=self._config, wall=wall, now=now)
+
+    def make_room(self, name: str, info: RoomInfo, *, now: float) -> Room:
+        """Before anybody joins; `roomcalls.Rooms`."""
+        self._check_open(name)
+        self._check_place(name)
+        return self._open_room(name, policy.room_policy(self._config, name), info, now=now)
+
+    def end_room(self, place: Room, *, now: float) -> None:
+        """Everyone has to go; who joins afterwards makes a new one."""
+        self._empty_room(place, Reason.ROOM_DELETED, now=now, action=Action.DISCONNECT)
+        del self.rooms[place.name]
 
     # --- what the worker reports -------------------------------------------------------------------------------------
 
@@ -450,7 +478,7 @@ class Sfu:
                     refresh.send_if_due(participant, self._config, now=now)
                     participant.mail.forget(now=now)
             room.tick(now=now)
-            if room.empty_since is not None and now - room.empty_since >= room.policy.idle_timeout:
+            if room.empty_since is not None and now - room.empty_since >= room.idle_timeout:
                 del self.rooms[name]
 
     def reconfigure(self, config: Config) -> None:
@@ -492,11 +520,18 @@ class Sfu:
         for room in list(self.rooms.values()):
             self._empty_room(room, Reason.SERVER_SHUTDOWN, now=now)
 
-    def _empty_room(self, room: Room, reason: models.DisconnectReason, *, now: float) -> None:
+    def _empty_room(
+        self,
+        room: Room,
+        reason: models.DisconnectReason,
+        *,
+        action: rtc.LeaveRequest.Action = Action.RECONNECT,
+        now: float,
+    ) -> None:
         # Those who go are not told of each other: all of them go.
         people = departure.in_order(room.participants.values())
         for participant in people:
-            participant.hang_up(reason, Action.RECONNECT)
+            participant.hang_up(reason, action)
         for participant in people:
             room.leave(participant, reason, now=now)
 

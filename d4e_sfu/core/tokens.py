@@ -76,6 +76,8 @@ class Grants:
     data: bool
     update_own_metadata: bool
     hidden: bool
+    room_create: bool = False
+    room_list: bool = False
 
 
 def verify(token: str, config: Config, *, now: float) -> Grants:
@@ -230,6 +232,8 @@ def _grants(claims: dict[str, Any], *, key: Key, not_before: float, expires: flo
         data=_flag(video, "canPublishData", absent=can_publish),
         update_own_metadata=_flag(video, "canUpdateOwnMetadata", absent=False),
         hidden=_flag(video, "hidden", absent=False),
+        room_create=_flag(video, "roomCreate", absent=False),
+        room_list=_flag(video, "roomList", absent=False),
     )
 
 

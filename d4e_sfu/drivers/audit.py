@@ -153,7 +153,8 @@ class Audit:
             case "moderated":
                 by = str(facts["by_identity"])
                 moderator = self.person(by) if by else str(facts["by"])
-                self.record("moderation", actor=moderator, what=str(facts["action"]), target=actor, **who)
+                whom = {"target": actor} if "identity" in facts else {}
+                self.record("moderation", actor=moderator, what=str(facts["action"]), **whom, **who)
 
     def refused(self, what: str, error: ClientError, identity: str, room: str) -> None:
         """Before anything began. A flood is counted, and recorded once a minute (`tell_floods`)."""

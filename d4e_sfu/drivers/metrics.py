@@ -44,7 +44,18 @@ _REFUSALS: Final[Mapping[type[ClientError], str]] = {
 JOIN_RESULTS: Final = ("connected", "failed", *_REFUSALS.values(), "bad_request", "internal")
 
 RATES: Final = ("address_rate", "key_rate", "identity_rate")
-MODERATIONS: Final = ("mute", "unmute", "update", "remove")
+MODERATIONS: Final = (
+    "mute",
+    "unmute",
+    "update",
+    "remove",
+    "create_room",
+    "delete_room",
+    "room_metadata",
+    "subscribe",
+    "unsubscribe",
+    "send_data",
+)
 
 # A reason is a word of ours, and there are few; should one ever carry something from outside, it ends here.
 MAX_REASONS: Final = 64

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 from google.protobuf import json_format
-from google.protobuf.message import DecodeError
-from livekit.protocol import room
+from google.protobuf.message import DecodeError, Message
 
+from d4e_sfu.core.roomcalls import CALLS
 from d4e_sfu.drivers import body
 from d4e_sfu.drivers.entrance import Entrance, bearer_token
 from d4e_sfu.errors import (
@@ -25,6 +25,7 @@ from d4e_sfu.errors import (
     Forbidden,
     Full,
     NotFound,
+    NotHere,
     NotNow,
     TooLarge,
     TooMany,
@@ -32,17 +33,11 @@ from d4e_sfu.errors import (
 )
 
 if TYPE_CHECKING:
-    from d4e_sfu.core.moderation import Request
     from d4e_sfu.core.sfu import Sfu
 
-# The largest useful request carries a name, 8 KiB of metadata and as much in attributes, each byte escaped in JSON.
+# The largest useful request carries a data packet of 64 KiB, in JSON as base64, and to whom it goes.
 MAX_BODY: Final = 128 * 1024
 
-_METHODS: Final[Mapping[str, type[Request]]] = {
-    "MutePublishedTrack": room.MuteRoomTrackRequest,
-    "UpdateParticipant": room.UpdateParticipantRequest,
-    "RemoveParticipant": room.RoomParticipantIdentity,
-}
 _PROTOBUF: Final = "application/protobuf"
 _JSON: Final = "application/json"
 
@@ -51,6 +46,7 @@ _CODES: Final[tuple[tuple[type[ClientError], str, int], ...]] = (
     (Unauthorized, "unauthenticated", 401),
     (Forbidden, "permission_denied", 403),
     (NotFound, "not_found", 404),
+    (NotHere, "unimplemented", 501),
     (NotNow, "failed_precondition", 412),
     (TooMany, "resource_exhausted", 429),
     (Full, "unavailable", 503),
@@ -85,12 +81,13 @@ class ServerApi:
         self._entrance.check(request)
         grants = self._sfu.verify(bearer_token(request) or "", wall=self._wall())
         self._entrance.check_known(key=grants.key, room=grants.room, identity=grants.identity)
-        wanted = _METHODS.get(request.match_info["call"].removeprefix("livekit.RoomService/"))
+        method = request.match_info["call"].removeprefix("livekit.RoomService/")
+        wanted = CALLS.get(method)
         if request.method != "POST" or wanted is None or request.content_type not in (_PROTOBUF, _JSON):
             return _error("bad_route", "no such call, or not by POST with protobuf or JSON", 404)
         message = _message(wanted, request.content_type, await body.read(request, MAX_BODY))
         self._require()
-        response = self._sfu.moderate(grants, message, wall=self._wall(), now=time.monotonic())
+        response = self._sfu.call(method, grants, message, wall=self._wall(), now=time.monotonic())
         if request.content_type == _PROTOBUF:
             return web.Response(body=response.SerializeToString(), content_type=_PROTOBUF)
         # As Twirp does: the names of the protocol's own files, and what is empty is written too.
@@ -100,7 +97,7 @@ class ServerApi:
         return web.Response(text=text, content_type=_JSON)
 
 
-def _message(wanted: type[Request], content_type: str, data: bytes) -> Request:
+def _message(wanted: type[Message], content_type: str, data: bytes) -> Message:
     """What is unknown in it is ignored, as everywhere in this protocol."""
     try:
         if content_type == _PROTOBUF:

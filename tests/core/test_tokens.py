@@ -311,6 +311,8 @@ def test_what_mint_makes_verify_takes() -> None:
         "data": True,
         "update_own_metadata": False,
         "hidden": False,
+        "room_create": False,
+        "room_list": False,
     }
     assert tokens.verify(token, CONFIG, now=NOW).attributes == {"ward": "nhi"}
 

@@ -123,7 +123,11 @@ UNMUTE = json.dumps({"room": "ward", "identity": "an", "track_sid": "SID", "mute
 @pytest.mark.parametrize(
     ("method", "body", "headers", "status", "code"),
     [
-        ("ListRooms", "{}", {}, 404, "bad_route"),
+        ("ListRooms", "{}", {}, 403, "permission_denied"),
+        ("ListEgress", "{}", {}, 404, "bad_route"),
+        ("MoveParticipant", GONE, {}, 501, "unimplemented"),
+        ("SendData", json.dumps({"room": "ward", "data": 7}), {}, 400, "malformed"),
+        ("SendData", json.dumps({"room": "ward", "nonce": "x" * 100}), {}, 400, "invalid_argument"),
         ("", "{}", {}, 404, "bad_route"),
         ("RemoveParticipant/more", GONE, {}, 404, "bad_route"),
         ("RemoveParticipant", GONE, {"Content-Type": "text/plain"}, 404, "bad_route"),
