@@ -15,7 +15,6 @@ import functools
 import importlib.metadata
 import ipaddress
 import json
-import logging
 import os
 import re
 import secrets
@@ -29,6 +28,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
 from d4e_sfu import config as configuration
+from d4e_sfu import logs
 from d4e_sfu.config import Config, Key, Role
 from d4e_sfu.core import diagnosis, evidence, firewall, policy, tokens
 from d4e_sfu.errors import EX_CONFIG, EX_FAILURE, EX_OK, ClientError, ConfigError, Problem
@@ -75,7 +75,7 @@ class _Refusal(Exception):  # noqa: N818 - it is no error of ours
 
 def _serve(options: argparse.Namespace) -> int:
     config = _servable(options.config)
-    logging.basicConfig(level=options.log_level.upper(), format="%(levelname)s %(name)s %(message)s", stream=sys.stderr)
+    logs.configure(options.log_level)
     if options.rehearse:
         from d4e_sfu import rehearsal
 
