@@ -49,12 +49,14 @@ from d4e_sfu.drivers.pages import Pages
 from d4e_sfu.drivers.roomservice import ServerApi
 from d4e_sfu.drivers.signal import MAX_LINE, Signalling
 from d4e_sfu.drivers.sockets import Inherited
+from d4e_sfu.drivers.status import INTERVAL, Status
 from d4e_sfu.drivers.whip import Whip
 from d4e_sfu.errors import EX_CONFIG, EX_OK, ClientError, ConfigError, Problem
 
 log = logging.getLogger(__name__)
 
 PAGE: Final = Path(__file__).parent / "web" / "dist"
+STATUS_PAGE: Final = "status"  # in there; the admin listener's
 # From a request's first byte to its last header, and between two requests of a connection.
 HTTP_PATIENCE: Final = 10.0
 # A body that was refused may go on coming this long, so that its sender reads why before the connection ends.
@@ -68,6 +70,8 @@ M_MMAP_THRESHOLD: Final = -3  # malloc.h of glibc
 # So late clients are told of what was put off: a re-offer, who has stopped speaking. A dead worker is found sooner.
 TICK: Final = 0.25
 WATCH: Final = 0.05
+# How often the status page's hour gets a point.
+SAMPLE: Final = INTERVAL
 # How often the files of the certificate are looked at.
 FRESH: Final = 2.0
 # A certificate of DTLS is told to who joins within a day of its making.
@@ -147,23 +151,30 @@ class Server:
         self._https: certificates.Https | None = None
         self.audit: Audit | None = None
         self.lag = Lag()
+        self._recent_lag = Lag()  # each has one reader
         self.engines: list[engines.EngineDriver] = []
         self.associations: dict[engines.EngineDriver, Associations] = {}
-        self.metrics = Metrics(
-            Sources(
-                roles=lambda: self.config.roles.keys(),
-                rooms=lambda: self.sfu.rooms.values(),
-                workers=lambda: self.engines,
-                associations=lambda: [each.counters for each in self.associations.values()],
-                connections=lambda: self.signalling.connections,
-                refusals=lambda: self.entrance.refusals,
-                lag=self.lag.take,
-                capacity=lambda: self.config.limits.participants,
-                certificate_ends=lambda: certificates.ends(self.config.http.tls.certificate),
-                draining=lambda: self.sfu.draining,
-                audit=lambda: self.audit,
-                version=_version(),
-            )
+        sources = Sources(
+            roles=lambda: self.config.roles.keys(),
+            rooms=lambda: self.sfu.rooms.values(),
+            workers=lambda: self.engines,
+            associations=lambda: [each.counters for each in self.associations.values()],
+            connections=lambda: self.signalling.connections,
+            refusals=lambda: self.entrance.refusals,
+            lag=self.lag.take,
+            capacity=lambda: self.config.limits.participants,
+            certificate_ends=lambda: certificates.ends(self.config.http.tls.certificate),
+            draining=lambda: self.sfu.draining,
+            audit=lambda: self.audit,
+            version=_version(),
+        )
+        self.metrics = Metrics(sources)
+        self.status = Status(
+            sources,
+            self.metrics,
+            dead=lambda: sum(not each.alive for each in self.engines),
+            lag=self._recent_lag.take,
+            now=time.monotonic(),
         )
         self.sfu = Sfu(config, chance=random.SystemRandom(), announcer=self)
         self.entrance = Entrance(config)
@@ -202,6 +213,7 @@ class Server:
             asyncio.create_task(_every(TICK, server._tick)),
             asyncio.create_task(_every(WATCH, server._watch)),
             asyncio.create_task(_every(FRESH, server._renew)),
+            asyncio.create_task(_every(SAMPLE, lambda: server.status.sample(time.monotonic()))),
             asyncio.create_task(_every(CHECKPOINT_SECONDS, server._checkpoint)),
             asyncio.create_task(_every(DTLS_RENEWAL, server._renew_dtls)),
         ]
@@ -368,7 +380,7 @@ class Server:
         self.entrance.setup(app)
         self.signalling.setup(app)
         ServerApi(self.sfu, self.entrance, require=self._require).setup(app)
-        Pages(PAGE).setup(app)
+        Pages(PAGE, without=STATUS_PAGE).setup(app)
         runner = await self._runner(app)
         for listener in self.config.http.listeners:
             context = None
@@ -389,11 +401,13 @@ class Server:
         Admin(
             not_ready=self.not_ready,
             metrics=self.metrics,
+            status=lambda: self.status.view(now=time.monotonic(), today=time.time()),
             state=self._debug_state,
             rooms=self.sfu.debug_rooms,
             room=self._debug_room,
             loopback=ipaddress.ip_address(address).is_loopback,
         ).setup(app)
+        Pages(PAGE / STATUS_PAGE).setup(app)
         runner = await self._runner(app)
         await self._listen(runner, address, port)
         log.info("admin address=%s port=%d", address, port)
@@ -544,7 +558,8 @@ class Server:
             raise ConfigError([Problem(str(tls.certificate), 1, 1, "http.tls", str(error))]) from None
 
     def _watch(self) -> None:
-        self.lag.seen(time.monotonic(), interval=WATCH)
+        for lag in (self.lag, self._recent_lag):
+            lag.seen(time.monotonic(), interval=WATCH)
         for each in self.engines:
             each.check()
 

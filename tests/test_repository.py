@@ -229,6 +229,7 @@ async def test_the_wheel_holds_what_it_should_and_runs_alone(tmp_path: Path) -> 
         "d4e_sfu/_engine.abi3.so",
         "d4e_sfu/web/dist/index.html",
         "d4e_sfu/web/dist/licenses.txt",
+        "d4e_sfu/web/dist/status/index.html",
     ):
         assert wanted in names
     for notice in ("LICENSE", "NOTICE", "THIRD_PARTY.md"):

@@ -1,4 +1,5 @@
-"""The admin listener: is the server alive, is it ready, how much does it do, and what is in a room.
+"""The admin listener: is the server alive, is it ready, how much does it do, and what is in a room. For people there is
+the status page (`web/src/status`), which draws what `/status` tells.
 
 Read-only, for an operator and his Prometheus. It has no passwords (the configuration keeps it on loopback) and shows no
 secret and no token; what it shows comes through plain callables, so it knows nothing of the server. Off every path of
@@ -34,6 +35,8 @@ class Admin:
     not_ready: Callable[[], Sequence[str]]
     """Why nobody should be sent here now, a short sentence each; empty when ready."""
     metrics: Scraped
+    status: Callable[[], Mapping[str, object]]
+    """Figures of now and of the last hour."""
     state: Callable[[], Mapping[str, object]]
     """The server as a whole."""
     rooms: Callable[[], Mapping[str, object]]
@@ -49,6 +52,7 @@ class Admin:
         app.router.add_get("/healthz", self._healthz)
         app.router.add_get("/readyz", self._readyz)
         app.router.add_get("/metrics", self._metrics)
+        app.router.add_get("/status", self._status)
         app.router.add_get("/debug", self._debug)
         app.router.add_get("/debug/rooms", self._debug_rooms)
         app.router.add_get("/debug/rooms/{name:.+}", self._debug_room)
@@ -65,6 +69,9 @@ class Admin:
         body, content_type = self.metrics.render(request.headers.get("Accept", ""))
         # Content-Type as a header: it has parameters that aiohttp's argument does not take.
         return web.Response(body=body, headers={**_HEADERS, "Content-Type": content_type})
+
+    async def _status(self, _request: web.Request) -> web.Response:
+        return _json(self.status(), indent=None)
 
     async def _debug(self, _request: web.Request) -> web.Response:
         return _json(self.state())
@@ -99,7 +106,7 @@ def _text(text: str, *, status: int = 200) -> web.Response:
     return web.Response(text=text, status=status, headers=_HEADERS)
 
 
-def _json(value: Mapping[str, object]) -> web.Response:
-    """Indented, because a person reads it. What JSON does not know (enums, ids, sets) is shown as Python shows it."""
-    text = json.dumps(value, indent=2, ensure_ascii=False, default=str)
+def _json(value: Mapping[str, object], *, indent: int | None = 2) -> web.Response:
+    """Indented where a person reads it. What JSON does not know (enums, ids, sets) is shown as Python shows it."""
+    text = json.dumps(value, indent=indent, ensure_ascii=False, default=str)
     return web.Response(text=text + "\n", content_type="application/json", headers=_HEADERS)

@@ -168,6 +168,14 @@ class Sources:
     """Seconds by which the event loop was late, at worst since the last call."""
     version: str
 
+    def people(self) -> int:
+        return sum(len(room.participants) for room in self.rooms())
+
+    def load(self) -> float:
+        """How full the server is, 1 is full: its busiest worker or its participants, whichever is the greater."""
+        busiest = max((_number(each.snapshot().get("busy_ratio")) for each in self.workers()), default=0.0)
+        return max(busiest, self.people() / self.capacity())
+
 
 class Metrics:
     """A `boundary.Announcer` that keeps what is worth counting, and the answer to a scrape."""
@@ -266,7 +274,7 @@ class _Series(Collector):
         yield _gauge(
             "load_ratio",
             "How full the server is, 1 is full: its busiest worker or its participants, whichever is the greater.",
-            self._load(),
+            self._sources.load(),
         )
         if (ends := self._sources.certificate_ends()) is not None:
             yield _gauge("tls_certificate_expiry_timestamp_seconds", "When the certificate of HTTPS expires.", ends)
@@ -281,11 +289,6 @@ class _Series(Collector):
         yield _by(
             "config_reloads", "Reloads of the configuration.", "result", self._kept.reloads, ("accepted", "refused")
         )
-
-    def _load(self) -> float:
-        busiest = max((_number(each.snapshot().get("busy_ratio")) for each in self._sources.workers()), default=0.0)
-        people = sum(len(room.participants) for room in self._sources.rooms())
-        return max(busiest, people / self._sources.capacity())
 
     def _rooms(self) -> Iterator[Metric]:
         rooms, people = 0, Counter[str]()

@@ -1,4 +1,4 @@
-"""The room page: the built files of `web/dist`, served from memory with the headers that keep it to itself.
+"""A page (the room's, or that of the status): built files, served from memory with the headers that keep it to itself.
 
 Nothing is compressed or read from disk while serving; what the build did not put there does not exist.
 """
@@ -52,8 +52,10 @@ class _File:
 class Pages:
     """`setup` adds its routes to an application."""
 
-    def __init__(self, folder: Path) -> None:
-        self._files = _load(folder) if folder.is_dir() else {}
+    def __init__(self, folder: Path, *, without: str = "") -> None:
+        """`without`: a folder in it that is another page."""
+        files = _load(folder) if folder.is_dir() else {}
+        self._files = {name: file for name, file in files.items() if not without or not name.startswith(f"{without}/")}
 
     def setup(self, app: web.Application) -> None:
         app.router.add_get("/{path:[^:]*}", self._serve)  # answers HEAD too: clients ask `HEAD /` whether we are there

@@ -48,6 +48,7 @@ class Server:
         return Admin(
             not_ready=lambda: self.reasons,
             metrics=Metrics(sources),
+            status=lambda: {"people": 3},
             state=lambda: {"rooms": len(self.rooms)},
             rooms=lambda: {name: {"participants": len(room)} for name, room in self.rooms.items()},
             room=self.room,
@@ -101,6 +102,11 @@ async def test_metrics_speak_the_form_that_is_asked_for(client: Client, accept: 
     assert "d4e_sfu_rooms 0.0" in await response.text()
 
 
+async def test_the_status_page_is_told_its_figures(client: Client) -> None:
+    response = await client.get("/status")
+    assert (response.status, await response.json()) == (200, {"people": 3})
+
+
 async def test_a_room_shows_its_state(client: Client, server: Server) -> None:
     server.rooms["Khoa Nhi/phòng 3"] = {"capacity": 8, "state": DEFAULT_ROLES.keys()}
     assert await (await client.get("/debug")).json() == {"rooms": 1}
@@ -120,13 +126,13 @@ async def test_nothing_else_is_there(client: Client, path: str) -> None:
     assert (await client.get(path)).status == 404
 
 
-@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics", "/debug", "/debug/rooms"])
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics", "/status", "/debug", "/debug/rooms"])
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH"])
 async def test_it_is_read_only(client: Client, path: str, method: str) -> None:
     assert (await client.request(method, path)).status == 405
 
 
-@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics", "/debug", "/debug/rooms"])
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics", "/status", "/debug", "/debug/rooms"])
 async def test_answers_are_not_kept_and_not_guessed_at(client: Client, path: str) -> None:
     headers = (await client.get(path)).headers
     assert headers["Cache-Control"] == "no-store"
@@ -152,7 +158,7 @@ async def test_answers_are_not_kept_and_not_guessed_at(client: Client, path: str
     ],
 )
 async def test_a_page_that_points_its_name_at_loopback_reads_nothing(client: Client, host: str, status: int) -> None:
-    for path in ("/debug/rooms", "/metrics", "/nothing"):
+    for path in ("/debug/rooms", "/metrics", "/status", "/nothing"):
         expected = 404 if (path, status) == ("/nothing", 200) else status
         assert (await client.get(path, headers={"Host": host})).status == expected
 
