@@ -105,7 +105,11 @@ class RoomCalls:
     ) -> room.ListRoomsResponse:
         policy.check_server(config, grants, "room_list")
         names = frozenset(request.names)
-        rooms = [place.info() for name, place in self._rooms.items() if not names or name in names]
+        rooms = [
+            place.info()
+            for name, place in self._rooms.items()
+            if (not names or name in names) and place.policy.stay is None  # a check of somebody's network is no room
+        ]
         return room.ListRoomsResponse(rooms=rooms)
 
     def delete(

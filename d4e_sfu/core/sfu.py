@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from livekit.protocol import models, rtc
 
 from d4e_sfu._engine import Event, Link, Rate, Voice
-from d4e_sfu.core import bandwidth, datapacket, departure, policy, refresh, requests, resume, tokens
+from d4e_sfu.core import bandwidth, datapacket, departure, netcheck, policy, refresh, requests, resume, tokens
 from d4e_sfu.core.boundary import SubscriptionId, Taken, TransportId
 from d4e_sfu.core.dual import Template, offer_to
 from d4e_sfu.core.ids import Ids
@@ -97,12 +97,20 @@ class Sfu:
         """What a token grants; the first step of whatever is asked. Raises ClientError."""
         return tokens.verify(token, self._config, now=wall)
 
-    def admit(self, grants: Grants, request: rtc.JoinRequest, *, wall: float) -> Admission:
-        """Everything that can be refused before the upgrade. Changes nothing. Raises ClientError."""
+    def admit(
+        self, grants: Grants, request: rtc.JoinRequest, *, way: netcheck.Way | None = None, wall: float
+    ) -> Admission:
+        """Everything that can be refused before the upgrade. Changes nothing. Raises ClientError.
+
+        `way`: into the place where he checks his network, instead of the room.
+        """
         self._check_open(grants.room)
         grants = self._moderation.decisions.applied(grants, wall=wall)
-        rights = policy.rights(self._config, grants)
-        room_policy = policy.room_policy(self._config, grants.room)
+        if way is None:
+            rights, room_policy = policy.rights(self._config, grants), policy.room_policy(self._config, grants.room)
+        else:
+            rights, room_policy = netcheck.rules(self._config, grants)
+            grants = netcheck.place(grants, way)
         self._check_capacity(grants, room_policy)
         if rights.update_own_metadata:
             if len(request.participant_attributes) > tokens.MAX_ATTRIBUTES:
@@ -241,7 +249,7 @@ class Sfu:
             worker=self._worker_for(name),
             ids=self._ids,
             transports=self._transports,
-            announcer=self._announcer,
+            announcer=self._announcer if room_policy.stay is None else netcheck.Unheard(),
             about=about,
             now=now,
         )
@@ -471,6 +479,8 @@ class Sfu:
                     room.leave(participant, Reason.JOIN_FAILURE, action=Action.RECONNECT, now=now)
                 elif participant.closed_at is not None and now - participant.closed_at >= CLOSED_SECONDS:
                     room.leave(participant, Reason.MEDIA_FAILURE, action=Action.RECONNECT, now=now)
+                elif room.policy.stay is not None and now - participant.joined_at >= room.policy.stay:
+                    room.leave(participant, Reason.ROOM_CLOSED, now=now)
                 elif participant.lost_at is not None and now - participant.lost_at >= self._config.limits.resume:
                     room.leave(participant, Reason.SIGNAL_CLOSE, now=now)
                 else:
