@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from d4e_sfu.config import Source
 from d4e_sfu.core import policy
@@ -62,6 +62,12 @@ def place(grants: Grants, way: Way) -> Grants:
         room="\x1f".join(("check", grants.key, grants.room, grants.identity)),
         room_admin=False,
     )
+
+
+def terms(config: Config, grants: Grants) -> dict[str, Any]:
+    """What a check takes and what it must find: an app that does its own says the same as our page. Raises as `rules`."""
+    rules(config, grants)
+    return {"seconds": SECONDS, "needs": NEEDS, "iceServers": []}
 
 
 def rules(config: Config, grants: Grants) -> tuple[Rights, RoomPolicy]:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 from aiohttp import web
 from livekit.protocol import models, rtc
 
-from d4e_sfu.core import netcheck, policy, whip
+from d4e_sfu.core import netcheck, whip
 from d4e_sfu.core.netcheck import Way
 from d4e_sfu.drivers import body
 from d4e_sfu.drivers.entrance import Entrance, bearer_token
@@ -128,9 +128,7 @@ class Whip:
         return web.Response(status=204)
 
     async def _terms(self, request: web.Request) -> web.StreamResponse:
-        """What a check takes and what it must find: an app that does its own says the same as our page."""
-        policy.rights(self._entrance.config, self._granted(request))
-        return web.json_response({"seconds": netcheck.SECONDS, "needs": netcheck.NEEDS, "iceServers": []})
+        return web.json_response(netcheck.terms(self._entrance.config, self._granted(request)))
 
     def _token(self, request: web.Request) -> str:
         self._entrance.check(request)
