@@ -65,7 +65,7 @@ def place(grants: Grants, way: Way) -> Grants:
 
 
 def terms(config: Config, grants: Grants) -> dict[str, Any]:
-    """What a check takes and what it must find: an app that does its own says the same as our page. Raises as `rules`."""
+    """What a check takes and must find: an app that does its own says the same as our page. Raises as `rules`."""
     rules(config, grants)
     return {"seconds": SECONDS, "needs": NEEDS, "iceServers": []}
 

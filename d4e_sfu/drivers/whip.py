@@ -26,7 +26,6 @@ from d4e_sfu.errors import BadRequest, ClientError, Forbidden, NotFound, Unautho
 if TYPE_CHECKING:
     from d4e_sfu.core.participant import Participant
     from d4e_sfu.core.sfu import Sfu
-    from d4e_sfu.core.tokens import Grants
 
 SDP: Final = "application/sdp"
 FRAGMENT: Final = "application/trickle-ice-sdpfrag"
@@ -77,7 +76,8 @@ class Whip:
         return len(self._sessions)
 
     async def _make(self, request: web.Request) -> web.StreamResponse:
-        grants = self._granted(request)
+        grants = self._sfu.verify(self._token(request), wall=self._wall())
+        self._entrance.check_known(key=grants.key, room=grants.room, identity=grants.identity)
         way = _way(request)
         if way is None and grants.room != request.match_info["place"]:
             raise Forbidden("The token is for another room.", rule="whip_room")
@@ -128,7 +128,9 @@ class Whip:
         return web.Response(status=204)
 
     async def _terms(self, request: web.Request) -> web.StreamResponse:
-        return web.json_response(netcheck.terms(self._entrance.config, self._granted(request)))
+        grants = self._sfu.verify(self._token(request), wall=self._wall())
+        self._entrance.check_known(key=grants.key, room=grants.room, identity=grants.identity)
+        return web.json_response(netcheck.terms(self._entrance.config, grants))
 
     def _token(self, request: web.Request) -> str:
         self._entrance.check(request)
@@ -137,13 +139,9 @@ class Whip:
             raise Unauthorized("A token is needed.", rule="whip_no_token")
         return token
 
-    def _granted(self, request: web.Request) -> Grants:
+    def _session(self, request: web.Request) -> tuple[_Session, Participant]:
         grants = self._sfu.verify(self._token(request), wall=self._wall())
         self._entrance.check_known(key=grants.key, room=grants.room, identity=grants.identity)
-        return grants
-
-    def _session(self, request: web.Request) -> tuple[_Session, Participant]:
-        grants = self._granted(request)
         way = _way(request)
         here = request.match_info["place"]
         if way is not None:
