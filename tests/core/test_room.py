@@ -269,6 +269,20 @@ def test_features_and_size_of_a_publication_are_passed_on(house: House) -> None:
     assert (told[picture].width, told[picture].height) == (640, 480)
 
 
+@pytest.mark.parametrize(
+    "kind", [models.Encryption.Type.NONE, models.Encryption.Type.GCM, models.Encryption.Type.CUSTOM]
+)
+def test_what_is_encrypted_end_to_end_is_never_redundant_audio(house: House, kind: models.Encryption.Type) -> None:
+    """To take a frame out of it for somebody would break it."""
+    an, binh = house.join("an"), house.join("binh")
+    request = microphone()
+    request.encryption = kind
+    an.publish(request)
+    (info,) = tracks(binh, "an")
+    assert info.encryption == kind
+    assert info.disable_red == (kind != models.Encryption.Type.NONE)
+
+
 def test_a_change_of_what_one_does_not_publish_is_refused_by_name(house: House) -> None:
     an, binh = house.join("an"), house.join("binh")
     voice, picture = an.publish(microphone()), an.publish(camera())

@@ -21,6 +21,7 @@ from tests.lab.server import TOP, Server
 T = TypeVar("T")
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
 LIBRARY = TOP / "d4e_sfu/web/node_modules/livekit-client/dist/livekit-client.umd.js"
+WHIP_WHEP = TOP / "d4e_sfu/web/node_modules/whip-whep"
 ARTEFACTS = TOP / "tests/artefacts"
 ARGUMENTS = (
     "--headless=new",
@@ -138,11 +139,17 @@ class Client(Tab):
         script: str = "",
         **options: Any,
     ) -> Client:
+        client = await cls.visit(browser, server, identity, script=script)
+        await client.call("join", server.url.replace("http", "ws"), server.token(room, identity, role), options)
+        return client
+
+    @classmethod
+    async def visit(cls, browser: Browser, server: Server, identity: str, *, script: str = "") -> Client:
+        """The page, and nobody has joined."""
         tab = await cls.open(browser, server, identity, script=script)
         client = cls(tab.page, tab.server, tab.identity, tab.console, tab.requests)
         await client.page.route(f"{server.url}/lab/**", _serve)
         await client.page.goto(f"{server.url}/lab/client.html")
-        await client.call("join", server.url.replace("http", "ws"), server.token(room, identity, role), options)
         return client
 
     async def call(self, verb: str, *arguments: object) -> Any:
@@ -232,5 +239,5 @@ class Person(Tab):
 
 async def _serve(route: Route) -> None:
     name = route.request.url.rsplit("/", 1)[1]
-    path = LIBRARY if name == LIBRARY.name else TOP / "tests/lab" / name
-    await route.fulfill(path=path)
+    paths = [folder / name for folder in (TOP / "tests/lab", LIBRARY.parent, WHIP_WHEP)]
+    await route.fulfill(path=next(path for path in paths if path.exists()))
