@@ -394,7 +394,7 @@ class DataLimits(_Settings):
 class Links(_Settings):
     """What the links to clients carry."""
 
-    start_bitrate: Annotated[Bitrate, live("What one carries until it tells; 0 = no limit.", le=100_000_000)] = 0
+    start_bitrate: Annotated[Bitrate, live("What one carries until it tells; 0 = no limit.", le=100_000_000)] = 600_000
 
 
 class Limits(_Settings):

@@ -115,9 +115,9 @@ def test_a_late_joiner_receives_everything_with_his_first_answer(house: House) -
     assert len(set(ssrcs)) == len(ssrcs)
 
 
-def test_more_publications_than_sections_bring_one_request_at_a_time(house: House) -> None:
-    people = [house.join(f"publisher-{n}") for n in range(5)]
-    watcher = house.join("watcher")
+def test_more_publications_than_sections_bring_one_request_at_a_time(unlimited: House) -> None:
+    people = [unlimited.join(f"publisher-{n}") for n in range(5)]
+    watcher = unlimited.join("watcher")
     for person in people:
         person.publish(camera())
         person.publish(microphone())
@@ -126,7 +126,7 @@ def test_more_publications_than_sections_bring_one_request_at_a_time(house: Hous
                 other.client.take("media_sections_requirement")
     rounds = 0
     for tick in range(1, 10):
-        house.sfu.tick(now=tick / 4)
+        unlimited.sfu.tick(now=tick / 4)
         rounds += satisfy(watcher, now=tick / 4) is not None
     assert all(each.mid is not None for each in watcher.participant.subscriptions.values())
     assert len(watcher.participant.subscriptions) == 10
