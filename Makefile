@@ -63,7 +63,7 @@ test-long: $(VENV)/.dev engine page peer chromium firefox go-client  ## what tak
 	  $(PY) -m tests.long_results $(PROOFS)/pytest-long.xml; exit $$outcome
 
 .PHONY: test-appliance
-test-appliance: $(VENV)/.dev bundle $(ANSIBLE)/newest/.ready $(ANSIBLE)/oldest/.ready nspawn  ## install, upgrade, restore and remove it on a Debian that is booted for it (root, minutes)
+test-appliance: $(VENV)/.dev bundle $(ANSIBLE)/newest/.ready $(ANSIBLE)/oldest/.ready nspawn pebble  ## install, upgrade, restore and remove it on a Debian that is booted for it (root, minutes)
 	@mkdir -p $(PROOFS)
 	outcome=0; $(PY) -m pytest -m appliance tests/appliance --junitxml=$(PROOFS)/pytest-appliance.xml --durations=0 || outcome=$$?; \
 	  $(PY) -m tests.long_results $(PROOFS)/pytest-appliance.xml; \
@@ -229,6 +229,17 @@ build/tools/promtool:
 go-client:  ## build the participant on the SDK for Go, if Go is there
 	@if command -v go >/dev/null; then mkdir -p build/tools && cd tests/go && go build -trimpath -o ../../build/tools/go-client .; \
 	  else echo "Go is not here: no go-client"; fi
+
+# Let's Encrypt's test server and its name server: how certificates come by ACME is tried against them. Go's checksum
+# database vouches for what is downloaded.
+PEBBLE := v2.10.3
+.PHONY: pebble
+pebble: build/tools/pebble  ## build the ACME server that the appliance's tests ask for certificates
+
+build/tools/pebble:
+	@command -v go >/dev/null || { echo "Go is missing, and the ACME test server is written in it: install Go 1.24 or newer"; exit 1; }
+	GOBIN=$(CURDIR)/build/tools GOFLAGS=-trimpath go install \
+	  github.com/letsencrypt/pebble/v2/cmd/pebble@$(PEBBLE) github.com/letsencrypt/pebble/v2/cmd/pebble-challtestsrv@$(PEBBLE)
 
 .PHONY: nspawn
 nspawn:

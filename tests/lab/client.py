@@ -310,6 +310,11 @@ class Member:
         """Seconds from the peer's creation (the first answer) to the first frame that it could decode."""
         return float((await self.lab.event("first_frame", self.name, patience=patience))["after"])
 
+    @property
+    def gone(self) -> bool:
+        """Told to leave, or cut off."""
+        return self.left is not None or self._socket is None or self._socket.closed
+
     async def told_to_leave(self) -> rtc.LeaveRequest:
         await self._until(lambda: self.left is not None)
         assert self.left is not None
