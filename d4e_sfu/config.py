@@ -52,6 +52,7 @@ from d4e_sfu.values import (
     Seconds,
     Size,
     Variable,
+    WebhookUrl,
     shown,
 )
 
@@ -223,6 +224,23 @@ class Media(_Settings):
     buffer: Annotated[
         Size, restart("Bytes that the kernel holds of each UDP socket, each way.", ge=65_536, le=256 << 20)
     ] = 8 << 20
+
+
+class Webhooks(_Settings):
+    """Servers outside that are told what happens in rooms; `d4e-sfu connector` sends it."""
+
+    urls: Annotated[
+        tuple[WebhookUrl, ...], live("Addresses that are told, each everything; none = nobody.", max_length=8)
+    ] = ()
+    key: Annotated[KeyId | None, live("Id of the key that signs what is told; null = the first that can.")] = None
+    connector: Annotated[FilePath, restart("Unix socket of the connector.")] = Path("/run/d4e-sfu-connector/socket")
+    folder: Annotated[
+        FilePath | None, restart("Where what is not told yet is kept while the server restarts; null = it is lost.")
+    ] = None
+    queue: Annotated[StrictInt, live("Events that may wait; what comes then is dropped.", ge=1, le=100_000)] = 10_000
+    give_up: Annotated[
+        Seconds, live("So old an event is not tried again; those of its room wait behind it.", ge=1, le=7 * 86_400)
+    ] = 3600.0
 
 
 class Drain(_Settings):
@@ -418,6 +436,7 @@ class Config(_Settings):
     admin: Annotated[Admin, restart("Health, metrics and room state.")] = Admin()
     media: Annotated[Media, restart("Audio and video: UDP.")] = Media()
     audit: Annotated[Audit, restart("The tamper-evident audit log.")] = Audit()
+    webhooks: Annotated[Webhooks, live("What happens in rooms, told to servers outside.")] = Webhooks()
     drain: Annotated[Drain, live("How a server ends that people talk on.")] = Drain()
     keys: Annotated[
         tuple[Key, ...], live("Keys that may sign tokens; without one nobody can join.", max_length=64)
@@ -435,6 +454,12 @@ class Config(_Settings):
     rates: Annotated[Rates, live("How often someone may ask.")] = Rates()
     links: Annotated[Links, live("The links to clients.")] = Links()
     limits: Annotated[Limits, live("Bounds for what comes from outside.")] = Limits()
+
+    @property
+    def webhook_key(self) -> Key | None:
+        """The key that signs webhooks."""
+        named = self.webhooks.key
+        return next((key for key in self.keys if named in (None, key.id)), None)
 
     def key(self, key_id: str) -> Key | None:
         return next((key for key in self.keys if key.id == key_id), None)
@@ -457,7 +482,18 @@ def load(path: str | os.PathLike[str], *, environ: Mapping[str, str] | None = No
 
 def control_path(path: str | os.PathLike[str]) -> Path | None:
     """Where a server with this file takes commands, whatever else is wrong in it. Raises ConfigError."""
-    file = Path(path)
+    config = _lenient(Path(path))
+    return None if config is None else config.admin.control
+
+
+def webhooks(path: str | os.PathLike[str]) -> Webhooks:
+    """Whom the connector may ask. Neither secrets nor what else is wrong in the file are its business."""
+    config = _lenient(Path(path))
+    return Webhooks() if config is None else config.webhooks
+
+
+def _lenient(file: Path) -> Config | None:
+    """All that is right in it; raises ConfigError where it is no YAML."""
     try:
         text = contents(file, MAX_BYTES)
         document = Document(text)
@@ -465,8 +501,7 @@ def control_path(path: str | os.PathLike[str]) -> Path | None:
         raise ConfigError([Problem(str(file), 1, 1, "", f"cannot be read: {error.strerror or error}")]) from None
     except DocumentError as error:
         raise ConfigError([Problem(str(file), *error.flaw[:2], "", error.flaw.message)]) from None
-    config = _validate(document, {"folder": file.absolute().parent}, lambda *_, **__: None)
-    return None if config is None else config.admin.control
+    return _validate(document, {"folder": file.absolute().parent}, lambda *_, **__: None)
 
 
 def parse(

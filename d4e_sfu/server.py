@@ -28,13 +28,14 @@ from typing import Any, Final
 import uvloop
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
+from livekit.protocol import webhook
 
 from d4e_sfu import config as configuration
 from d4e_sfu._engine import Event
 from d4e_sfu.config import Config
 from d4e_sfu.core.boundary import PERSONAL, TransportId
 from d4e_sfu.core.sfu import Sfu
-from d4e_sfu.core.tokens import NOT_ACCEPTED
+from d4e_sfu.core.tokens import NOT_ACCEPTED, sign_body
 from d4e_sfu.drivers import certificates, control
 from d4e_sfu.drivers import engine as engines
 from d4e_sfu.drivers.admin import Admin
@@ -50,6 +51,7 @@ from d4e_sfu.drivers.roomservice import ServerApi
 from d4e_sfu.drivers.signal import MAX_LINE, Signalling
 from d4e_sfu.drivers.sockets import Inherited
 from d4e_sfu.drivers.status import INTERVAL, Status
+from d4e_sfu.drivers.webhooks import Webhooks
 from d4e_sfu.drivers.whip import Whip
 from d4e_sfu.errors import EX_CONFIG, EX_OK, ClientError, ConfigError, Problem
 
@@ -150,6 +152,7 @@ class Server:
         self._quiet_since: float | None = None
         self._https: certificates.Https | None = None
         self.audit: Audit | None = None
+        self.webhooks = Webhooks(config, sign=self._signed)
         self.lag = Lag()
         self._recent_lag = Lag()  # each has one reader
         self.engines: list[engines.EngineDriver] = []
@@ -166,6 +169,7 @@ class Server:
             certificate_ends=lambda: certificates.ends(self.config.http.tls.certificate),
             draining=lambda: self.sfu.draining,
             audit=lambda: self.audit,
+            webhooks=lambda: self.webhooks,
             version=_version(),
         )
         self.metrics = Metrics(sources)
@@ -206,6 +210,7 @@ class Server:
             await server._start_http()
             await server._start_admin()
             await server._start_control()
+            server.webhooks.start()
         except BaseException:
             await server.stop()
             raise
@@ -233,6 +238,7 @@ class Server:
             log.warning("stopping with %d connections open", self.signalling.connections)
         for runner in self._runners:
             await runner.cleanup()
+        await self.webhooks.stop()
         for associations in self.associations.values():
             associations.stop()
         for each in self.engines:
@@ -262,6 +268,7 @@ class Server:
         self.config = config
         self.entrance.reconfigure(config)
         self.sfu.reconfigure(config)
+        self.webhooks.reconfigure(config)
         self.metrics.reloaded(accepted=True)
         self._record("reload", by, reason=", ".join(lines) or "nothing has changed")
         return Verdict(True, tuple(lines))
@@ -336,6 +343,15 @@ class Server:
         log.log(level, "%s %s", event, " ".join(shown))
         if self.audit is not None:
             self.audit.announce(event, facts)
+
+    def report(self, make: Callable[[], webhook.WebhookEvent]) -> None:
+        """`boundary.Announcer`: to servers outside. Names are in it, so it goes nowhere else."""
+        self.webhooks.report(make)
+
+    def _signed(self, body: str) -> str:
+        key = self.config.webhook_key
+        assert key is not None, "a configuration without a key is not served"
+        return sign_body(key, body, now=time.time())
 
     def _start_audit(self) -> None:
         audit = self.config.audit

@@ -100,6 +100,21 @@ def _origin(value: str) -> str:
     return value.lower()
 
 
+def _webhook_url(value: str) -> str:
+    # The names of people are in what is sent: never in the clear over a network.
+    problem = ValueError(f"{shown(value)} is not an address such as https://portal.example.vn/hook (http: on loopback)")
+    try:
+        parts = urllib.parse.urlsplit(value)
+        host, _ = parts.hostname or "", parts.port
+    except ValueError:
+        raise problem from None
+    clear = parts.scheme == "http" and host in ("localhost", "127.0.0.1", "::1")
+    plain = value.isascii() and value.isprintable() and " " not in value and len(value) <= 2048
+    if not plain or not host or not (clear or parts.scheme == "https") or parts.fragment or "@" in parts.netloc:
+        raise problem
+    return value
+
+
 Seconds = Annotated[float, BeforeValidator(_seconds)]
 Size = Annotated[int, BeforeValidator(_size)]
 Bitrate = Annotated[int, BeforeValidator(_bitrate)]
@@ -107,6 +122,7 @@ Port = Annotated[StrictInt, Field(ge=0, le=65535)]
 IpAddress = Annotated[StrictStr, AfterValidator(_ip_address)]
 IpNetwork = Annotated[StrictStr, AfterValidator(_ip_network)]
 Origin = Annotated[StrictStr, AfterValidator(_origin)]
+WebhookUrl = Annotated[StrictStr, AfterValidator(_webhook_url)]
 RoleName = Annotated[
     StrictStr,
     AfterValidator(_word(r"[a-z][a-z0-9-]{0,31}", "a name of lower-case letters, digits and hyphens, at most 32")),

@@ -54,6 +54,8 @@ DOORS: dict[str, set[str]] = {
         "drivers/pages.py",
         "drivers/admin.py",
         "drivers/control.py",
+        "drivers/connector.py",
+        "drivers/webhooks.py",
         "server.py",
     },
     "aiortc": {"drivers/dtls.py", "drivers/datachannel.py", "drivers/reassembly.py"},
@@ -71,6 +73,7 @@ DOORS: dict[str, set[str]] = {
         "core/sfu.py",
         "drivers/signal.py",
         "drivers/roomservice.py",
+        "drivers/webhooks.py",
     },  # what is no protobuf; its JSON
     "ifaddr": {"drivers/engine.py", "drivers/probes.py"},
     "jwt": {"core/tokens.py"},

@@ -8,10 +8,10 @@ A worker is one `Engine` with its `Associations`; a room lives on one worker, an
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Literal, NamedTuple, NewType, Protocol
 
-from livekit.protocol import rtc
+from livekit.protocol import rtc, webhook
 
 from d4e_sfu._engine import Command
 
@@ -130,3 +130,6 @@ class Announcer(Protocol):
 
     def announce(self, event: str, facts: Mapping[str, str | int | float]) -> None:
         """`event` is from a closed set: see the calls in core/."""
+
+    def report(self, make: Callable[[], webhook.WebhookEvent]) -> None:
+        """For servers outside: made only if anybody is told. Never from inside a call that could be refused."""

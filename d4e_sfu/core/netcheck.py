@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from d4e_sfu.config import Source
 from d4e_sfu.core import policy
 
 if TYPE_CHECKING:
+    from livekit.protocol import webhook
+
     from d4e_sfu.config import Config
     from d4e_sfu.core.policy import Rights, RoomPolicy
     from d4e_sfu.core.tokens import Grants
@@ -48,6 +50,9 @@ class Unheard:
     """An announcer that tells nobody."""
 
     def announce(self, event: str, facts: Mapping[str, str | int | float]) -> None:
+        pass
+
+    def report(self, make: Callable[[], webhook.WebhookEvent]) -> None:
         pass
 
 

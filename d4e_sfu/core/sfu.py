@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from livekit.protocol import models, rtc
 
 from d4e_sfu._engine import Event, Link, Rate, Voice
-from d4e_sfu.core import bandwidth, datapacket, departure, netcheck, policy, refresh, requests, resume, tokens
+from d4e_sfu.core import bandwidth, datapacket, departure, netcheck, policy, refresh, reports, requests, resume, tokens
 from d4e_sfu.core.boundary import SubscriptionId, Taken, TransportId
 from d4e_sfu.core.dual import Template, offer_to
 from d4e_sfu.core.ids import Ids
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from d4e_sfu.core.tokens import Grants
 
 Reason = models.DisconnectReason
+Ended = models.RoomEndReason
 Action = rtc.LeaveRequest.Action
 
 # Some clients switch features by this number: it says which generation of the protocol we are like.
@@ -241,7 +242,7 @@ class Sfu:
 
     def _open_room(self, name: str, room_policy: RoomPolicy, about: RoomInfo, *, now: float) -> Room:
         if len(self.rooms) >= self._config.limits.rooms and (forgotten := self._emptiest()) is not None:
-            del self.rooms[forgotten.name]
+            self._forget(forgotten, Ended.ROOM_END_SUPERSEDED)
         room = Room(
             name,
             self._ids.sid("RM_"),
@@ -254,7 +255,12 @@ class Sfu:
             now=now,
         )
         self.rooms[name] = room
+        reports.room_started(room)
         return room
+
+    def _forget(self, room: Room, reason: models.RoomEndReason) -> None:
+        del self.rooms[room.name]
+        reports.room_finished(room, reason)
 
     def _worker_for(self, name: str) -> Worker:
         """Where a new room of this name goes."""
@@ -338,7 +344,7 @@ class Sfu:
     def end_room(self, place: Room, *, now: float) -> None:
         """Everyone has to go; who joins afterwards makes a new one."""
         self._empty_room(place, Reason.ROOM_DELETED, now=now, action=Action.DISCONNECT)
-        del self.rooms[place.name]
+        self._forget(place, Ended.ROOM_END_API_DELETE)
 
     # --- what the worker reports -------------------------------------------------------------------------------------
 
@@ -460,10 +466,10 @@ class Sfu:
         culprit = None if transport is None else self._transports.get(transport)  # type: ignore[call-overload]
         if culprit is not None and self._suspects.blame(culprit.room.name, culprit.room.worker, now=now):
             self._announcer.announce("room_refused", {"room": culprit.room.sid})
-        for name, room in list(self.rooms.items()):
+        for room in list(self.rooms.values()):
             if room.worker.engine is engine:
                 self._empty_room(room, Reason.MEDIA_FAILURE, now=now)
-                del self.rooms[name]
+                self._forget(room, Ended.ROOM_END_UNKNOWN)
         self._announcer.announce("worker_died", {})
 
     # --- time --------------------------------------------------------------------------------------------------------
@@ -471,7 +477,7 @@ class Sfu:
     def tick(self, *, now: float) -> None:
         """Time-outs; called a few times a second."""
         self._suspects.forget(now=now)
-        for name, room in list(self.rooms.items()):
+        for room in list(self.rooms.values()):
             for participant in list(room.participants.values()):
                 if participant.state is State.JOINED and now - participant.joined_at >= CONNECT_SECONDS:
                     room.leave(participant, Reason.CONNECTION_TIMEOUT, action=Action.RECONNECT, now=now)
@@ -489,7 +495,7 @@ class Sfu:
                     participant.mail.forget(now=now)
             room.tick(now=now)
             if room.empty_since is not None and now - room.empty_since >= room.idle_timeout:
-                del self.rooms[name]
+                self._forget(room, Ended.ROOM_END_IDLE_TIMEOUT)
 
     def reconfigure(self, config: Config) -> None:
         """Live settings from a newly loaded configuration: they hold for whoever joins next."""
@@ -529,6 +535,7 @@ class Sfu:
         self.draining = self._closed = True
         for room in list(self.rooms.values()):
             self._empty_room(room, Reason.SERVER_SHUTDOWN, now=now)
+            self._forget(room, Ended.ROOM_END_SERVER_SHUTDOWN)
 
     def _empty_room(
         self,

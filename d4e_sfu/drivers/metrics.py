@@ -146,6 +146,21 @@ class Recorded(Protocol):
     def lost(self) -> int: ...
 
 
+class Box(Protocol):
+    @property
+    def delivered(self) -> int: ...
+    @property
+    def failures(self) -> int: ...
+    def __len__(self) -> int: ...
+
+
+class Told(Protocol):
+    @property
+    def outbox(self) -> Box: ...
+    @property
+    def drops(self) -> Mapping[str, int]: ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sources:
     """Where the numbers are, asked at each scrape."""
@@ -164,6 +179,7 @@ class Sources:
     """When the certificate of HTTPS expires, in seconds since 1970; None without one."""
     draining: Callable[[], bool]
     audit: Callable[[], Recorded | None]
+    webhooks: Callable[[], Told]
     lag: Callable[[], float]
     """Seconds by which the event loop was late, at worst since the last call."""
     version: str
@@ -261,6 +277,7 @@ class _Series(Collector):
         yield from self._server()
         yield from self._rooms()
         yield from self._joins()
+        yield from self._webhooks()
         yield from self._associations()
         yield from self._engine()
 
@@ -321,6 +338,14 @@ class _Series(Collector):
         yield _by("client_errors", "Clients put out for what they sent, by rule.", "rule", kept.client_errors)
         yield _by("data_refused", "Data messages not passed on, by reason.", "reason", kept.data_refused, REFUSALS)
         yield _by("moderations", "What moderators did, by the server API.", "action", kept.moderations, MODERATIONS)
+
+    def _webhooks(self) -> Iterator[Metric]:
+        told = self._sources.webhooks()
+        box = told.outbox
+        yield _gauge("webhooks_waiting", "Events that somebody outside has not been told yet.", len(box))
+        yield _counter("webhooks_delivered", "Webhooks that arrived, one for each event and address.", box.delivered)
+        yield _counter("webhook_failures", "Attempts of a webhook that did not arrive.", box.failures)
+        yield _by("webhooks_dropped", "Webhooks that nobody will be told, by reason.", "reason", Counter(told.drops))
 
     def _associations(self) -> Iterator[Metric]:
         handshakes, ends, data_ends = Counter[str](), Counter[str](), Counter[str]()
