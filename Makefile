@@ -52,18 +52,18 @@ bundle: wheel  ## dist/d4e-sfu-VERSION.tar: everything that an installation with
 ##@ Prove
 
 .PHONY: test
-test: $(VENV)/.dev engine page peer chromium  ## the short form of every test: Rust, page, Python, browsers
+test: $(VENV)/.dev engine page peer chromium firefox  ## the short form of every test: Rust, page, Python, browsers
 	@mkdir -p $(PROOFS) && rm -f $(PROOFS)/*
 	$(MAKE) --no-print-directory --keep-going test-rust test-page test-python test-fuzz
 
 .PHONY: test-long
-test-long: $(VENV)/.dev engine page peer chromium  ## what takes longer; its outcome is kept in benchmarks/results/
+test-long: $(VENV)/.dev engine page peer chromium firefox go-client  ## what takes longer; its outcome is kept in benchmarks/results/
 	@mkdir -p $(PROOFS)
 	outcome=0; $(PY) -m pytest -m "long and not appliance" --junitxml=$(PROOFS)/pytest-long.xml --durations=10 || outcome=$$?; \
 	  $(PY) -m tests.long_results $(PROOFS)/pytest-long.xml; exit $$outcome
 
 .PHONY: test-appliance
-test-appliance: $(VENV)/.dev bundle $(ANSIBLE)/newest/.ready $(ANSIBLE)/oldest/.ready nspawn  ## install, upgrade, restore and remove it on a Debian that is booted for it (root, minutes)
+test-appliance: $(VENV)/.dev bundle $(ANSIBLE)/newest/.ready $(ANSIBLE)/oldest/.ready nspawn pebble  ## install, upgrade, restore and remove it on a Debian that is booted for it (root, minutes)
 	@mkdir -p $(PROOFS)
 	outcome=0; $(PY) -m pytest -m appliance tests/appliance --junitxml=$(PROOFS)/pytest-appliance.xml --durations=0 || outcome=$$?; \
 	  $(PY) -m tests.long_results $(PROOFS)/pytest-appliance.xml; \
@@ -110,7 +110,7 @@ test-page: $(WEB)/node_modules/.ready  ## types and unit tests of the page
 	cd $(WEB) && npm run --silent check && npm test --silent -- --reporter=default --reporter=junit --outputFile.junit=$(CURDIR)/$(PROOFS)/page.xml
 
 .PHONY: test-python
-test-python: $(VENV)/.dev engine page peer promtool  ## the Python tests that are not long, browsers included
+test-python: $(VENV)/.dev engine page peer firefox promtool  ## the Python tests that are not long, browsers included
 	@mkdir -p $(PROOFS)
 	$(PY) -m pytest -m "not long and not appliance" --junitxml=$(PROOFS)/pytest.xml --durations=15
 
@@ -151,6 +151,12 @@ notices: $(VENV)/.dev  ## write THIRD_PARTY.md: the licences of what is compiled
 .PHONY: codecs
 codecs: $(VENV)/.dev engine chromium  ## ask real clients which codecs they decode of each other, for the README
 	$(PY) -m tests.lab.matrix
+
+.PHONY: clients
+clients: $(VENV)/.dev engine page chromium firefox go-client  ## ask each client for each thing that it should do, for the README
+	@mkdir -p $(PROOFS)
+	outcome=0; $(PY) -m pytest tests/e2e/test_clients.py --junitxml=$(PROOFS)/pytest-clients.xml || outcome=$$?; \
+	  $(PY) -m tests.long_results $(PROOFS)/pytest-clients.xml; $(PY) -m tests.lab.clients $(PROOFS)/pytest-clients.xml; exit $$outcome
 
 .PHONY: figures
 figures: $(VENV)/.dev  ## put the measured figures into the README
@@ -218,6 +224,23 @@ build/tools/promtool:
 	  dpkg-deb --fsys-tarfile prometheus_*.deb | tar -xO ./usr/bin/promtool > ../promtool.new && \
 	  chmod +x ../promtool.new && mv ../promtool.new ../promtool && rm -r ../deb
 
+# The SDK for Go as a participant; without Go there is none, and the tests that need it are not run.
+.PHONY: go-client
+go-client:  ## build the participant on the SDK for Go, if Go is there
+	@if command -v go >/dev/null; then mkdir -p build/tools && cd tests/go && go build -trimpath -o ../../build/tools/go-client .; \
+	  else echo "Go is not here: no go-client"; fi
+
+# Let's Encrypt's test server and its name server: how certificates come by ACME is tried against them. Go's checksum
+# database vouches for what is downloaded.
+PEBBLE := v2.10.3
+.PHONY: pebble
+pebble: build/tools/pebble  ## build the ACME server that the appliance's tests ask for certificates
+
+build/tools/pebble:
+	@command -v go >/dev/null || { echo "Go is missing, and the ACME test server is written in it: install Go 1.24 or newer"; exit 1; }
+	GOBIN=$(CURDIR)/build/tools GOFLAGS=-trimpath go install \
+	  github.com/letsencrypt/pebble/v2/cmd/pebble@$(PEBBLE) github.com/letsencrypt/pebble/v2/cmd/pebble-challtestsrv@$(PEBBLE)
+
 .PHONY: nspawn
 nspawn:
 	@command -v systemd-nspawn >/dev/null && command -v debootstrap >/dev/null && command -v nft >/dev/null || { \
@@ -230,6 +253,12 @@ chromium:
 	@command -v chromium >/dev/null || { \
 	  if [ "$$(id -u)" = 0 ]; then apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium fonts-dejavu-core; \
 	  else echo "Chromium is missing, and browser tests need it: sudo apt-get install chromium"; exit 1; fi; }
+
+.PHONY: firefox
+firefox:
+	@command -v firefox-esr >/dev/null && command -v ip >/dev/null || { \
+	  if [ "$$(id -u)" = 0 ]; then apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends firefox-esr iproute2; \
+	  else echo "Firefox is missing, and tests need it: sudo apt-get install firefox-esr iproute2"; exit 1; fi; }
 
 .PHONY: c++
 c++:

@@ -29,8 +29,8 @@ from pathlib import Path
 TOP = Path(__file__).parent.parent
 NAMESPACE = "d4e-sfu-bundle"
 
-# What roles/host, roles/monitoring and a control node want. Their dependencies come with them.
-SERVER_PACKAGES = ("chrony", "iproute2", "nftables", "procps", "prometheus", "prometheus-node-exporter")
+# What the roles and a control node want. Their dependencies come with them.
+SERVER_PACKAGES = ("certbot", "chrony", "iproute2", "nftables", "procps", "prometheus", "prometheus-node-exporter")
 CONTROLLER_PACKAGES = ("ansible-core", "openssh-client", "python3-cryptography", "sshpass")
 
 SHIPPED = ("systemd", "config/d4e-sfu.yaml", "certs/authority.py", "certs/README.md", "docs", "README.md", "LICENSE",

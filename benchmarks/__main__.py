@@ -11,7 +11,8 @@ import sys
 
 # In lines by subject: what a packet costs, what a person costs, what a browser sees.
 ALL = (
-    "forwarding", "yardstick", "ciphers", "latency", "workers", "worker_death",
+    "forwarding", "yardstick", "ciphers", "latency", "workers", "rooms", "buffers",
+    "worker_death",
     "idle", "offer", "allocator", "estimator", "joins", "memory", "churn",
     "socket_cut", "first_frame", "attacks",
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The command line: serve, check, reload, drain, systemd-sockets, token, links, tls, audit, doctor,
+"""The command line: serve, check, reload, drain, systemd-sockets, connector, token, links, tls, audit, doctor,
 evidence, support-bundle, version.
 
 It reads arguments and a configuration, calls one function, and turns what comes back into an exit code: 0, 1 (it
@@ -136,6 +136,17 @@ def _asked(file: str, command: str, *, timeout: float | None = 30.0) -> Verdict:
         return control.ask(path, command, timeout=timeout)
     except OSError as error:
         raise _Refusal(f"no verdict from the server at {path}: {error.strerror or error}") from None
+
+
+def _connector(options: argparse.Namespace) -> int:
+    from d4e_sfu.drivers import connector
+
+    settings = configuration.webhooks(options.config)
+    logs.configure("info")
+    try:
+        return connector.run(settings.urls, options.socket or settings.connector)
+    except OSError as error:
+        raise _Refusal(f"cannot start: {error}", code=EX_CONFIG) from None
 
 
 def _audit_verify(options: argparse.Namespace) -> int:
@@ -393,6 +404,11 @@ def _parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=meaning)
         command.add_argument("--config", required=True, metavar="FILE")
         command.set_defaults(run=run)
+
+    sends = commands.add_parser("connector", help="send to addresses outside what the server hands over: webhooks")
+    sends.add_argument("--config", required=True, metavar="FILE")
+    sends.add_argument("--socket", type=Path, metavar="PATH", help="where to listen; webhooks.connector unless given")
+    sends.set_defaults(run=_connector)
 
     token = commands.add_parser("token", help="print a token for one person, and nothing else")
     token.add_argument("--identity", required=True, help="who it is for; unique in the room")

@@ -43,7 +43,6 @@ from d4e_sfu.keyfiles import contents, read_secrets, unreadable
 from d4e_sfu.values import (
     Bitrate,
     FilePath,
-    Host,
     IpAddress,
     IpNetwork,
     KeyId,
@@ -53,6 +52,7 @@ from d4e_sfu.values import (
     Seconds,
     Size,
     Variable,
+    WebhookUrl,
     shown,
 )
 
@@ -109,15 +109,6 @@ class Listener(_Settings):
     tls: Annotated[StrictBool, restart("Serve HTTPS with http.tls; browsers need it anywhere but on localhost.")] = (
         False
     )
-    media: Annotated[
-        StrictBool | None,
-        restart("Take media there as well (ICE-TCP, TURN over TLS); null = on port 443 with tls."),
-    ] = None
-
-    @property
-    def is_front(self) -> bool:
-        """Whether it is the engine that serves it, and hands on what is HTTP."""
-        return (self.tls and self.port == 443) if self.media is None else self.media
 
 
 class Tls(_Settings):
@@ -148,19 +139,6 @@ class Http(_Settings):
             max_length=64,
         ),
     ] = ()
-
-
-class Front(_Settings):
-    """Listeners that take media too, for who can reach nothing but TCP 443."""
-
-    host: Annotated[
-        Host | None,
-        live("Name of this server in its certificate: where clients find TURN over TLS; null = they are offered none."),
-    ] = None
-    connections: Annotated[StrictInt, restart("Open connections, all together.", ge=16, le=60_000)] = 8192
-    connections_per_address: Annotated[
-        StrictInt, restart("Of them, from one address; a hospital may share it. Of IPv6, a /64.", ge=1, le=60_000)
-    ] = 1024
 
 
 class Admin(_Settings):
@@ -246,6 +224,23 @@ class Media(_Settings):
     buffer: Annotated[
         Size, restart("Bytes that the kernel holds of each UDP socket, each way.", ge=65_536, le=256 << 20)
     ] = 8 << 20
+
+
+class Webhooks(_Settings):
+    """Servers outside that are told what happens in rooms; `d4e-sfu connector` sends it."""
+
+    urls: Annotated[
+        tuple[WebhookUrl, ...], live("Addresses that are told, each everything; none = nobody.", max_length=8)
+    ] = ()
+    key: Annotated[KeyId | None, live("Id of the key that signs what is told; null = the first that can.")] = None
+    connector: Annotated[FilePath, restart("Unix socket of the connector.")] = Path("/run/d4e-sfu-connector/socket")
+    folder: Annotated[
+        FilePath | None, restart("Where what is not told yet is kept while the server restarts; null = it is lost.")
+    ] = None
+    queue: Annotated[StrictInt, live("Events that may wait; what comes then is dropped.", ge=1, le=100_000)] = 10_000
+    give_up: Annotated[
+        Seconds, live("So old an event is not tried again; those of its room wait behind it.", ge=1, le=7 * 86_400)
+    ] = 3600.0
 
 
 class Drain(_Settings):
@@ -399,7 +394,7 @@ class DataLimits(_Settings):
 class Links(_Settings):
     """What the links to clients carry."""
 
-    start_bitrate: Annotated[Bitrate, live("What one carries until it tells; 0 = no limit.", le=100_000_000)] = 0
+    start_bitrate: Annotated[Bitrate, live("What one carries until it tells; 0 = no limit.", le=100_000_000)] = 600_000
 
 
 class Limits(_Settings):
@@ -438,10 +433,10 @@ class Config(_Settings):
     """Everything an operator can set."""
 
     http: Annotated[Http, restart("The page and the signalling.")] = Http()
-    front: Annotated[Front, restart("Media by TCP, where UDP does not get through.")] = Front()
     admin: Annotated[Admin, restart("Health, metrics and room state.")] = Admin()
     media: Annotated[Media, restart("Audio and video: UDP.")] = Media()
     audit: Annotated[Audit, restart("The tamper-evident audit log.")] = Audit()
+    webhooks: Annotated[Webhooks, live("What happens in rooms, told to servers outside.")] = Webhooks()
     drain: Annotated[Drain, live("How a server ends that people talk on.")] = Drain()
     keys: Annotated[
         tuple[Key, ...], live("Keys that may sign tokens; without one nobody can join.", max_length=64)
@@ -459,6 +454,12 @@ class Config(_Settings):
     rates: Annotated[Rates, live("How often someone may ask.")] = Rates()
     links: Annotated[Links, live("The links to clients.")] = Links()
     limits: Annotated[Limits, live("Bounds for what comes from outside.")] = Limits()
+
+    @property
+    def webhook_key(self) -> Key | None:
+        """The key that signs webhooks."""
+        named = self.webhooks.key
+        return next((key for key in self.keys if named in (None, key.id)), None)
 
     def key(self, key_id: str) -> Key | None:
         return next((key for key in self.keys if key.id == key_id), None)
@@ -481,7 +482,18 @@ def load(path: str | os.PathLike[str], *, environ: Mapping[str, str] | None = No
 
 def control_path(path: str | os.PathLike[str]) -> Path | None:
     """Where a server with this file takes commands, whatever else is wrong in it. Raises ConfigError."""
-    file = Path(path)
+    config = _lenient(Path(path))
+    return None if config is None else config.admin.control
+
+
+def webhooks(path: str | os.PathLike[str]) -> Webhooks:
+    """Whom the connector may ask. Neither secrets nor what else is wrong in the file are its business."""
+    config = _lenient(Path(path))
+    return Webhooks() if config is None else config.webhooks
+
+
+def _lenient(file: Path) -> Config | None:
+    """All that is right in it; raises ConfigError where it is no YAML."""
     try:
         text = contents(file, MAX_BYTES)
         document = Document(text)
@@ -489,8 +501,7 @@ def control_path(path: str | os.PathLike[str]) -> Path | None:
         raise ConfigError([Problem(str(file), 1, 1, "", f"cannot be read: {error.strerror or error}")]) from None
     except DocumentError as error:
         raise ConfigError([Problem(str(file), *error.flaw[:2], "", error.flaw.message)]) from None
-    config = _validate(document, {"folder": file.absolute().parent}, lambda *_, **__: None)
-    return None if config is None else config.admin.control
+    return _validate(document, {"folder": file.absolute().parent}, lambda *_, **__: None)
 
 
 def parse(

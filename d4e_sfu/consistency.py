@@ -29,6 +29,7 @@ def findings(config: Config, *, known_roles: Collection[str]) -> Iterator[Findin
     yield from _rooms(config)
     yield from _listeners(config)
     yield from _media(config)
+    yield from _webhooks(config)
 
 
 def did_you_mean(word: str, known: Collection[str]) -> str:
@@ -72,8 +73,6 @@ def _listeners(config: Config) -> Iterator[Finding]:
     sockets: list[tuple[Location, str, int]] = []
     for index, listener in enumerate(config.http.listeners):
         sockets.append((("http", "listeners", index, "port"), listener.address, listener.port))
-        if listener.media and not listener.tls:
-            yield ("http", "listeners", index, "media"), "needs tls: true; TURN and HTTPS share the port behind it"
         if listener.tls and not (tls.certificate and tls.key):
             yield ("http", "listeners", index, "tls"), "needs http.tls.certificate and http.tls.key"
     # A clash is told where a port was written, so admin comes last only if it was.
@@ -92,6 +91,15 @@ def _overlap(one: str, other: str) -> bool:
     if a.version != b.version:
         return False  # the event loop sets IPV6_V6ONLY: :: and 0.0.0.0 live side by side
     return a == b or a.is_unspecified or b.is_unspecified
+
+
+def _webhooks(config: Config) -> Iterator[Finding]:
+    for index, url in enumerate(config.webhooks.urls):
+        if url in config.webhooks.urls[:index]:
+            yield ("webhooks", "urls", index), "is listed twice"
+    named = config.webhooks.key
+    if named is not None and config.key(named) is None:
+        yield ("webhooks", "key"), f"no key {named!r}{did_you_mean(named, [key.id for key in config.keys])}"
 
 
 def _media(config: Config) -> Iterator[Finding]:

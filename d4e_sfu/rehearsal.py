@@ -33,8 +33,9 @@ def elsewhere(config: Config) -> Config:
     return config.model_copy(
         update={
             "http": config.http.model_copy(update={"listeners": listeners}),
-            # What is rehearsed did not happen: it is in no log.
+            # What is rehearsed did not happen: it is in no log, and nobody is told.
             "audit": type(config.audit)(),
+            "webhooks": type(config.webhooks)(),
             "admin": config.admin.model_copy(update={**here, "control": None}),
             "media": config.media.model_copy(update=media),
         }

@@ -100,12 +100,19 @@ def _origin(value: str) -> str:
     return value.lower()
 
 
-def _host(value: str) -> str:
-    # A name of DNS (RFC 1123 §2.1), or an address: what may stand in a URI of TURN (RFC 7065 §3.1).
-    labels = value.lower().rstrip(".").split(".")
-    if all(re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", label, flags=re.ASCII) for label in labels):
-        return ".".join(labels)
-    return _ip_address(value)
+def _webhook_url(value: str) -> str:
+    # The names of people are in what is sent: never in the clear over a network.
+    problem = ValueError(f"{shown(value)} is not an address such as https://portal.example.vn/hook (http: on loopback)")
+    try:
+        parts = urllib.parse.urlsplit(value)
+        host, _ = parts.hostname or "", parts.port
+    except ValueError:
+        raise problem from None
+    clear = parts.scheme == "http" and host in ("localhost", "127.0.0.1", "::1")
+    plain = value.isascii() and value.isprintable() and " " not in value and len(value) <= 2048
+    if not plain or not host or not (clear or parts.scheme == "https") or parts.fragment or "@" in parts.netloc:
+        raise problem
+    return value
 
 
 Seconds = Annotated[float, BeforeValidator(_seconds)]
@@ -113,9 +120,9 @@ Size = Annotated[int, BeforeValidator(_size)]
 Bitrate = Annotated[int, BeforeValidator(_bitrate)]
 Port = Annotated[StrictInt, Field(ge=0, le=65535)]
 IpAddress = Annotated[StrictStr, AfterValidator(_ip_address)]
-Host = Annotated[StrictStr, Field(max_length=253), AfterValidator(_host)]
 IpNetwork = Annotated[StrictStr, AfterValidator(_ip_network)]
 Origin = Annotated[StrictStr, AfterValidator(_origin)]
+WebhookUrl = Annotated[StrictStr, AfterValidator(_webhook_url)]
 RoleName = Annotated[
     StrictStr,
     AfterValidator(_word(r"[a-z][a-z0-9-]{0,31}", "a name of lower-case letters, digits and hyphens, at most 32")),

@@ -8,10 +8,10 @@ from __future__ import annotations
 import dataclasses
 import random
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from livekit.protocol import models, rtc
+from livekit.protocol import models, rtc, webhook
 
 from d4e_sfu._engine import Command
 from d4e_sfu.config import Config
@@ -117,9 +117,13 @@ class ClientDouble:
 class AnnouncerDouble:
     def __init__(self) -> None:
         self.heard: list[tuple[str, dict[str, str | int | float]]] = []
+        self.reported: list[webhook.WebhookEvent] = []
 
     def announce(self, event: str, facts: Mapping[str, str | int | float]) -> None:
         self.heard.append((event, dict(facts)))
+
+    def report(self, make: Callable[[], webhook.WebhookEvent]) -> None:
+        self.reported.append(make())
 
 
 @dataclasses.dataclass(slots=True)

@@ -61,7 +61,7 @@ def test_each_variable_is_specified_with_the_default_that_it_has(role: Path) -> 
 
 
 def test_every_template_that_can_be_wrong_is_validated_before_it_is_used() -> None:
-    validated = {"backup.sh.j2", "d4e-sfu.yaml.j2", "firewall.nft.j2", "prometheus.yml.j2"}
+    validated = {"acme.sh.j2", "backup.sh.j2", "d4e-sfu.yaml.j2", "firewall.nft.j2", "prometheus.yml.j2"}
     found = set()
     for path in ANSIBLE.glob("roles/*/tasks/*.yml"):
         for task in tasks(yaml.safe_load(path.read_text())):
@@ -81,6 +81,18 @@ def test_each_sentence_of_a_failure_names_the_host_and_the_fix(role: Path) -> No
             if said:
                 assert said.startswith("{{ inventory_hostname }}: "), (path, said)
                 assert " Fix: " in said, (path, said)
+
+
+def test_every_play_is_one_that_ansible_can_read() -> None:
+    """What can be known of them without a machine; `make lint` has put Ansible there."""
+    ansible = TOP / "build/ansible/newest/bin/ansible-playbook"
+    assert ansible.exists(), "make lint"
+    plays = sorted(path.name for path in ANSIBLE.glob("*.yml"))
+    assert len(plays) == 7
+    words = [str(ansible), "--syntax-check", "-i", "inventory/example.yml", *plays]
+    made = subprocess.run(words, cwd=ANSIBLE, capture_output=True, text=True, check=False)
+    assert made.returncode == 0, made.stdout + made.stderr
+    assert [line.split(": ")[1] for line in made.stdout.splitlines() if line.startswith("playbook:")] == plays
 
 
 def wrapper(*words: str, stdin: str = "", inventory: Path, lang: str = "C.UTF-8") -> subprocess.CompletedProcess[str]:

@@ -54,6 +54,8 @@ DOORS: dict[str, set[str]] = {
         "drivers/pages.py",
         "drivers/admin.py",
         "drivers/control.py",
+        "drivers/connector.py",
+        "drivers/webhooks.py",
         "server.py",
     },
     "aiortc": {"drivers/dtls.py", "drivers/datachannel.py", "drivers/reassembly.py"},
@@ -71,6 +73,7 @@ DOORS: dict[str, set[str]] = {
         "core/sfu.py",
         "drivers/signal.py",
         "drivers/roomservice.py",
+        "drivers/webhooks.py",
     },  # what is no protobuf; its JSON
     "ifaddr": {"drivers/engine.py", "drivers/probes.py"},
     "jwt": {"core/tokens.py"},
@@ -214,17 +217,7 @@ MAY_NAME: dict[str, set[str]] = {
     **{noun: {"wire", "api", *MECHANISMS} for noun in NOUNS},
     "router": {"wire", "api", *MECHANISMS, *NOUNS},
     "driver": {"wire", "api", "now", "outlet", "router"},
-    "front": {"wire", "bucket", "now", "outlet", "driver"},
-    "python": {
-        "wire",
-        "api",
-        "now",
-        "outlet",
-        "router",
-        "driver",
-        "front",
-        "peer",
-    },  # registers the peer's, in the laboratory
+    "python": {"wire", "api", "now", "outlet", "router", "driver", "peer"},  # registers the peer's, in the laboratory
 }
 # What the thread and the bindings may know of the router: itself, what it counts, what it tells, whom it was busy with.
 OF_THE_ROUTER = {"Router", "blame", "counters", "events", "fault"}
@@ -285,7 +278,7 @@ def the_engine_is_sans_io(files: Files) -> Iterator[str]:
     """Below the thread: no clock, socket, file, thread or output, no PyO3 but in `api`, nothing unsafe."""
     outside = r"Instant::now|SystemTime|UdpSocket|TcpStream|std::(?:fs|env|process|thread)|\be?println!|\bdbg!"
     for path, module, text in rust(files):
-        if module in ("driver", "front", "python", "peer", "lib"):
+        if module in ("driver", "python", "peer", "lib"):
             continue
         yield from (f"{path}: {found}" for found in re.findall(outside, text))
         if module != "api" and "pyo3" in text:

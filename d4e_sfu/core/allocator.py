@@ -10,7 +10,7 @@ from __future__ import annotations
 import enum
 import heapq
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -20,12 +20,19 @@ if TYPE_CHECKING:
 # picture's own rate by more.
 HEADROOM: Final = 0.1
 # And not before so long after something had to go, s: as long as an estimator takes to find out that it was wrong.
-# Each time that what came back had to go again within `REGRET` it is twice as long, up to `LONGEST_HOLD`: a link that
-# carries a picture for five seconds does not carry it, and many switches a minute are worse than a small picture.
 HOLD: Final = 2.0
+# What came back and had to go again within `REGRET` was more than the link carries, whatever it promised. So much, and
+# the upper half of what had been given on top, comes back only after a hold that is twice as long each time, up to
+# `LONGEST_HOLD`: many switches a minute are worse than a small picture. What is less waits no longer than usual.
 LONGEST_HOLD: Final = 32.0
 REGRET: Final = 15.0
 FORGIVEN: Final = 60.0  # s without anything having to go, and the hold is as it was
+# Halfway from what was carried to what was not it may go at once, and halfway from there in so long, s.
+CLOSER: Final = 8.0
+# What was given for so long, s, the link does carry.
+PROVEN: Final = 5.0
+# A link that promises so many times more than when it broke its word is another link.
+ANOTHER: Final = 1.3
 
 
 # --- What is wanted ---------------------------------------------------------------------------------------------------
@@ -106,6 +113,51 @@ class Share:
 
 
 @dataclass(frozen=True, slots=True)
+class Trust:
+    """How far a link's promises are believed, by what came of earlier ones."""
+
+    lowered_at: float = float("-inf")
+    raised_at: float = float("-inf")
+    proven: int = 0
+    """What was used before the rises of which it is not yet known whether the link carries them."""
+    hold: float = HOLD
+    broken: float = float("inf")
+    """So much was too much, and is not given again until the hold is over."""
+    carried: int = 0
+    """So much was not."""
+    promised: float = float("inf")
+    """The budget at that time."""
+
+    def waits(self, *, now: float) -> bool:
+        """Nothing comes back yet."""
+        return now - self.lowered_at < HOLD
+
+    def growth(self, budget: int, *, now: float) -> int:
+        """How much may be used by whatever comes on top."""
+        since = now - self.lowered_at
+        if since < HOLD:
+            return 0
+        most = budget * (1 - HEADROOM)
+        if since < self.hold and budget < self.promised * ANOTHER:
+            most = min(most, self.broken - (self.broken - self.carried) * 0.5 ** (1 + since / CLOSER))
+        return int(most)
+
+    def raised(self, used: int, *, now: float) -> Trust:
+        """Something came back; `used` before."""
+        proven = used if now - self.raised_at >= PROVEN else self.proven
+        return replace(self, raised_at=now, proven=proven)
+
+    def lowered(self, used: int, left: int, budget: int, *, now: float) -> Trust:
+        """Something has to go, and so much is left; `used` and promised before."""
+        if now - self.raised_at <= REGRET:
+            hold, carried = min(2 * self.hold, LONGEST_HOLD), max(self.proven, left)
+            return Trust(now, float("-inf"), 0, hold, max(used, carried), carried, budget)
+        if now - self.lowered_at > FORGIVEN:
+            return Trust(now, self.raised_at)
+        return replace(self, lowered_at=now)
+
+
+@dataclass(frozen=True, slots=True)
 class Allocation:
     shares: Mapping[SubscriptionId, Share] = field(default_factory=dict)
     budget: int | None = None
@@ -114,18 +166,17 @@ class Allocation:
     """What is given, and reserved for voices."""
     demand: int = 0
     """What would be given without a limit."""
-    lowered_at: float = float("-inf")
-    raised_at: float = float("-inf")
-    hold: float = HOLD
+    trust: Trust = field(default_factory=Trust)
     needed: float = 0.0
-    """The least budget with which something more would be given; as everything weighed then."""
+    """The least that would be used if something more were given; as everything weighed then."""
     least: int = 0
     """What all voices and every picture in its smallest form would take."""
 
     def holds(self, budget: int, *, now: float) -> bool:
         """With this budget and the same wants the same would be given: there is nothing to decide."""
-        waits = now - self.lowered_at < self.hold
-        return self.budget is not None and self.used <= budget and (waits or budget < self.needed)
+        if self.budget is None or self.used > budget:
+            return False
+        return self.trust.waits(now=now) or self.trust.growth(budget, now=now) < self.needed
 
     @property
     def is_full(self) -> bool:
@@ -169,8 +220,8 @@ def allocate(
 
     # Restoring has hysteresis: what is had already may take the whole budget, what comes on top leaves some of it free.
     # Who has begun to speak does not wait: what he needs is taken from others at once.
-    may_grow = now - previous.lowered_at >= previous.hold
-    growth = int(budget * (1 - HEADROOM)) if may_grow else 0
+    trust = previous.trust
+    growth = trust.growth(budget, now=now)
     shares |= _voices(budget, growth, voices, previous)
     reserved = _reserve(voices, shares)
     before = [_had(picture, previous) for picture in pictures]
@@ -191,19 +242,14 @@ def allocate(
         now_at > had and picture.subscription in previous.shares
         for picture, now_at, had in zip(pictures, rungs, before, strict=True)
     )
-    lowered_at, raised_at, hold = previous.lowered_at, previous.raised_at, previous.hold
     if lowered:
-        if now - raised_at <= REGRET:
-            hold, raised_at = min(2 * hold, LONGEST_HOLD), float("-inf")
-        elif now - lowered_at > FORGIVEN:
-            hold = HOLD
-        lowered_at = now
+        trust = trust.lowered(previous.used, ladders.used, previous.budget or budget, now=now)
     elif raised:
-        raised_at = now
+        trust = trust.raised(previous.used, now=now)
     whole = all(share.spatial is not None and share.redundancy for share in (shares[v.subscription] for v in voices))
-    needed = ladders.needed / (1 - HEADROOM) if whole else 0.0
+    needed = ladders.needed if whole else 0.0
     least = sum(voice.reserve for voice in voices) + sum(picture.rungs[0].bitrate for picture in pictures)
-    return Allocation(shares, budget, ladders.used, demand, lowered_at, raised_at, hold, needed, least)
+    return Allocation(shares, budget, ladders.used, demand, trust, needed, least)
 
 
 _NOTHING: Final = Share(None, 0, 0, redundancy=False)

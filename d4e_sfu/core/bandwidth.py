@@ -6,6 +6,7 @@ changed, at most every `INTERVAL`; what comes sooner waits for the next tick of 
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import TYPE_CHECKING, Any, Final
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from d4e_sfu._engine import Estimate
+    from d4e_sfu.core.allocator import Rung
     from d4e_sfu.core.boundary import SubscriptionId
     from d4e_sfu.core.participant import Participant
     from d4e_sfu.core.subscription import Subscription
@@ -40,6 +42,9 @@ SLOW: Final = 1.0
 NO_ESTIMATE: Final = 2**32 - 1
 # A demand that differs by less is not told: how far to probe is no exact matter.
 DEMAND_STEP: Final = 0.05
+# What a link loses is sent again; in steps of so many per mille, and of a picture no oftener than repairs are allowed.
+LOSS_STEP: Final = 20
+LEAST_LEFT: Final = 2 / 3
 # Why something is not as it was asked for has no field in the room protocol. See docs/signalling.md.
 STREAMS_TOPIC: Final = "d4e.streams"
 
@@ -269,4 +274,14 @@ def _picture(subscription: Subscription, place: Place, *, now: float) -> Picture
     heights = publication.heights[: publication.sizes] if publication.sizes > 1 else publication.heights[-1:]
     encodings = len(publication.spec.encodings)
     ladder = publication.weights.ladder(top, heights, encodings=encodings, cap=publication.max_bitrate, now=now)
-    return Picture(subscription.id, place, subscription.wanted.short_side, ladder)
+    estimate = subscription.subscriber.bandwidth.estimate
+    return Picture(subscription.id, place, subscription.wanted.short_side, _repaired(ladder, estimate))
+
+
+def _repaired(ladder: tuple[Rung, ...], estimate: Estimate | None) -> tuple[Rung, ...]:
+    """With what is sent again of it on a link that loses so much, until it is there."""
+    loss = 0 if estimate is None else estimate.loss // LOSS_STEP * LOSS_STEP
+    if loss == 0:
+        return ladder
+    share = max(LEAST_LEFT, 1 - loss / 1000)
+    return tuple(dataclasses.replace(rung, bitrate=int(rung.bitrate / share)) for rung in ladder)

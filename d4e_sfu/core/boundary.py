@@ -8,10 +8,10 @@ A worker is one `Engine` with its `Associations`; a room lives on one worker, an
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Literal, NamedTuple, NewType, Protocol
 
-from livekit.protocol import rtc
+from livekit.protocol import rtc, webhook
 
 from d4e_sfu._engine import Command
 
@@ -21,9 +21,6 @@ PublicationId = NewType("PublicationId", int)
 SubscriptionId = NewType("SubscriptionId", int)
 
 DtlsRole = Literal["server", "client"]
-
-Candidate = tuple[str, int] | tuple[str, int, Literal["tcp"]]
-"""Where clients reach a worker: an address and a port, of UDP where nothing else is said."""
 
 
 class DataKind(enum.Enum):
@@ -37,8 +34,8 @@ class Engine(Protocol):
     """One worker of the packet engine: its thread, its UDP port, its table of transports."""
 
     @property
-    def candidates(self) -> Sequence[Candidate]:
-        """Announced ones, best first, the first by UDP; every answer lists all of them."""
+    def candidates(self) -> Sequence[tuple[str, int]]:
+        """Announced (address, UDP port) pairs, best first; every answer lists all of them."""
 
     @property
     def busy(self) -> float | None:
@@ -133,3 +130,6 @@ class Announcer(Protocol):
 
     def announce(self, event: str, facts: Mapping[str, str | int | float]) -> None:
         """`event` is from a closed set: see the calls in core/."""
+
+    def report(self, make: Callable[[], webhook.WebhookEvent]) -> None:
+        """For servers outside: made only if anybody is told. Never from inside a call that could be refused."""

@@ -355,6 +355,7 @@ class Participant:
             "version": self.version,
             "transport": self.transport,
             "uplink": None if self.uplink is None else self.uplink.transport,
+            "ice": [end.local.ufrag for end in self.ends() if end.local is not None],
             "data_ready": sorted(kind.value for kind in self.mail.ready),
             "held_bytes": self.mail.held_bytes,
             "quality": self.quality.debug_state(),

@@ -55,6 +55,8 @@ class RoomPolicy:
     """Cameras that one viewer is sent at the same time."""
     remote_unmute: bool
     """A moderator may open somebody else's microphone or camera, not only close it."""
+    stay: float | None = None
+    """Seconds after which whoever is in it has to go; None: nobody has to."""
 
 
 @dataclass(frozen=True, slots=True)

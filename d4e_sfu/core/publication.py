@@ -230,7 +230,8 @@ def _track_info(sid: str, request: rtc.AddTrackRequest, mime_type: str, *, red: 
         stream=request.stream[:MAX_NAME] or ("screen" if request.source in _SCREEN else "camera"),
         disable_dtx=request.disable_dtx,
         stereo=request.stereo,
-        disable_red=request.disable_red or not red,
+        # The SDKs encrypt a packet of redundant audio as a whole: no frame can be taken out of it for who knows no RED.
+        disable_red=request.disable_red or not red or request.encryption != models.Encryption.Type.NONE,
         encryption=request.encryption,
         audio_features=request.audio_features[:16],
         backup_codec_policy=request.backup_codec_policy,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from livekit.protocol import models, rtc
 
 from d4e_sfu._engine import Command, SubscriptionSpec, Voice
-from d4e_sfu.core import audience, bandwidth, dual, encodings, sections
+from d4e_sfu.core import audience, bandwidth, dual, encodings, reports, sections
 from d4e_sfu.core.negotiation import LocalTransport, Negotiation
 from d4e_sfu.core.participant import Participant, State
 from d4e_sfu.core.publication import CODECS, Publication, PublicationState
@@ -79,7 +79,7 @@ class Room:
         self._heard_at = now
         self._ids = ids
         self._transports = transports  # the process's table; the room keeps its own rows in it
-        self._announcer = announcer
+        self.announcer = announcer
 
     # --- who is in ---------------------------------------------------------------------------------------------------
 
@@ -108,7 +108,7 @@ class Room:
             self._unheard[participant.sid] = None
         else:
             self.tell_others(participant, now=now)
-        self._announcer.announce("participant_joined", participant.who)
+        self.announcer.announce("participant_joined", participant.who)
         if participant.client_can.auto_subscribe:
             for other in self._others(participant):
                 for publication in other.publications.values():
@@ -150,10 +150,7 @@ class Room:
             self._tell(self.participants.values(), _update([departure]), of=participant)
         elif not participant.rights.hidden:
             self._unheard[participant.sid] = departure
-        self._announcer.announce(
-            "participant_left",
-            {**participant.who, "reason": Reason.Name(reason).lower()},
-        )
+        reports.participant_left(self.announcer, participant, reason)
         if not self.participants:
             self.empty_since = now
 
@@ -168,10 +165,7 @@ class Room:
                 self._unheard[participant.sid] = None
             else:
                 self.tell_others(participant, now=now)
-            self._announcer.announce(
-                "participant_active",
-                {"room": self.sid, "participant": participant.sid, "seconds": now - participant.joined_at},
-            )
+            reports.participant_active(self.announcer, participant, now=now)
 
     def tick(self, *, now: float) -> None:
         """What was put off; and the new counts, now and then: at once they would be a message per join and person."""
@@ -251,7 +245,7 @@ class Room:
         ]
         self._unheard.pop(old.sid, None)
         self._tell(elders, _update([self._departure(old, Reason.DUPLICATE_IDENTITY, now=now)]), of=old)
-        self._announcer.announce("participant_left", {**old.who, "reason": "duplicate_identity"})
+        reports.participant_left(self.announcer, old, Reason.DUPLICATE_IDENTITY)
 
     def _end(self, participant: Participant) -> None:
         """Everything of his, in the tables and in the engine; nobody is told."""
@@ -360,6 +354,7 @@ class Room:
         self.worker.engine.submit([Command.AddPublication(publication.id, transport, publication.spec)])
         publisher.changed()
         self.tell_others(publisher, at_once=True, now=now)  # before any answer carries it
+        reports.track_published(self.announcer, publication)
         subscribers = []
         for other in self._others(publisher):
             wished = publication.sid in other.wishes
@@ -380,6 +375,7 @@ class Room:
         del publication.publisher.publications[publication.sid]
         if publication.state is PublicationState.BOUND:
             self.worker.engine.submit([Command.RemovePublication(publication.id)])
+            reports.track_unpublished(self.announcer, publication)
 
     # --- who subscribes ----------------------------------------------------------------------------------------------
 
@@ -676,15 +672,11 @@ class Room:
         """Seconds for which it is kept while nobody is in it."""
         return self.about.idle_timeout(self.policy)
 
-    @property
-    def capacity(self) -> int:
-        return self.about.capacity_of(self.policy)
-
     def debug_state(self) -> dict[str, Any]:
         return {
             "name": self.name,
             "sid": self.sid,
-            "capacity": self.capacity,
+            "capacity": self.about.capacity_of(self.policy),
             "participants": [participant.debug_state() for participant in self.participants.values()],
         }
 

@@ -105,7 +105,8 @@ class RoomCalls:
     ) -> room.ListRoomsResponse:
         policy.check_server(config, grants, "room_list")
         names = frozenset(request.names)
-        rooms = [place.info() for name, place in self._rooms.items() if not names or name in names]
+        open_to_all = (place for place in self._rooms.values() if place.policy.stay is None)  # no network checks
+        rooms = [place.info() for place in open_to_all if not names or place.name in names]
         return room.ListRoomsResponse(rooms=rooms)
 
     def delete(
@@ -209,7 +210,7 @@ class RoomCalls:
 
     def _room(self, name: str) -> Room:
         place = self._rooms.get(name)
-        if place is None:
+        if place is None or place.policy.stay is not None:
             raise NotFound(policy.NO_SUCH_ROOM, rule="no_such_room")
         return place
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from livekit.protocol import models, rtc
 
 from d4e_sfu._engine import Event, Link, Rate, Voice
-from d4e_sfu.core import bandwidth, datapacket, departure, policy, refresh, requests, resume, tokens
+from d4e_sfu.core import bandwidth, datapacket, departure, netcheck, policy, refresh, reports, requests, resume, tokens
 from d4e_sfu.core.boundary import SubscriptionId, Taken, TransportId
 from d4e_sfu.core.dual import Template, offer_to
 from d4e_sfu.core.ids import Ids
@@ -24,7 +24,6 @@ from d4e_sfu.core.publication import CODECS, MIME_TYPES
 from d4e_sfu.core.room import Room
 from d4e_sfu.core.roomcalls import RoomCalls
 from d4e_sfu.core.roominfo import RoomInfo
-from d4e_sfu.core.turn import Turn
 from d4e_sfu.core.workers import Load, Suspects, Worker, least_loaded
 from d4e_sfu.errors import BadRequest, ClientError, Full, TooLarge
 
@@ -40,6 +39,7 @@ if TYPE_CHECKING:
     from d4e_sfu.core.tokens import Grants
 
 Reason = models.DisconnectReason
+Ended = models.RoomEndReason
 Action = rtc.LeaveRequest.Action
 
 # Some clients switch features by this number: it says which generation of the protocol we are like.
@@ -75,8 +75,6 @@ class Sfu:
         self._closed = False
         self._running: frozenset[str] = frozenset()  # rooms that had people in them when draining began
         self._to_go: int | None = None  # how many were here when they began to be sent away
-        self.turn: Turn | None = None
-        """What clients are told of it; None: nobody is."""
         self._config = config
         self._ids = Ids(chance)
         self._announcer = announcer
@@ -100,12 +98,20 @@ class Sfu:
         """What a token grants; the first step of whatever is asked. Raises ClientError."""
         return tokens.verify(token, self._config, now=wall)
 
-    def admit(self, grants: Grants, request: rtc.JoinRequest, *, wall: float) -> Admission:
-        """Everything that can be refused before the upgrade. Changes nothing. Raises ClientError."""
+    def admit(
+        self, grants: Grants, request: rtc.JoinRequest, *, way: netcheck.Way | None = None, wall: float
+    ) -> Admission:
+        """Everything that can be refused before the upgrade. Changes nothing. Raises ClientError.
+
+        `way`: into the place where he checks his network, instead of the room.
+        """
         self._check_open(grants.room)
         grants = self._moderation.decisions.applied(grants, wall=wall)
-        rights = policy.rights(self._config, grants)
-        room_policy = policy.room_policy(self._config, grants.room)
+        if way is None:
+            rights, room_policy = policy.rights(self._config, grants), policy.room_policy(self._config, grants.room)
+        else:
+            rights, room_policy = netcheck.rules(self._config, grants)
+            grants = netcheck.place(grants, way)
         self._check_capacity(grants, room_policy)
         if rights.update_own_metadata:
             if len(request.participant_attributes) > tokens.MAX_ATTRIBUTES:
@@ -171,7 +177,6 @@ class Sfu:
         )
         limits = self._config.limits
         response = _join_response(admission.policy, resumes=limits.resume > 0, dual=dual)
-        response.ice_servers.extend(self._ice_servers(participant))
         participant.template = Template() if dual else None
         room.enter(participant, response, max_sections=limits.sections, now=now)
         for sid in subscribe:
@@ -204,19 +209,12 @@ class Sfu:
             client.close(1000, "nothing to resume")
             return None
         seconds = 0.0 if participant.lost_at is None else now - participant.lost_at
-        # By the token with which he has come back, which may last longer.
-        servers = self._ice_servers(participant, expires=grants.expires)
-        resume.resume(participant, client, _server_info(), ice_servers=servers, now=now)
+        resume.resume(participant, client, _server_info(), now=now)
         self._announcer.announce(
             "participant_resumed", {"room": participant.room.sid, "participant": participant.sid, "seconds": seconds}
         )
         refresh.send_if_due(participant, self._config, now=now)
         return participant
-
-    def _ice_servers(self, participant: Participant, *, expires: float | None = None) -> list[rtc.ICEServer]:
-        if self.turn is None:
-            return []
-        return [self.turn.server(participant.sid, expires=participant.grants.expires if expires is None else expires)]
 
     def _check_capacity(self, grants: Grants, room_policy: RoomPolicy) -> None:
         room = self.rooms.get(grants.room)
@@ -244,7 +242,7 @@ class Sfu:
 
     def _open_room(self, name: str, room_policy: RoomPolicy, about: RoomInfo, *, now: float) -> Room:
         if len(self.rooms) >= self._config.limits.rooms and (forgotten := self._emptiest()) is not None:
-            del self.rooms[forgotten.name]
+            self._forget(forgotten, Ended.ROOM_END_SUPERSEDED)
         room = Room(
             name,
             self._ids.sid("RM_"),
@@ -252,12 +250,17 @@ class Sfu:
             worker=self._worker_for(name),
             ids=self._ids,
             transports=self._transports,
-            announcer=self._announcer,
+            announcer=self._announcer if room_policy.stay is None else netcheck.Unheard(),
             about=about,
             now=now,
         )
         self.rooms[name] = room
+        reports.room_started(room)
         return room
+
+    def _forget(self, room: Room, reason: models.RoomEndReason) -> None:
+        del self.rooms[room.name]
+        reports.room_finished(room, reason)
 
     def _worker_for(self, name: str) -> Worker:
         """Where a new room of this name goes."""
@@ -341,7 +344,7 @@ class Sfu:
     def end_room(self, place: Room, *, now: float) -> None:
         """Everyone has to go; who joins afterwards makes a new one."""
         self._empty_room(place, Reason.ROOM_DELETED, now=now, action=Action.DISCONNECT)
-        del self.rooms[place.name]
+        self._forget(place, Ended.ROOM_END_API_DELETE)
 
     # --- what the worker reports -------------------------------------------------------------------------------------
 
@@ -463,10 +466,10 @@ class Sfu:
         culprit = None if transport is None else self._transports.get(transport)  # type: ignore[call-overload]
         if culprit is not None and self._suspects.blame(culprit.room.name, culprit.room.worker, now=now):
             self._announcer.announce("room_refused", {"room": culprit.room.sid})
-        for name, room in list(self.rooms.items()):
+        for room in list(self.rooms.values()):
             if room.worker.engine is engine:
                 self._empty_room(room, Reason.MEDIA_FAILURE, now=now)
-                del self.rooms[name]
+                self._forget(room, Ended.ROOM_END_UNKNOWN)
         self._announcer.announce("worker_died", {})
 
     # --- time --------------------------------------------------------------------------------------------------------
@@ -474,7 +477,7 @@ class Sfu:
     def tick(self, *, now: float) -> None:
         """Time-outs; called a few times a second."""
         self._suspects.forget(now=now)
-        for name, room in list(self.rooms.items()):
+        for room in list(self.rooms.values()):
             for participant in list(room.participants.values()):
                 if participant.state is State.JOINED and now - participant.joined_at >= CONNECT_SECONDS:
                     room.leave(participant, Reason.CONNECTION_TIMEOUT, action=Action.RECONNECT, now=now)
@@ -482,6 +485,8 @@ class Sfu:
                     room.leave(participant, Reason.JOIN_FAILURE, action=Action.RECONNECT, now=now)
                 elif participant.closed_at is not None and now - participant.closed_at >= CLOSED_SECONDS:
                     room.leave(participant, Reason.MEDIA_FAILURE, action=Action.RECONNECT, now=now)
+                elif room.policy.stay is not None and now - participant.joined_at >= room.policy.stay:
+                    room.leave(participant, Reason.ROOM_CLOSED, now=now)
                 elif participant.lost_at is not None and now - participant.lost_at >= self._config.limits.resume:
                     room.leave(participant, Reason.SIGNAL_CLOSE, now=now)
                 else:
@@ -490,7 +495,7 @@ class Sfu:
                     participant.mail.forget(now=now)
             room.tick(now=now)
             if room.empty_since is not None and now - room.empty_since >= room.idle_timeout:
-                del self.rooms[name]
+                self._forget(room, Ended.ROOM_END_IDLE_TIMEOUT)
 
     def reconfigure(self, config: Config) -> None:
         """Live settings from a newly loaded configuration: they hold for whoever joins next."""
@@ -530,6 +535,7 @@ class Sfu:
         self.draining = self._closed = True
         for room in list(self.rooms.values()):
             self._empty_room(room, Reason.SERVER_SHUTDOWN, now=now)
+            self._forget(room, Ended.ROOM_END_SERVER_SHUTDOWN)
 
     def _empty_room(
         self,

@@ -45,10 +45,11 @@ STALE: Final = 3.0
 class Weights:
     """Of one publication."""
 
-    __slots__ = ("_ladders", "_layers", "_measured_at", "_peak", "_sound_at", "_voice")
+    __slots__ = ("_ladders", "_layers", "_measured_at", "_peak", "_sound_at", "_told", "_voice")
 
     def __init__(self) -> None:
         self._layers: dict[int, dict[tuple[int, int], float]] = {}  # by encoding: (spatial, temporal) → bits/s, alone
+        self._told: dict[int, dict[tuple[int, int], float]] = {}  # the last of it
         self._measured_at: dict[int, float] = {}
         self._ladders: dict[tuple[int, ...], tuple[Rung, ...]] = {}
         self._voice = 0.0
@@ -61,10 +62,14 @@ class Weights:
         fresh = now - self._measured_at.get(rate.encoding, float("-inf")) < STALE
         before = self._layers.get(rate.encoding, {}) if fresh else {}
         told = {(spatial, temporal): float(bitrate) for spatial, temporal, bitrate in rate.layers}
+        last = self._told.get(rate.encoding, {})
         self._layers[rate.encoding] = {
-            layer: _smoothed(before[layer], told.get(layer, 0.0), FALL) if layer in before else told[layer]
+            layer: _smoothed(before[layer], min(told.get(layer, 0.0), max(before[layer], last.get(layer, 0.0))), FALL)
+            if layer in before
+            else told[layer]
             for layer in {*before, *told}
         }
+        self._told[rate.encoding] = told
         self._measured_at[rate.encoding] = now
         sound = sum(told.values())
         voice, reserve = self.voice(now=now), self.reserve(now=now)

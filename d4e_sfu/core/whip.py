@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from d4e_sfu.core.boundary import Client
+    from d4e_sfu.core.netcheck import Way
     from d4e_sfu.core.participant import Participant
     from d4e_sfu.core.publication import Publication
     from d4e_sfu.core.room import Room
@@ -39,11 +40,13 @@ _UFRAG: Final = re.compile(r"[A-Za-z0-9+/]{4,256}", re.ASCII)
 _PWD: Final = re.compile(r"[A-Za-z0-9+/]{22,256}", re.ASCII)
 
 
-def publish(sfu: Sfu, client: Client, grants: Grants, offer: str, *, wall: float, now: float) -> Participant | None:
+def publish(
+    sfu: Sfu, client: Client, grants: Grants, offer: str, *, way: Way | None = None, wall: float, now: float
+) -> Participant | None:
     """All that the offer sends, or nothing: there is no second exchange that could mend it. Raises ClientError; None:
     the client was told why not, as in `Sfu.join`."""
     request = publisher(offer, max_sections=sfu.limits.sections)
-    admission = sfu.admit(grants, request, wall=wall)
+    admission = sfu.admit(grants, request, way=way, wall=wall)
     for each in request.add_track_requests:
         source = policy.source_of(each.source, audio=each.type == models.TrackType.AUDIO)
         if source not in admission.rights.publish:
@@ -57,13 +60,15 @@ def publish(sfu: Sfu, client: Client, grants: Grants, offer: str, *, wall: float
     return participant
 
 
-def play(sfu: Sfu, client: Client, grants: Grants, offer: str, *, wall: float, now: float) -> Participant | None:
+def play(
+    sfu: Sfu, client: Client, grants: Grants, offer: str, *, way: Way | None = None, wall: float, now: float
+) -> Participant | None:
     """As `publish`, for somebody who only receives."""
     request, audios, videos = player(offer, max_sections=sfu.limits.sections)
-    admission = sfu.admit(grants, request, wall=wall)
+    admission = sfu.admit(grants, request, way=way, wall=wall)
     if not admission.rights.subscribe:
         raise Forbidden("You may not watch here.", rule="whep_subscribe")
-    room = sfu.rooms.get(grants.room)
+    room = sfu.rooms.get(admission.grants.room)
     found = [] if room is None else chosen(room, audios, videos)
     if not found:
         raise NothingYet("Nothing is on yet.", rule="whep_nothing_yet", retry_after=RETRY)

@@ -139,17 +139,26 @@ class Worker(Protocol):
     def snapshot(self) -> Mapping[str, object]: ...
 
 
-class Front(Protocol):
-    @property
-    def deaths(self) -> int: ...
-    def snapshot(self) -> tuple[Counter[str], Mapping[str, int]]: ...
-
-
 class Recorded(Protocol):
     @property
     def records(self) -> int: ...
     @property
     def lost(self) -> int: ...
+
+
+class Box(Protocol):
+    @property
+    def delivered(self) -> int: ...
+    @property
+    def failures(self) -> int: ...
+    def __len__(self) -> int: ...
+
+
+class Told(Protocol):
+    @property
+    def outbox(self) -> Box: ...
+    @property
+    def drops(self) -> Mapping[str, int]: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,8 +168,6 @@ class Sources:
     roles: Callable[[], Collection[str]]
     rooms: Callable[[], Iterable[Room]]
     workers: Callable[[], Iterable[Worker]]
-    front: Callable[[], Front | None] = lambda: None
-    """Where media is taken by TCP."""
     associations: Callable[[], Iterable[Counters]]
     connections: Callable[[], int]
     """Open signalling connections."""
@@ -172,6 +179,7 @@ class Sources:
     """When the certificate of HTTPS expires, in seconds since 1970; None without one."""
     draining: Callable[[], bool]
     audit: Callable[[], Recorded | None]
+    webhooks: Callable[[], Told]
     lag: Callable[[], float]
     """Seconds by which the event loop was late, at worst since the last call."""
     version: str
@@ -269,9 +277,9 @@ class _Series(Collector):
         yield from self._server()
         yield from self._rooms()
         yield from self._joins()
+        yield from self._webhooks()
         yield from self._associations()
         yield from self._engine()
-        yield from self._front()
 
     def _server(self) -> Iterator[Metric]:
         yield InfoMetricFamily(f"{PREFIX}build", "What is running.", value={"version": self._sources.version})
@@ -331,6 +339,14 @@ class _Series(Collector):
         yield _by("data_refused", "Data messages not passed on, by reason.", "reason", kept.data_refused, REFUSALS)
         yield _by("moderations", "What moderators did, by the server API.", "action", kept.moderations, MODERATIONS)
 
+    def _webhooks(self) -> Iterator[Metric]:
+        told = self._sources.webhooks()
+        box = told.outbox
+        yield _gauge("webhooks_waiting", "Events that somebody outside has not been told yet.", len(box))
+        yield _counter("webhooks_delivered", "Webhooks that arrived, one for each event and address.", box.delivered)
+        yield _counter("webhook_failures", "Attempts of a webhook that did not arrive.", box.failures)
+        yield _by("webhooks_dropped", "Webhooks that nobody will be told, by reason.", "reason", Counter(told.drops))
+
     def _associations(self) -> Iterator[Metric]:
         handshakes, ends, data_ends = Counter[str](), Counter[str](), Counter[str]()
         durations, replays, dropped = [], 0, 0
@@ -347,33 +363,6 @@ class _Series(Collector):
         yield _by("data_channel_ends", "Data channels that ended, by reason.", "reason", data_ends)
         yield _counter("dtls_flights_repeated", "Lost DTLS flights that were sent again.", replays)
         yield _counter("dtls_datagrams_dropped", "DTLS datagrams dropped in Python: too many, or of nobody.", dropped)
-
-    def _front(self) -> Iterator[Metric]:
-        front = self._sources.front()
-        if front is None:
-            return
-        counted, opened = front.snapshot()
-        connections = GaugeMetricFamily(
-            f"{PREFIX}front_connections", "Open connections at the front, by what they are.", labels=["kind"]
-        )
-        for kind, count in opened.items():
-            connections.add_metric([kind], count)
-        yield connections
-        yield _counter("front_accepted", "Connections that the front has accepted.", counted["accepted"])
-        for kind, meaning in (
-            ("refused", "Connections that the front has ended, by reason."),
-            ("dropped", "Datagrams of clients by TCP that did not go on, by reason."),
-        ):
-            prefix = f"{kind} "
-            named = Counter({name.removeprefix(prefix): n for name, n in counted.items() if name.startswith(prefix)})
-            yield _by(f"front_{kind}", meaning, "reason", named, named)
-        datagrams = CounterMetricFamily(
-            f"{PREFIX}front_datagrams", "Datagrams of clients by TCP.", labels=["direction"]
-        )
-        datagrams.add_metric(["in"], counted["received"])
-        datagrams.add_metric(["out"], counted["sent"])
-        yield datagrams
-        yield _counter("front_deaths", "Times that the front died and was started again.", front.deaths)
 
     def _engine(self) -> Iterator[Metric]:
         totals, gauged = Counter(self._ended), Counter[str]()

@@ -59,6 +59,12 @@ class Inherited:
             sockets.append(socket.socket(fileno=descriptor))
         return cls(sockets)
 
+    def only(self) -> socket.socket:
+        """Of a process that wants one socket, whatever its name. Raises `Mismatch`."""
+        if len(self._sockets) != 1 or self.strange:
+            raise Mismatch(f"systemd passed {len(self._sockets) + len(self.strange)} sockets, and one is wanted")
+        return self._sockets.popitem()[1]
+
     def check(self, config: Config) -> None:
         """Raises `Mismatch`, with what is there and what is wanted."""
         # `auto` cannot be looked up without a network: it is what systemd was told when the unit was written.

@@ -1,4 +1,5 @@
-"""WHIP (RFC 9725) and WHEP over HTTP: `POST /whip/ROOM` or `/whep/ROOM` with an offer, and the session that it made.
+"""WHIP (RFC 9725) and WHEP over HTTP: `POST /whip/ROOM` or `/whep/ROOM` with an offer, and the session that it made;
+and the network check, which is both in a place of its own: `GET /check` for its terms, `POST /check/WAY`.
 
 A token is bound to the resource: its room is the endpoint's, and a session answers to the person alone who made it.
 What an offer means is the core's (core/whip.py). Errors are problems (RFC 9457). We are ICE-lite with every candidate
@@ -10,13 +11,14 @@ from __future__ import annotations
 import http
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 from livekit.protocol import models, rtc
 
-from d4e_sfu.core import whip
+from d4e_sfu.core import netcheck, whip
+from d4e_sfu.core.netcheck import Way
 from d4e_sfu.drivers import body
 from d4e_sfu.drivers.entrance import Entrance, bearer_token
 from d4e_sfu.errors import BadRequest, ClientError, Forbidden, NotFound, Unauthorized, WrongType
@@ -29,8 +31,6 @@ SDP: Final = "application/sdp"
 FRAGMENT: Final = "application/trickle-ice-sdpfrag"
 MAX_OFFER: Final = 256 * 1024
 MAX_FRAGMENT: Final = 64 * 1024
-
-_MAKE: Final[Mapping[str, Callable[..., Participant | None]]] = {"whip": whip.publish, "whep": whip.play}
 
 
 class StaleError(ClientError):
@@ -55,7 +55,8 @@ class Whip:
         self._sessions: dict[str, _Session] = {}
 
     def setup(self, app: web.Application) -> None:
-        endpoint, session = "/{slashes:/*}{kind:whip|whep}/{room}", "/{slashes:/*}{kind:whip|whep}/{room}/{session}"
+        endpoint = "/{slashes:/*}{kind:whip|whep|check}/{place}"
+        session = endpoint + "/{session}"
         for method, path, handler in (
             ("POST", endpoint, self._make),
             ("PATCH", session, self._change),
@@ -64,6 +65,7 @@ class Whip:
             ("HEAD", endpoint, self._nothing),
             ("GET", session, self._nothing),
             ("HEAD", session, self._nothing),
+            ("GET", "/check", self._terms),
         ):
             app.router.add_route(method, path, self._entrance.refusing("whip", handler, _problem))
         app.router.add_route("OPTIONS", endpoint, _options)
@@ -76,13 +78,15 @@ class Whip:
     async def _make(self, request: web.Request) -> web.StreamResponse:
         grants = self._sfu.verify(self._token(request), wall=self._wall())
         self._entrance.check_known(key=grants.key, room=grants.room, identity=grants.identity)
-        if grants.room != request.match_info["room"]:
+        way = _way(request)
+        if way is None and grants.room != request.match_info["place"]:
             raise Forbidden("The token is for another room.", rule="whip_room")
         _expect(request, SDP)
         offer = _text(await body.read(request, MAX_OFFER))
         kind = request.match_info["kind"]
         session = _Session(self._sessions, kind)
-        participant = _MAKE[kind](self._sfu, session, grants, offer, wall=self._wall(), now=time.monotonic())
+        make = whip.play if kind == "whep" or way is Way.RECEIVE else whip.publish
+        participant = make(self._sfu, session, grants, offer, way=way, wall=self._wall(), now=time.monotonic())
         if participant is None or session.answer is None:
             raise BadRequest(session.refusal or "The offer cannot be answered.", rule="whip_refused")
         session.begin(participant)
@@ -123,6 +127,11 @@ class Whip:
         self._entrance.check(request)
         return web.Response(status=204)
 
+    async def _terms(self, request: web.Request) -> web.StreamResponse:
+        grants = self._sfu.verify(self._token(request), wall=self._wall())
+        self._entrance.check_known(key=grants.key, room=grants.room, identity=grants.identity)
+        return web.json_response(netcheck.terms(self._entrance.config, grants))
+
     def _token(self, request: web.Request) -> str:
         self._entrance.check(request)
         token = bearer_token(request)
@@ -133,9 +142,18 @@ class Whip:
     def _session(self, request: web.Request) -> tuple[_Session, Participant]:
         grants = self._sfu.verify(self._token(request), wall=self._wall())
         self._entrance.check_known(key=grants.key, room=grants.room, identity=grants.identity)
+        way = _way(request)
+        here = request.match_info["place"]
+        if way is not None:
+            grants = netcheck.place(grants, way)
+            here = grants.room
         session = self._sessions.get(request.match_info["session"])
-        here = request.match_info["kind"], request.match_info["room"]
-        if session is None or session.participant is None or here != (session.kind, session.participant.room.name):
+        kind = request.match_info["kind"]
+        if (
+            session is None
+            or session.participant is None
+            or (kind, here) != (session.kind, session.participant.room.name)
+        ):
             raise _gone()
         if not whip.owns(session.participant, grants):
             raise Forbidden("This session is another's.", rule="whip_owner")
@@ -172,6 +190,16 @@ class _Session:
     def close(self, code: int, reason: str) -> None:
         self.refusal = self.refusal or reason
         self._sessions.pop(self.id, None)
+
+
+def _way(request: web.Request) -> Way | None:
+    """What the connection is for, in a check; None: it is for a room."""
+    if request.match_info["kind"] != "check":
+        return None
+    try:
+        return Way(request.match_info["place"])
+    except ValueError:
+        raise NotFound("There is no such way to check.", rule="check_way") from None
 
 
 def _gone() -> NotFound:

@@ -54,6 +54,8 @@ class Controller:
     machine: Machine
     ansible: Path = OLDEST
     variables: dict[str, object] = field(default_factory=dict)
+    others: list[Machine] = field(default_factory=list)
+    """More servers of the same province: sfu-2 and on."""
 
     @property
     def inventory(self) -> Path:
@@ -67,13 +69,16 @@ class Controller:
             "d4e_sfu_domain": DOMAIN,
             "d4e_sfu_media_addresses": [ADDRESS],
             **self.variables,
-            "ansible_ssh_common_args": self.machine.ssh_arguments,
         }
-        hosts = {"d4e_sfu": {"hosts": {"sfu-1": {"ansible_host": ADDRESS}}, "vars": variables}}
-        self.inventory.write_text(yaml.safe_dump(hosts))
+        hosts = {"sfu-1": {"ansible_host": ADDRESS, "ansible_ssh_common_args": self.machine.ssh_arguments}}
+        for number, machine in enumerate(self.others, 2):
+            # By a name of its own, or Ansible would use the first one's connection; where it leads the arguments say.
+            named = {"ansible_host": f"sfu-{number}", "ansible_ssh_common_args": machine.ssh_arguments}
+            hosts[f"sfu-{number}"] = named
+        self.inventory.write_text(yaml.safe_dump({"d4e_sfu": {"hosts": hosts, "vars": variables}}))
 
     def play(
-        self, name: str, *arguments: str, extra: Mapping[str, object] | None = None, timeout: float = 300.0
+        self, name: str, *arguments: str, extra: Mapping[str, object] | None = None, timeout: float = 900.0
     ) -> Outcome:
         self.write_inventory()
         words = [str(self.ansible / "bin/ansible-playbook"), "-i", str(self.inventory), f"{name}.yml", *arguments]

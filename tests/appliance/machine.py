@@ -75,6 +75,7 @@ class Machine:
     """See `booted`."""
 
     name: str
+    number: int
     leader: int
     namespace: str
     folder: Path
@@ -124,11 +125,11 @@ def booted(number: int = 1) -> Iterator[Machine]:
          "--volatile=overlay --register=no --keep-unit --private-network --capability=CAP_BPF,CAP_NET_ADMIN "
          "--system-call-filter=bpf --console=pipe --boot"],
         stdin=subprocess.DEVNULL, stdout=console, stderr=console, start_new_session=True,
-        # The guest sees one cgroup tree, whatever the host has.
-        env={**os.environ, "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"},
+        # The guest sees one cgroup tree, whatever the host has. Nobody writes to the tree that all begin with: no lock.
+        env={**os.environ, "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1", "SYSTEMD_NSPAWN_LOCK": "0"},
     )  # fmt: skip
     try:
-        machine = Machine(name, _leader(supervisor), namespace, folder)
+        machine = Machine(name, number, _leader(supervisor), namespace, folder)
         _wait_until_up(machine)
         _connect(machine)
         yield machine
@@ -167,7 +168,7 @@ def _wait_until_up(machine: Machine) -> None:
 
 
 def _connect(machine: Machine) -> None:
-    ends = f"v{os.getpid()}a", f"v{os.getpid()}b"
+    ends = f"v{os.getpid()}x{machine.number}a", f"v{os.getpid()}x{machine.number}b"
     run("ip", "link", "add", ends[0], "type", "veth", "peer", "name", ends[1])
     run("ip", "link", "set", ends[0], "netns", machine.namespace)
     run("ip", "link", "set", ends[1], "netns", str(machine.leader))

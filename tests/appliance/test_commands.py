@@ -4,18 +4,17 @@ reaches nothing outside, and two browsers on its network that see and hear each 
 from __future__ import annotations
 
 import asyncio
-import re
 import subprocess
 import time
 from pathlib import Path
 
-from playwright.async_api import Browser, async_playwright
+from playwright.async_api import Browser
 
 from benchmarks.results import record
 from tests.appliance import release
+from tests.appliance.call import join, links, sees_and_hears, station
 from tests.appliance.controller import DOMAIN, OLDEST, environment
 from tests.appliance.machine import ADDRESS, Machine
-from tests.lab.browser import ARGUMENTS, CHROMIUM, HOOK, until
 
 CALL_SECONDS = 300.0
 
@@ -37,26 +36,7 @@ def command(machine: Machine, folder: Path, *words: str, stdin: str = "") -> str
 
 async def seen(browser: Browser, link: str) -> None:
     """Join by that link, and see and hear somebody else."""
-    context = await browser.new_context(ignore_https_errors=True, locale="en-GB")
-    await context.add_init_script(HOOK)
-    page = await context.new_page()
-    page.set_default_timeout(60_000)
-    await page.goto(link)
-    await page.wait_for_selector("body[data-state=lobby]")
-    await page.click("[data-button=join]")
-    await page.wait_for_selector("body[data-state=joined]")
-
-    async def received() -> tuple[int, int]:
-        reports = await page.evaluate("""async () => {
-          const all = [];
-          for (const pc of window.__connections) (await pc.getStats()).forEach((each) => all.push(each));
-          return all.filter((each) => each.type === "inbound-rtp");
-        }""")
-        pictures = sum(each.get("framesDecoded", 0) for each in reports if each["kind"] == "video")
-        voices = sum(each.get("packetsReceived", 0) for each in reports if each["kind"] == "audio")
-        return pictures, voices
-
-    await until("a picture and a voice", received, seconds=60, so=lambda both: min(both) > 20)
+    await sees_and_hears(await join(browser, link))
 
 
 async def test_three_commands_make_a_call_and_nothing_goes_outside(machine: Machine, tmp_path: Path) -> None:
@@ -74,23 +54,9 @@ async def test_three_commands_make_a_call_and_nothing_goes_outside(machine: Mach
     command(machine, folder, "./d4e", "install", "--ssh-common-args", machine.ssh_arguments)
     installed = time.monotonic() - began
 
-    links = machine.sh(
-        "/opt/d4e-sfu/current/bin/d4e-sfu links --config /etc/d4e-sfu/d4e-sfu.yaml --room ward-7 "
-        f"--host {DOMAIN} --ttl 1h"
-    )
-    doctor, patient = (
-        re.findall(rf"^{role}\t(https://\S+)$", links, re.MULTILINE)[0] for role in ("doctor", "patient")
-    )
-    inside = machine.folder / "chromium"
-    inside.write_text(f'#!/bin/sh\nexec ip netns exec {machine.namespace} {CHROMIUM} "$@"\n')
-    inside.chmod(0o755)
-    async with async_playwright() as playwright:
-        arguments = [*ARGUMENTS, f"--host-resolver-rules=MAP {DOMAIN} {ADDRESS}"]
-        browser = await playwright.chromium.launch(executable_path=str(inside), args=arguments)
-        try:
-            await asyncio.gather(seen(browser, doctor), seen(browser, patient))
-        finally:
-            await browser.close()
+    by_role = links(machine, "ward-7")
+    async with station(machine) as browser:
+        await asyncio.gather(*(seen(browser, by_role[role]) for role in ("doctor", "patient")))
     called = time.monotonic() - began
 
     assert len(inventory.splitlines()) <= 10

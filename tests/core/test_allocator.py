@@ -12,6 +12,7 @@ import pytest
 from d4e_sfu._engine import Rate
 from d4e_sfu.core import allocator
 from d4e_sfu.core.allocator import (
+    ANOTHER,
     HEADROOM,
     HOLD,
     LONGEST_HOLD,
@@ -287,7 +288,29 @@ def test_a_link_that_does_not_carry_what_it_promised_is_believed_less_and_less()
         now += 0.2
     rises = sum(seen(a, 1) != (2, ALL) and seen(b, 1) == (2, ALL) for a, b in itertools.pairwise(made))
     assert rises <= 6
-    assert given.hold == LONGEST_HOLD
+    assert given.trust.hold == LONGEST_HOLD
+
+
+def test_after_a_broken_promise_what_is_less_comes_back_soon_and_what_broke_it_late() -> None:
+    promise = with_headroom(1_700_000)
+
+    def broken() -> Allocation:
+        """500 kbit/s were carried for long; what was promised then was not, so that 270 were left."""
+        given = allocate(560_000, [], [picture(1)], previous=Allocation(), now=0.0)
+        given = allocate(promise, [], [picture(1)], previous=given, now=10.0)
+        assert seen(given, 1) == (2, ALL)
+        return allocate(400_000, [], [picture(1)], previous=given, now=11.0)
+
+    given = broken()
+    given = allocate(promise, [], [picture(1)], previous=given, now=11.0 + HOLD)
+    assert seen(given, 1) == (2, 0), "half of what had been given on top, and no more"
+    assert given.holds(promise, now=11.0 + 2 * HOLD - 0.1)
+    assert not given.holds(promise, now=11.0 + 2 * HOLD)
+    given = allocate(promise, [], [picture(1)], previous=given, now=11.0 + 2 * HOLD)
+    assert seen(given, 1) == (2, ALL)
+    for times, expected in ((ANOTHER - 0.01, (2, 0)), (ANOTHER + 0.01, (2, ALL))):
+        given = allocate(int(promise * times), [], [picture(1)], previous=broken(), now=11.0 + HOLD)
+        assert seen(given, 1) == expected, "another link is asked anew"
 
 
 def test_who_begins_to_speak_is_large_at_once_within_what_is_had() -> None:

@@ -44,8 +44,9 @@ def satisfy(person: Person, *, now: float = 0.0) -> None:
         satisfy(person, now=now)
 
 
-def estimate(viewer: Person, bitrate: int, *, redundancy: int = 0, now: float) -> None:
-    told = Estimate(transport=int(viewer.participant.transport or 0), bitrate=bitrate, redundancy=redundancy)
+def estimate(viewer: Person, bitrate: int, *, redundancy: int = 0, loss: int = 0, now: float) -> None:
+    transport = int(viewer.participant.transport or 0)
+    told = Estimate(transport=transport, bitrate=bitrate, redundancy=redundancy, loss=loss)
     viewer.house.sfu.engine_event(viewer.house.engine, Event.Estimates([told]), now=now)
 
 
@@ -99,6 +100,17 @@ def test_without_an_estimate_nothing_is_limited(house: House) -> None:
     estimate(binh, NO_ESTIMATE, now=1.0)
     assert layers(binh, voice, picture) == [0, 2]
     assert told(binh) == ({}, {})
+
+
+def test_what_is_sent_again_of_a_picture_is_part_of_what_it_weighs(house: House) -> None:
+    an, binh, voice, picture = call(house)
+    for n, (loss, used) in enumerate(((19, 1_700_000), (100, 1_888_888), (300, 2_428_571), (900, 2_550_000))):
+        now = 1.0 + n * (LOOK + 0.5)
+        measured(an, now=now)
+        estimate(binh, 10_000_000, loss=loss, now=now)
+        assert binh.participant.bandwidth.allocation.used == pytest.approx(used + 50_000, abs=1), loss
+    estimate(binh, 2_000_000, loss=300, now=now + 1.0)
+    assert layers(binh, voice, picture) == [0, 1]
 
 
 def test_a_small_link_gets_a_small_picture_then_only_the_voice_and_is_told_why(house: House) -> None:
@@ -216,7 +228,8 @@ def test_an_operator_sees_budget_layers_and_reasons(house: House) -> None:
 def ranked(mint: MintToken) -> House:
     staff = frozenset(Source)
     roles = {"doctor": Role(publish=staff, priority=10), "patient": Role(publish=staff)}
-    return House(Config(keys=(KEY,), roles=roles, rooms=(RoomRule(name="*", pictures=2),)), mint)
+    rooms = (RoomRule(name="*", pictures=2),)
+    return House(Config(keys=(KEY,), roles=roles, rooms=rooms, links=Links(start_bitrate=0)), mint)
 
 
 def test_where_not_all_voices_fit_the_roles_rank_decides_and_then_who_speaks(ranked: House) -> None:

@@ -73,13 +73,14 @@ def test_the_examples_in_the_sample_are_right(tmp_path: Path) -> None:
         (tmp_path / name).touch(0o600)
         (tmp_path / name).write_text(SECRET)
     text = re.sub(r"^( *)# (- |  \w+:)", r"\1\2", SAMPLE.read_text(), flags=re.MULTILINE)
-    text = re.sub(r"(allowed_origins|trusted_proxies|addresses|keys): (?:\[\]|auto)", r"\1:", text)
+    text = re.sub(r"(allowed_origins|trusted_proxies|urls|addresses|keys): (?:\[\]|auto)", r"\1:", text)
     text = text.replace("../certs/", "").replace("certificate: null", "certificate: cert.pem")
-    text = text.replace("key: null", "key: key.pem")
+    text = text.replace("    key: null", "    key: key.pem")
     loaded = config.parse(text, folder=tmp_path, environ={"D4E_PORTAL_SECRET": SECRET})
     assert [key.id for key in loaded.keys] == ["province", "portal"]
     assert [rule.name for rule in loaded.rooms] == ["clinic-*", "*"]
     assert [address.announced for address in loaded.media.addresses] == [("10.0.0.5",), ("203.0.113.7", "10.0.0.6")]
+    assert loaded.webhooks.urls == ("https://portal.example.vn/hook",)
     assert loaded.http.listeners[1].tls
     assert loaded.http.allowed_origins == ("https://portal.example.vn",)
     assert loaded.http.trusted_proxies == ("10.0.0.2/32", "10.20.0.0/16")
@@ -154,7 +155,7 @@ limits: {}
         (
             "colour: red",
             "1:1: colour: unknown key; known here: "
-            "http, front, admin, media, audit, drain, keys, roles, rooms, rates, links, limits",
+            "http, admin, media, audit, webhooks, drain, keys, roles, rooms, rates, links, limits",
         ),
         ("media: 7", "1:8: media: expected settings (key: value), not 7"),
         ("media: {port: '7882'}", "1:15: media.port: expected a whole number, not '7882'"),
@@ -471,3 +472,49 @@ def test_the_outlook_tells_what_needs_a_restart_until_there_was_one() -> None:
     assert config.outlook(first, first, second) == ["limits.sections changed", "media.port needs a restart"]
     assert config.outlook(first, second, second) == ["media.port needs a restart"]
     assert config.outlook(first, second, first) == ["limits.sections changed"]
+
+
+@pytest.mark.parametrize(
+    ("url", "right"),
+    [
+        ("https://portal.example.vn/hook?of=d4e", True),
+        ("https://10.0.0.9:8443/", True),
+        ("http://127.0.0.1:9000/hook", True),
+        ("http://localhost/", True),
+        ("http://portal.example.vn/hook", False),
+        ("https://user:word@portal.example.vn/", False),
+        ("https://portal.example.vn/#part", False),
+        ("https://portal.example.vn:port/", False),
+        ("https:///hook", False),
+        ("ftp://portal.example.vn/", False),
+        ("https://portal.example.vn/a b", False),
+        ("https://portal.example.vn/" + "x" * 2048, False),
+    ],
+)
+def test_names_of_people_go_to_no_address_in_the_clear(url: str, right: bool) -> None:
+    found = problems(f"webhooks: {{urls: ['{url}']}}\ncolour: red")
+    assert (len(found) == 1) is right, found
+
+
+def test_the_key_of_webhooks_is_one_that_there_is() -> None:
+    keys = "keys: [{id: province, secret_env: S}, {id: portal, secret_env: S}]\n"
+    environ = {"S": SECRET}
+    (problem,) = problems(keys + "webhooks: {key: portl}", environ=environ)
+    assert problem == "2:17: webhooks.key: no key 'portl'; did you mean 'portal'?"
+    for text, id in (("", "province"), ("webhooks: {key: portal}", "portal")):
+        key = config.parse(keys + text, environ=environ).webhook_key
+        assert key is not None
+        assert key.id == id
+    (problem,) = problems("webhooks: {urls: ['https://a.vn/', 'https://a.vn/']}")
+    assert problem.endswith("webhooks.urls.1: is listed twice")
+
+
+def test_the_connector_finds_its_addresses_whatever_else_is_wrong(tmp_path: Path) -> None:
+    file = tmp_path / "d4e-sfu.yaml"
+    file.write_text("limits: {rooms: many}\nkeys: [{id: a, secret_file: gone}]\nwebhooks: {urls: ['https://a.vn/']}\n")
+    assert config.webhooks(file).urls == ("https://a.vn/",)
+    file.write_text("webhooks: {urls: ['ftp://a.vn/']}\n")
+    assert config.webhooks(file).urls == ()
+    file.write_text("a: [")
+    with pytest.raises(ConfigError):
+        config.webhooks(file)

@@ -162,11 +162,11 @@ def test_whoever_comes_back_unseen_has_left_for_the_others(config: Config, mint:
 
 
 def test_what_is_placed_is_not_worked_out_again_for_every_change_of_someone_else(
-    house: House, monkeypatch: pytest.MonkeyPatch
+    unlimited: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    binh = house.join("binh")
+    binh = unlimited.join("binh")
     for n in range(5):
-        house.join(f"publisher-{n}", now=float(n)).publish(camera(), now=float(n))
+        unlimited.join(f"publisher-{n}", now=float(n)).publish(camera(), now=float(n))
         for requirement in binh.client.take("media_sections_requirement"):
             binh.description.add_receiving("video", requirement.num_videos)
             binh.offer(now=float(n))

@@ -115,9 +115,9 @@ def test_a_late_joiner_receives_everything_with_his_first_answer(house: House) -
     assert len(set(ssrcs)) == len(ssrcs)
 
 
-def test_more_publications_than_sections_bring_one_request_at_a_time(house: House) -> None:
-    people = [house.join(f"publisher-{n}") for n in range(5)]
-    watcher = house.join("watcher")
+def test_more_publications_than_sections_bring_one_request_at_a_time(unlimited: House) -> None:
+    people = [unlimited.join(f"publisher-{n}") for n in range(5)]
+    watcher = unlimited.join("watcher")
     for person in people:
         person.publish(camera())
         person.publish(microphone())
@@ -126,7 +126,7 @@ def test_more_publications_than_sections_bring_one_request_at_a_time(house: Hous
                 other.client.take("media_sections_requirement")
     rounds = 0
     for tick in range(1, 10):
-        house.sfu.tick(now=tick / 4)
+        unlimited.sfu.tick(now=tick / 4)
         rounds += satisfy(watcher, now=tick / 4) is not None
     assert all(each.mid is not None for each in watcher.participant.subscriptions.values())
     assert len(watcher.participant.subscriptions) == 10
@@ -267,6 +267,20 @@ def test_features_and_size_of_a_publication_are_passed_on(house: House) -> None:
     told = {track.sid: track for track in tracks(binh, "an")}
     assert list(told[voice].audio_features) == [feature]
     assert (told[picture].width, told[picture].height) == (640, 480)
+
+
+@pytest.mark.parametrize(
+    "kind", [models.Encryption.Type.NONE, models.Encryption.Type.GCM, models.Encryption.Type.CUSTOM]
+)
+def test_what_is_encrypted_end_to_end_is_never_redundant_audio(house: House, kind: models.Encryption.Type) -> None:
+    """To take a frame out of it for somebody would break it."""
+    an, binh = house.join("an"), house.join("binh")
+    request = microphone()
+    request.encryption = kind
+    an.publish(request)
+    (info,) = tracks(binh, "an")
+    assert info.encryption == kind
+    assert info.disable_red == (kind != models.Encryption.Type.NONE)
 
 
 def test_a_change_of_what_one_does_not_publish_is_refused_by_name(house: House) -> None:

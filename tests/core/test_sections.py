@@ -57,26 +57,26 @@ def placed(person: Person) -> int:
     return sum(each.mid is not None for each in person.participant.subscriptions.values())
 
 
-def test_twenty_publications_at_once_cost_two_offers(house: House) -> None:
-    publishers = [house.join(f"publisher-{n}") for n in range(10)]
-    binh = Asked(house.join("binh"))
+def test_twenty_publications_at_once_cost_two_offers(unlimited: House) -> None:
+    publishers = [unlimited.join(f"publisher-{n}") for n in range(10)]
+    binh = Asked(unlimited.join("binh"))
     for person in publishers:
         person.publish(camera())
         person.publish(microphone())
         binh.look(0.0)
-    pass_time(house, 2.0, binh)
+    pass_time(unlimited, 2.0, binh)
     assert placed(binh.person) == 20
     assert len(binh.at) == 2
 
 
-def test_voice_and_picture_in_one_offer_are_one_request(house: House) -> None:
-    an, binh = house.join("an"), Asked(house.join("binh"))
+def test_voice_and_picture_in_one_offer_are_one_request(unlimited: House) -> None:
+    an, binh = unlimited.join("an"), Asked(unlimited.join("binh"))
     for n in range(3):  # his first sections are taken
-        house.join(f"other-{n}").publish(camera())
+        unlimited.join(f"other-{n}").publish(camera())
         binh.person.description.sections[n].direction = "inactive"
     binh.person.offer()
     binh.person.client.take("media_sections_requirement")
-    now = pass_time(house, 5.0, binh, now=10.0)
+    now = pass_time(unlimited, 5.0, binh, now=10.0)
     binh.at.clear()
     for request in (camera(), microphone()):
         an.ask(add_track=request, now=now)
@@ -87,29 +87,29 @@ def test_voice_and_picture_in_one_offer_are_one_request(house: House) -> None:
     assert (requirement.num_audios, requirement.num_videos) == (1, 1)
 
 
-def test_people_who_arrive_one_after_the_other_cost_each_client_three_offers_a_second_at_most(house: House) -> None:
-    clients = [Asked(house.join(f"viewer-{n}")) for n in range(3)]
+def test_people_who_arrive_one_after_the_other_cost_each_client_three_offers_a_second_at_most(unlimited: House) -> None:
+    clients = [Asked(unlimited.join(f"viewer-{n}")) for n in range(3)]
     now = 0.0
     for n in range(25):
-        house.join(f"publisher-{n}", now=now).publish(camera(), now=now)
-        now = pass_time(house, 0.1, *clients, now=now)
-    pass_time(house, 2.0, *clients, now=now)
+        unlimited.join(f"publisher-{n}", now=now).publish(camera(), now=now)
+        now = pass_time(unlimited, 0.1, *clients, now=now)
+    pass_time(unlimited, 2.0, *clients, now=now)
     for client in clients:
         assert placed(client.person) == 25
         assert all(later - earlier >= INTERVAL for earlier, later in itertools.pairwise(client.at))
         assert len(client.at) <= (now + 1) / INTERVAL
 
 
-def test_what_was_asked_for_too_soon_is_asked_for_at_the_next_tick(house: House) -> None:
-    binh = Asked(house.join("binh"))
+def test_what_was_asked_for_too_soon_is_asked_for_at_the_next_tick(unlimited: House) -> None:
+    binh = Asked(unlimited.join("binh"))
     for n in range(4):
-        house.join(f"publisher-{n}").publish(camera())
+        unlimited.join(f"publisher-{n}").publish(camera())
     binh.look(0.0)
     binh.look(ROUND_TRIP)
-    house.join("late", now=0.1).publish(camera(), now=0.1)
+    unlimited.join("late", now=0.1).publish(camera(), now=0.1)
     binh.look(0.1)
     assert len(binh.at) == 1
-    pass_time(house, 1.0, binh, now=0.25)
+    pass_time(unlimited, 1.0, binh, now=0.25)
     assert 0.1 + INTERVAL - ROUND_TRIP <= binh.at[1] <= INTERVAL + TICK
     assert placed(binh.person) == 5
 

@@ -12,11 +12,12 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
-from d4e_sfu.config import DEFAULT_ROLES
+from d4e_sfu.config import DEFAULT_ROLES, Config
 from d4e_sfu.core.tokens import MAX_NAME
 from d4e_sfu.drivers import admin
 from d4e_sfu.drivers.admin import Admin
 from d4e_sfu.drivers.metrics import Metrics, Sources
+from d4e_sfu.drivers.webhooks import Webhooks
 
 
 @dataclass
@@ -42,6 +43,7 @@ class Server:
             certificate_ends=lambda: None,
             draining=lambda: False,
             audit=lambda: None,
+            webhooks=lambda: Webhooks(Config(), sign=lambda body: body),
             lag=lambda: 0.0,
             version="0.1",
         )

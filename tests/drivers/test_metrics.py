@@ -13,9 +13,11 @@ from prometheus_client.parser import text_string_to_metric_families as parse_cla
 
 from d4e_sfu import config
 from d4e_sfu._engine import Router
+from d4e_sfu.config import Config
 from d4e_sfu.core.datapacket import REFUSALS
 from d4e_sfu.drivers.counters import Counters
 from d4e_sfu.drivers.metrics import JOIN_RESULTS, MAX_REASONS, Metrics, Sources
+from d4e_sfu.drivers.webhooks import Webhooks
 from d4e_sfu.errors import BadRequest, Forbidden, Full, RoomNotFound, TooLarge, TooMany, Unauthorized
 
 
@@ -61,6 +63,7 @@ NOTHING = Sources(
     certificate_ends=lambda: None,
     draining=lambda: False,
     audit=lambda: None,
+    webhooks=lambda: Webhooks(Config(), sign=lambda body: body),
     lag=lambda: 0.0,
     version="0.1",
 )

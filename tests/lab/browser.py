@@ -21,6 +21,7 @@ from tests.lab.server import TOP, Server
 T = TypeVar("T")
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
 LIBRARY = TOP / "d4e_sfu/web/node_modules/livekit-client/dist/livekit-client.umd.js"
+WHIP_WHEP = TOP / "d4e_sfu/web/node_modules/whip-whep"
 ARTEFACTS = TOP / "tests/artefacts"
 ARGUMENTS = (
     "--headless=new",
@@ -64,10 +65,10 @@ STATS = """async () => {
 
 
 @asynccontextmanager
-async def chromium(*arguments: str, executable: str = CHROMIUM) -> AsyncIterator[Browser]:
+async def chromium(*arguments: str) -> AsyncIterator[Browser]:
     """One browser process until the end of the block."""
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=executable, args=[*ARGUMENTS, *arguments])
+        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=[*ARGUMENTS, *arguments])
         try:
             yield browser
         finally:
@@ -138,24 +139,18 @@ class Client(Tab):
         script: str = "",
         **options: Any,
     ) -> Client:
-        client = await cls.arrive(browser, server, identity, script=script)
-        await client.enter(room, role=role, **options)
+        client = await cls.visit(browser, server, identity, script=script)
+        await client.call("join", server.url.replace("http", "ws"), server.token(room, identity, role), options)
         return client
 
     @classmethod
-    async def arrive(cls, browser: Browser, server: Server, identity: str, *, script: str = "") -> Client:
-        """At the page, and not in a room yet."""
+    async def visit(cls, browser: Browser, server: Server, identity: str, *, script: str = "") -> Client:
+        """The page, and nobody has joined."""
         tab = await cls.open(browser, server, identity, script=script)
         client = cls(tab.page, tab.server, tab.identity, tab.console, tab.requests)
         await client.page.route(f"{server.url}/lab/**", _serve)
         await client.page.goto(f"{server.url}/lab/client.html")
         return client
-
-    async def enter(self, room: str, *, role: str = "doctor", **options: Any) -> float:
-        """Milliseconds that it took, as the page saw it."""
-        token = self.server.token(room, self.identity, role)
-        took: float = await self.call("join", self.server.url.replace("http", "ws"), token, options)
-        return took
 
     async def call(self, verb: str, *arguments: object) -> Any:
         """Run one of the page's verbs and give back what it answers."""
@@ -244,5 +239,5 @@ class Person(Tab):
 
 async def _serve(route: Route) -> None:
     name = route.request.url.rsplit("/", 1)[1]
-    path = LIBRARY if name == LIBRARY.name else TOP / "tests/lab" / name
-    await route.fulfill(path=path)
+    paths = [folder / name for folder in (TOP / "tests/lab", LIBRARY.parent, WHIP_WHEP)]
+    await route.fulfill(path=next(path for path in paths if path.exists()))

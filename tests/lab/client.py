@@ -99,7 +99,7 @@ class Lab:
         number = next(self._names)
         name = f"p{number}"
         # Of its own accord a session has a hundred connections at most, and whoever comes later waits.
-        self._http = self._http or aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, ssl=False))
+        self._http = self._http or aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
         member = Member(self, name, sink=sink, seed=number if seed is None else seed, spec=spec or {})
         self.members[name] = member
         settings = rtc.ConnectionSettings(auto_subscribe=auto_subscribe, adaptive_stream=adaptive_stream)
@@ -309,6 +309,11 @@ class Member:
     async def first_frame(self, *, patience: float = PATIENCE) -> float:
         """Seconds from the peer's creation (the first answer) to the first frame that it could decode."""
         return float((await self.lab.event("first_frame", self.name, patience=patience))["after"])
+
+    @property
+    def gone(self) -> bool:
+        """Told to leave, or cut off."""
+        return self.left is not None or self._socket is None or self._socket.closed
 
     async def told_to_leave(self) -> rtc.LeaveRequest:
         await self._until(lambda: self.left is not None)

@@ -47,7 +47,6 @@ class Server:
     lines: list[str] = field(default_factory=list)
     tokens: list[str] = field(default_factory=list)
     """All that were made here."""
-    host: str = "127.0.0.1"
 
     @property
     def url(self) -> str:
@@ -55,7 +54,7 @@ class Server:
 
     @property
     def ws(self) -> str:
-        return f"ws{'s' if self.tls else ''}://{self.host}:{self.port}"
+        return f"ws{'s' if self.tls else ''}://127.0.0.1:{self.port}"
 
     @property
     def admin(self) -> str:
@@ -137,26 +136,19 @@ async def running(
     arguments: Sequence[str] = (),
     quiet: bool = True,
     tls: bool = False,
-    front: bool = False,
-    address: str = "127.0.0.1",
-    port: int | None = None,
     module: str = "d4e_sfu",
 ) -> AsyncIterator[Server]:
     """A server until the end of the block. `config` is merged over the test configuration, top-level keys whole.
-    `tls`: HTTPS and wss, with a certificate that nobody knows; `front`: and media on the same port. `address` and
-    `port`: of that listener, where it is not any port of loopback. `module` is another command line than the real one,
-    for a server with a switch to break it.
+    `tls`: HTTPS and wss, with a certificate that nobody knows. `module` is another command line than the real one, for
+    a server with a switch to break it.
 
     With `quiet`, a traceback in its log fails the test that caused it.
     """
     secret = secrets.token_urlsafe(48)
-    free, admin_port = free_ports(socket.SOCK_STREAM, 2)
-    port = free if port is None else port
+    port, admin_port = free_ports(socket.SOCK_STREAM, 2)
     (media_port,) = free_ports(socket.SOCK_DGRAM, 1)
-    tls |= front
     settings: dict[str, Any] = {
-        "http": {"listeners": [{"address": address, "port": port, "tls": tls, "media": front}]},
-        "front": {"host": ("localhost" if address == "127.0.0.1" else address) if front else None},
+        "http": {"listeners": [{"address": "127.0.0.1", "port": port, "tls": tls}]},
         "admin": {"address": "127.0.0.1", "port": admin_port},
         "media": {"port": media_port, "addresses": ["127.0.0.1"]},
         "keys": [{"id": KEY_ID, "secret_file": "test.secret", "default_role": "doctor"}],
@@ -164,7 +156,7 @@ async def running(
     }
     folder.mkdir(parents=True, exist_ok=True)
     if tls:
-        certificate, private = certificates.development(folder, [address])
+        certificate, private = certificates.development(folder)
         settings["http"]["tls"] = {"certificate": str(certificate), "key": str(private)}
     key = folder / "test.secret"
     key.touch(mode=0o600)
@@ -179,7 +171,7 @@ async def running(
         stderr=asyncio.subprocess.STDOUT,
         limit=1 << 20,
     )
-    server = Server(process, folder, port, admin_port, media_port, secret, tls, host=address)
+    server = Server(process, folder, port, admin_port, media_port, secret, tls)
     reading = asyncio.create_task(_collect(process, server.lines))
     try:
         await _until_ready(server)

@@ -10,6 +10,7 @@ from tests.sim.scene import CAMERA, DELAY, FPS, FRAME, ROUND_TRIP, ROUTER_TICK, 
 
 # A keyframe on request: the request goes down one way, the next picture is one, it comes up and goes down.
 PICTURE_ON_REQUEST = ROUTER_TICK + DELAY + FRAME + ROUND_TRIP
+FIRST_WORD = 0.5  # s; until probes have told what the link carries: three round trips, each with its feedback
 
 
 def first_picture(person: Person, of: Person) -> float:
@@ -26,10 +27,11 @@ def test_people_who_join_see_and_hear_each_other_after_one_round_trip_and_a_pict
     people = [lab.join(name, publish=[CAMERA, VOICE]) for name in ("alice", "bob", "carol")]
     lab.run(5)
     for person in people:
-        for other in people:
-            if other is person:
-                continue
-            assert first_picture(person, other) <= ROUND_TRIP + 2 * FRAME
+        others = [other for other in people if other is not person]
+        first, second = sorted(first_picture(person, other) for other in others)
+        assert first <= ROUND_TRIP + 2 * FRAME
+        assert second <= FIRST_WORD + 2 * FRAME
+        for other in others:
             assert person.received(other).flawless
             assert person.received(other).encoding == 2
             assert person.received(other, "microphone").flawless

@@ -59,6 +59,8 @@ const KNOCK: u32 = 2;
 /// the one below the limit is often more than that region's 65 %.)
 const UNUSED: f64 = 0.8;
 const STEADY: Duration = Duration::from_secs(5);
+/// With no more than this waiting in the link, losses are not its queue's.
+const QUIET: Duration = Duration::from_millis(50);
 /// Arrivals that are put in order together.
 const BATCH: usize = 128;
 /// The rise of what REMB says goes no further than what was sent shows (libwebrtc's receivers say 1.5 times what came).
@@ -289,7 +291,9 @@ impl Estimator {
                 },
             );
         }
-        self.loss.update(self.rate.bps(), through, limited);
+        let quiet = usage != Usage::Over && self.queue.get() < QUIET;
+        let delay = self.rate.bps();
+        self.loss.update(delay, through, limited, quiet);
         self.prober
             .estimated(now, before, f64::from(self.bitrate()));
     }
@@ -388,6 +392,12 @@ impl Estimator {
                 round_trip: self.rate.round_trip(),
             },
         )
+    }
+
+    /// The first probes have shown what they could: the estimate is no longer what it was set to begin with.
+    #[must_use]
+    pub const fn has_begun(&self) -> bool {
+        !self.prober.is_starting()
     }
 
     /// More waits in the link than a probe or a keyframe leaves there.

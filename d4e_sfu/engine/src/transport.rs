@@ -16,7 +16,7 @@ use crate::api::{Extension, Profile, TransportId};
 use crate::bucket::Bucket;
 use crate::legs::Leg;
 use crate::now::{Now, ticks};
-use crate::outlet::{Class, Outlet};
+use crate::outlet::Outlet;
 use crate::twcc::Arrivals;
 use crate::wire::drop::DropReason;
 use crate::wire::packet::{self, Header};
@@ -367,7 +367,6 @@ impl Transport {
             remote,
             extensions: &self.extensions,
             link: &mut self.link,
-            class: Class::Picture,
         })
     }
 }
@@ -384,8 +383,6 @@ pub struct Sending<'a> {
     remote: SocketAddr,
     pub extensions: &'a ExtensionIds,
     pub link: &'a mut Link,
-    /// Of the next RTP packets.
-    pub class: Class,
 }
 
 impl Sending<'_> {
@@ -411,7 +408,7 @@ impl Sending<'_> {
                 .copy_from_slice(&number.to_be_bytes());
         }
         let len = self.keys.sealer.seal_rtp(slot, header, prefix, rest, roc)?;
-        out.commit(self.local, self.remote, len, self.class);
+        out.commit(self.local, self.remote, len);
         Some(len)
     }
 
@@ -432,7 +429,7 @@ impl Sending<'_> {
             .sealer
             .seal_rtcp(slot, plain, self.keys.rtcp_index)?;
         self.keys.rtcp_index += 1;
-        out.commit(self.local, self.remote, len, Class::Picture);
+        out.commit(self.local, self.remote, len);
         Some(len)
     }
 }

@@ -11,6 +11,7 @@ import { speak, tell } from "./language";
 import type { Invitation } from "./link";
 import { masthead } from "./masthead";
 import { Meter } from "./meter";
+import { NetworkView } from "./netcheckview";
 import { Pickers } from "./pickers";
 import { badge, showRole } from "./role";
 import type { Fault } from "./words";
@@ -40,6 +41,7 @@ export class Lobby {
   private readonly problem = make("div", { class: "problem", attributes: { role: "alert" } });
   private readonly joinButton = make("button", { class: "main", attributes: { type: "submit", "data-button": "join" } });
   private readonly nameField: HTMLInputElement | null;
+  private readonly network: NetworkView;
 
   constructor(
     private readonly invitation: Invitation,
@@ -64,6 +66,7 @@ export class Lobby {
       this.nameField === null
         ? make("p", { class: "named" }, make("span", { say: "yourNameFixed" }), make("strong", { text: invitation.name }), role)
         : make("label", {}, make("span", { say: "yourName" }), this.nameField);
+    this.network = new NetworkView(invitation.token);
     const devices = make("details", { class: "devices" }, make("summary", { say: "chooseDevices" }), this.pickers.element);
     devices.open = window.matchMedia("(min-width: 761px)").matches; // on a phone the way to join stays in sight
     const form = make(
@@ -75,6 +78,7 @@ export class Lobby {
       this.problem,
       ...(brings ? [this.meter.element, devices] : [make("p", { class: "hint", say: "watchOnly" })]),
       this.joinButton,
+      this.network.element,
       make("p", { class: "hint", say: "privacy" }),
     );
     form.addEventListener("submit", (event) => {
@@ -95,6 +99,7 @@ export class Lobby {
   /** Takes the view away; the tracks are stopped unless they went into the room. */
   close(keep: boolean): void {
     this.closed = true;
+    this.network.close();
     this.meter.close();
     this.pickers.close();
     this.camera?.detach(this.video);

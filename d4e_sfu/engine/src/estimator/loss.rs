@@ -36,6 +36,8 @@ const INCREASE_WINDOW: i64 = 300_000;
 const FIRST_HOLD: i64 = 300_000;
 const MAX_HOLD: i64 = 60_000_000;
 const HOLD_FACTOR: i64 = 2;
+/// By how much a lesser bandwidth must explain better what was lost where nothing waits in the link: log-likelihood of a kB.
+const PROOF: f64 = 3.0;
 /// `median_sending_rate_factor`
 const SPIKE: f64 = 2.0;
 
@@ -165,8 +167,8 @@ impl Loss {
         }
     }
 
-    /// After a feedback: `delay` is what the delay allows, `through` what gets through.
-    pub fn update(&mut self, delay: f64, through: Option<f64>, limited: bool) {
+    /// After a feedback: `delay` is what the delay allows, `through` what gets through; `quiet`: nothing waits in the link.
+    pub fn update(&mut self, delay: f64, through: Option<f64>, limited: bool, quiet: bool) {
         if !self.observe() {
             return;
         }
@@ -181,12 +183,13 @@ impl Loss {
             bandwidth: delay,
             inherent: FIRST_INHERENT,
         });
-        let mut best = self.explain(current, delay, through.filter(|_| !limited));
+        let rough = quiet && self.average > OFFSET;
+        let mut best = self.explain(current, delay, through.filter(|_| !limited), rough);
         // It is not raised while more is lost than what the link loses by itself.
         if self.average > best.inherent {
             best.bandwidth = best.bandwidth.min(current.bandwidth);
         }
-        if self.state != State::DelayBased {
+        if self.state != State::DelayBased && !rough {
             self.bound_increase(&mut best, current, through);
         }
         let upper = if self.average > OFFSET {
@@ -205,6 +208,9 @@ impl Loss {
         } else {
             best
         });
+        if rough {
+            self.hold_until = i64::MIN;
+        }
         self.conclude(bounded, delay, lower);
     }
 
@@ -236,7 +242,7 @@ impl Loss {
         true
     }
 
-    fn explain(&self, current: Channel, delay: f64, through: Option<f64>) -> Channel {
+    fn explain(&self, current: Channel, delay: f64, through: Option<f64>, rough: bool) -> Channel {
         let limit = if self.state == State::DelayBased {
             f64::INFINITY
         } else {
@@ -244,7 +250,15 @@ impl Loss {
         };
         let bias =
             |loss: f64| (PREFERENCE - loss) / (PREFERENCE_SMOOTHING + (PREFERENCE - loss).abs());
-        let bias = bias(self.average);
+        let (bias, inherent) = (bias(self.average), current.inherent);
+        // Libwebrtc would rather have sent too much than have met a link that loses a quarter by itself, prefers to send less where
+        // much is lost, and as what gets through is a share of what is sent, sends less and less, down to nothing. But where nothing
+        // waits in the link (`rough`) the likelihood alone decides: is more lost when more is sent?
+        let (bias, inherent, proof) = if rough {
+            (bias.max(0.0), inherent.max(self.average), PROOF)
+        } else {
+            (bias, inherent, 0.0)
+        };
         let candidates = CANDIDATES
             .iter()
             .map(|factor| factor * current.bandwidth)
@@ -253,13 +267,21 @@ impl Loss {
         let mut best = (f64::NEG_INFINITY, current);
         for bandwidth in candidates {
             let bandwidth = bandwidth.min(current.bandwidth.max(limit)).max(1.0);
-            let channel = self.newton(Channel {
-                bandwidth,
-                inherent: feasible(current.inherent, bandwidth),
-            });
+            let channel = self.newton(
+                Channel {
+                    bandwidth,
+                    inherent: feasible(inherent, bandwidth, rough),
+                },
+                rough,
+            );
             let kbps = bandwidth / 1e3;
             let bias = bias * (BIAS * kbps + LOG_BIAS * (1.0 + kbps).ln());
-            let objective = self
+            let proof = if bandwidth < current.bandwidth {
+                proof
+            } else {
+                0.0
+            };
+            let objective: f64 = self
                 .weighted()
                 .map(|(weight, seen)| {
                     let loss = channel.loss(seen.rate);
@@ -268,14 +290,14 @@ impl Loss {
                     weight * (likelihood + bias * seen.size)
                 })
                 .sum();
-            if objective > best.0 {
-                best = (objective, channel);
+            if objective - proof > best.0 {
+                best = (objective - proof, channel);
             }
         }
         best.1
     }
 
-    fn newton(&self, channel: Channel) -> Channel {
+    fn newton(&self, channel: Channel, rough: bool) -> Channel {
         let (first, second) =
             self.weighted()
                 .fold((0.0, 0.0), |(first, second), (weight, seen)| {
@@ -291,7 +313,7 @@ impl Loss {
                 });
         let inherent = channel.inherent - STEP * first / f64::min(second, -1e-6);
         Channel {
-            inherent: feasible(inherent, channel.bandwidth),
+            inherent: feasible(inherent, channel.bandwidth, rough),
             ..channel
         }
     }
@@ -396,9 +418,13 @@ impl Channel {
     }
 }
 
-/// The more a link carries, the less of what it loses is its nature.
-fn feasible(inherent: f64, bandwidth: f64) -> f64 {
-    let upper = (OFFSET + BALANCE / bandwidth).min(1.0);
+/// The more a link carries, the less of what it loses is its nature; but for one in which nothing waits.
+fn feasible(inherent: f64, bandwidth: f64, rough: bool) -> f64 {
+    let upper = if rough {
+        1.0
+    } else {
+        (OFFSET + BALANCE / bandwidth).min(1.0)
+    };
     inherent.max(MIN_INHERENT).min(upper)
 }
 
@@ -412,7 +438,7 @@ mod tests {
             let sent = (start * 100 + n) * 10_000;
             loss.add(sent, 1_250, n % nth != 0);
             if n % 10 == 9 {
-                loss.update(2e6, Some(1e6), false);
+                loss.update(2e6, Some(1e6), false, false);
             }
         }
         loss.bps()
@@ -436,5 +462,47 @@ mod tests {
         assert!(loss.limits());
         // No further than `RAMP_IN_HOLD` times what gets through.
         assert!(after(&mut loss, 20, 20, i64::MAX) >= 1.19e6);
+    }
+
+    /// What is allowed after a minute in which all or six tenths of it were sent, in turns of a second, where `lost` says what
+    /// becomes of a packet of so many bytes each 10 ms.
+    fn closed(quiet: bool, mut lost: impl FnMut(f64) -> bool) -> f64 {
+        let mut loss = Loss::default();
+        let (mut rate, mut through) = (1e6, 1e6);
+        for n in 0..6_000i64 {
+            let bytes = rate / 800.0 * if n / 100 % 2 == 0 { 1.0 } else { 0.6 };
+            let gone = lost(bytes);
+            through += 0.02 * (if gone { 0.0 } else { bytes * 800.0 } - through);
+            loss.add(n * 10_000, bytes as u16, !gone);
+            if n % 10 == 9 {
+                loss.update(2e6, Some(through), false, quiet);
+                rate = loss.bps().min(1e6);
+            }
+        }
+        rate
+    }
+
+    #[test]
+    fn heavy_losses_at_random_where_nothing_waits_leave_what_their_bound_leaves() {
+        for seed in 1..=20 {
+            let mut chance: u32 = seed;
+            let rate = closed(true, |_| {
+                chance = chance.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                chance >> 8 < (0.3 * f64::from(1 << 24)) as u32
+            });
+            assert!((250e3..=600e3).contains(&rate), "{rate}, {seed}");
+        }
+    }
+
+    #[test]
+    fn a_link_that_drops_what_is_too_much_at_once_is_found_though_nothing_waits() {
+        let mut credit: f64 = 0.0;
+        let rate = closed(true, |bytes| {
+            credit = (credit + 400e3 / 800.0).min(4_000.0);
+            let gone = credit < bytes;
+            credit -= if gone { 0.0 } else { bytes };
+            gone
+        });
+        assert!((300e3..=500e3).contains(&rate), "{rate}");
     }
 }

@@ -51,7 +51,6 @@ pub(super) struct Prober {
     waiting: Option<(Cluster, Now)>,
     /// The next in a row of probes, bit/s.
     next: Option<f64>,
-    /// The row that began with the first packet goes on.
     starting: bool,
     ended: Now,
     /// The estimate before it fell, and when.
@@ -196,6 +195,11 @@ impl Prober {
     /// Until then what leaves meets the queue of a probe.
     pub const fn quiet(&self) -> Now {
         self.quiet
+    }
+
+    /// The row that began with the first packet goes on.
+    pub const fn is_starting(&self) -> bool {
+        self.starting
     }
 
     /// The estimate has become `after`.

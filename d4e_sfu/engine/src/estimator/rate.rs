@@ -188,13 +188,15 @@ impl Rate {
         if reduced > THIN {
             reduced -= MARGIN;
         }
+        // What has just come out of the full link is no older knowledge of it.
+        let fresh = observed.full.is_some() && self.capacity.is_below(through);
+        if fresh || self.capacity.is_above(through) {
+            self.capacity = Capacity::default();
+        }
         if reduced > self.bps
             && let Some((capacity, _)) = self.capacity.known
         {
             reduced = BACKOFF * capacity;
-        }
-        if self.capacity.is_above(through) {
-            self.capacity = Capacity::default();
         }
         self.bps = self.bps.min(reduced);
         self.capacity.update(through, 0.05); // `OnOveruseDetected`

@@ -16,7 +16,7 @@ use crate::wire::seq::ExtSeq;
 
 /// Who has agreed to give feedback and has given none for this long after the first packet gives none.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// Nothing is paced before the first probes have told: until then the estimate is what it was set to begin with.
+/// Nothing is paced before the first probes have told, or so long: until then the estimate is what it was set to begin with.
 const BEGINNING: Duration = Duration::from_secs(1);
 
 /// An estimator begins with this at least, bits per second: what libwebrtc begins with.
@@ -161,7 +161,8 @@ impl Link {
     }
 
     fn begins(&self, now: Now) -> bool {
-        self.began.is_some_and(|began| now.since(began) < BEGINNING)
+        let begun = self.estimator.as_ref().is_some_and(|it| it.has_begun());
+        !begun && self.began.is_some_and(|began| now.since(began) < BEGINNING)
     }
 
     fn estimator(&mut self, now: Now) -> &mut Estimator {
