@@ -322,7 +322,9 @@ class Negotiation:
             answered[found.mid] = before
             sections.append(before.section)
             texts.append(before.text)
-        # RFC 9143 §7.3.3: candidates belong to the transport, hence to the tagged section alone.
+        # RFC 9143 §7.3.3: candidates belong to the transport, hence to the tagged section alone. So does our DTLS role:
+        # it holds for all where it stands below, but pion, and with it the SDK for Go, looks for it in sections only.
+        setup = Setup.PASSIVE if remote.role == "server" else Setup.ACTIVE
         tagged = next(iter(offered), None)
         for index, section in enumerate(sections):
             if section.port and section.mid == tagged:
@@ -330,6 +332,7 @@ class Negotiation:
                     section,
                     candidates=tuple(_candidate(n, *candidate) for n, candidate in enumerate(local.candidates)),
                     end_of_candidates=True,
+                    setup=setup,
                 )
                 texts[index] = sdp.write_section(sections[index])
         body = Session(
@@ -340,7 +343,7 @@ class Negotiation:
             ice_ufrag=local.ufrag,
             ice_pwd=local.pwd,
             fingerprints=(local.fingerprint,),
-            setup=Setup.PASSIVE if remote.role == "server" else Setup.ACTIVE,
+            setup=setup,
             extmap_allow_mixed=session.extmap_allow_mixed,
             sections=tuple(sections),
         )

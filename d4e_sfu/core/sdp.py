@@ -259,7 +259,7 @@ def _section(lines: Sequence[str]) -> Section:
         extmap_allow_mixed="extmap-allow-mixed" in attributes,
         msids=tuple(map(_msid, attributes["msid"])),
         rids=tuple(map(_rid, attributes["rid"])),
-        simulcast=_one(attributes, "simulcast", _simulcast),
+        simulcast=_one({"simulcast": _joined(attributes["simulcast"])}, "simulcast", _simulcast),
         sources=_sources(attributes["ssrc"]),
         source_groups=tuple(map(_source_group, attributes["ssrc-group"])),
         sctp_port=_one(attributes, "sctp-port", lambda value, name: _number(value, name, 0xFFFF)),
@@ -363,6 +363,12 @@ def _rid(value: str) -> Rid:
     if direction == "recv":
         return Rid(identifier, "recv", restrictions)
     raise SdpError(f"This rid is malformed: {_quote(value)}.")
+
+
+def _joined(values: list[str]) -> list[str]:
+    """RFC 8853 §5.1 has one line for both directions; pion, and with it the SDK for Go, one for each."""
+    alone = len(values) == 2 and {value[:5] for value in values} == {"send ", "recv "}
+    return [" ".join(values)] if alone else values
 
 
 def _simulcast(value: str, _name: str) -> Simulcast:

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _TSN_MODULO = 1 << 32
+# Bytes. RFC 8832 §5.2 has one; pion, and with it the SDK for Go, sends three zeros after it.
+_LONGEST_ACK: Final = 4
 
 # Why an association ended: the closed set of a metric's label.
 ENDS: Final = (
@@ -336,7 +338,11 @@ class GuardedSctp(RTCSctpTransport):
             label, protocol = unpack_from("!HH", data, 8)
             if label + protocol > self._limits.label or len(data) != 12 + label + protocol:
                 raise Violation("malformed")
-        elif data != bytes([sctp.DATA_CHANNEL_ACK]) or stream_id not in self._data_channels:
+        elif (
+            data[:1] != bytes([sctp.DATA_CHANNEL_ACK])
+            or len(data) > _LONGEST_ACK
+            or stream_id not in self._data_channels
+        ):
             raise Violation("malformed")
         await super()._data_channel_receive(stream_id, sctp.WEBRTC_DCEP, data)
         channel = self._data_channels.get(stream_id)

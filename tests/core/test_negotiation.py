@@ -67,7 +67,7 @@ def test_our_transport_is_lite_passive_and_lists_every_candidate_once() -> None:
     assert (session.ice_ufrag, session.ice_pwd) == (LOCAL.ufrag, LOCAL.pwd)
     assert session.fingerprints == (LOCAL.fingerprint,)
     for section in session.sections:
-        assert (section.setup, section.ice_ufrag, section.ice_pwd, section.fingerprints) == (None, None, None, ())
+        assert (section.ice_ufrag, section.ice_pwd, section.fingerprints) == (None, None, ())
         assert section.port == 7882
     first, *others = session.sections
     assert [(c.address, c.port, c.type) for c in first.candidates] == [
@@ -77,6 +77,8 @@ def test_our_transport_is_lite_passive_and_lists_every_candidate_once() -> None:
     assert [c.priority for c in first.candidates] == [2130706431, 2130706175]
     assert first.end_of_candidates
     assert not any(section.candidates for section in others)
+    # pion looks for it in a section, and takes the first that it finds.
+    assert (first.setup, {section.setup for section in others}) == (Setup.PASSIVE, {None})
 
 
 def test_what_is_learned_of_the_client_is_enough_to_meet_it() -> None:

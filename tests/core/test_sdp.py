@@ -94,6 +94,13 @@ def test_an_ssrc_signalled_section_has_sources_and_their_repair() -> None:
     assert group == SourceGroup("FID", tuple(source.ssrc for source in section.sources))
 
 
+@pytest.mark.parametrize("lines", [("recv 4", "send 1;3"), ("send 1;3", "recv 4"), ("send 1;3 recv 4",)])
+def test_simulcast_may_have_a_line_for_each_direction(lines: tuple[str, ...]) -> None:
+    """As pion offers again what we have accepted."""
+    section = section_of(*(f"a=simulcast:{line}" for line in lines))
+    assert section.simulcast == Simulcast(send=((RidChoice("1"),), (RidChoice("3"),)), recv=((RidChoice("4"),),))
+
+
 def test_rare_forms_are_read() -> None:
     section = section_of(
         "a=extmap:3/sendonly urn:x attributes here",
