@@ -604,6 +604,44 @@ class Worker:
         """Ends the thread and waits for it. Again is harmless."""
 
 @final
+class Front:
+    """TCP 443 on its own thread: ICE-TCP and TURN for the workers, HTTP behind TLS for Python.
+
+    The listening sockets' descriptors are duplicated. `peers` are the addresses that TURN may relay to, (ip, port,
+    number of the worker): ours. `secret` is that of `core.turn`. Everything here is safe to call from any thread;
+    nothing blocks but `stop`.
+    """
+
+    def __new__(
+        cls,
+        listeners: Sequence[int],
+        *,
+        name: str,
+        realm: str,
+        secret: bytes,
+        peers: Sequence[tuple[str, int, int]],
+        workers: int,
+        connections: int,
+        per_address: int,
+        rate: int,
+        burst: int,
+    ) -> Front: ...
+    def attach(self, number: int, worker: Worker) -> None:
+        """This worker has that number now, be it the first or one that takes another's place."""
+    def set_certificate(self, chain: bytes, key: bytes) -> None:
+        """PEM; for who connects from now on. Raises ValueError where the pair is not right: then nothing changes."""
+    def fileno(self) -> int:
+        """An eventfd, readable while connections wait to be taken. Belongs to the front."""
+    def handed(self) -> list[tuple[int, str, int]]:
+        """Connections of HTTP, each as a socket's descriptor, which is the caller's from here on, and the client's
+        address; clears `fileno`."""
+    def snapshot(self) -> Mapping[str, object]:
+        """`accepted`, `received`, `sent`; by name `refused`, `dropped`, `open`. At most half a second old."""
+    def alive(self) -> bool: ...
+    def stop(self) -> None:
+        """Ends the thread and all connections, and waits for it. Again is harmless."""
+
+@final
 class Router:
     """The same router in virtual time: no thread, no socket, no clock. `now` is in seconds and never goes back."""
 

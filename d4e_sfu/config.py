@@ -43,6 +43,7 @@ from d4e_sfu.keyfiles import contents, read_secrets, unreadable
 from d4e_sfu.values import (
     Bitrate,
     FilePath,
+    Host,
     IpAddress,
     IpNetwork,
     KeyId,
@@ -109,6 +110,15 @@ class Listener(_Settings):
     tls: Annotated[StrictBool, restart("Serve HTTPS with http.tls; browsers need it anywhere but on localhost.")] = (
         False
     )
+    media: Annotated[
+        StrictBool | None,
+        restart("Take media there as well (ICE-TCP, TURN over TLS); null = on port 443 with tls."),
+    ] = None
+
+    @property
+    def is_front(self) -> bool:
+        """Whether it is the engine that serves it, and hands on what is HTTP."""
+        return (self.tls and self.port == 443) if self.media is None else self.media
 
 
 class Tls(_Settings):
@@ -139,6 +149,19 @@ class Http(_Settings):
             max_length=64,
         ),
     ] = ()
+
+
+class Front(_Settings):
+    """Listeners that take media too, for who can reach nothing but TCP 443."""
+
+    host: Annotated[
+        Host | None,
+        live("Name of this server in its certificate: where clients find TURN over TLS; null = they are offered none."),
+    ] = None
+    connections: Annotated[StrictInt, restart("Open connections, all together.", ge=16, le=60_000)] = 8192
+    connections_per_address: Annotated[
+        StrictInt, restart("Of them, from one address; a hospital may share it. Of IPv6, a /64.", ge=1, le=60_000)
+    ] = 1024
 
 
 class Admin(_Settings):
@@ -433,6 +456,7 @@ class Config(_Settings):
     """Everything an operator can set."""
 
     http: Annotated[Http, restart("The page and the signalling.")] = Http()
+    front: Annotated[Front, restart("Media by TCP, where UDP does not get through.")] = Front()
     admin: Annotated[Admin, restart("Health, metrics and room state.")] = Admin()
     media: Annotated[Media, restart("Audio and video: UDP.")] = Media()
     audit: Annotated[Audit, restart("The tamper-evident audit log.")] = Audit()

@@ -73,6 +73,8 @@ def _listeners(config: Config) -> Iterator[Finding]:
     sockets: list[tuple[Location, str, int]] = []
     for index, listener in enumerate(config.http.listeners):
         sockets.append((("http", "listeners", index, "port"), listener.address, listener.port))
+        if listener.media and not listener.tls:
+            yield ("http", "listeners", index, "media"), "needs tls: true; TURN and HTTPS share the port behind it"
         if listener.tls and not (tls.certificate and tls.key):
             yield ("http", "listeners", index, "tls"), "needs http.tls.certificate and http.tls.key"
     # A clash is told where a port was written, so admin comes last only if it was.

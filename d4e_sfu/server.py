@@ -36,8 +36,10 @@ from d4e_sfu.config import Config
 from d4e_sfu.core.boundary import PERSONAL, TransportId
 from d4e_sfu.core.sfu import Sfu
 from d4e_sfu.core.tokens import NOT_ACCEPTED, sign_body
+from d4e_sfu.core.turn import Turn
 from d4e_sfu.drivers import certificates, control
 from d4e_sfu.drivers import engine as engines
+from d4e_sfu.drivers import front as fronts
 from d4e_sfu.drivers.admin import Admin
 from d4e_sfu.drivers.associations import Associations
 from d4e_sfu.drivers.audit import CHECKPOINT_SECONDS, Audit, Secret
@@ -151,6 +153,7 @@ class Server:
         self._stopping = False  # systemd waits
         self._quiet_since: float | None = None
         self._https: certificates.Https | None = None
+        self.front: fronts.FrontDriver | None = None
         self.audit: Audit | None = None
         self.webhooks = Webhooks(config, sign=self._signed)
         self.lag = Lag()
@@ -161,6 +164,7 @@ class Server:
             roles=lambda: self.config.roles.keys(),
             rooms=lambda: self.sfu.rooms.values(),
             workers=lambda: self.engines,
+            front=lambda: self.front,
             associations=lambda: [each.counters for each in self.associations.values()],
             connections=lambda: self.signalling.connections,
             refusals=lambda: self.entrance.refusals,
@@ -241,6 +245,8 @@ class Server:
         await self.webhooks.stop()
         for associations in self.associations.values():
             associations.stop()
+        if self.front is not None:
+            self.front.stop()
         for each in self.engines:
             each.stop()
         if self._inherited is not None:
@@ -269,6 +275,7 @@ class Server:
         self.entrance.reconfigure(config)
         self.sfu.reconfigure(config)
         self.webhooks.reconfigure(config)
+        self._offer_turn()
         self.metrics.reloaded(accepted=True)
         self._record("reload", by, reason=", ".join(lines) or "nothing has changed")
         return Verdict(True, tuple(lines))
@@ -398,18 +405,55 @@ class Server:
         ServerApi(self.sfu, self.entrance, require=self._require).setup(app)
         Pages(PAGE, without=STATUS_PAGE).setup(app)
         runner = await self._runner(app)
+        self._start_front(runner)
         for listener in self.config.http.listeners:
-            context = None
-            if listener.tls:
+            if listener.tls and self._https is None:
                 tls = self.config.http.tls
                 assert tls.certificate is not None, "the configuration was checked"
                 assert tls.key is not None
-                if self._https is None:
-                    self._https = certificates.Https(tls.certificate, tls.key)
-                context = self._https.context
-            await self._listen(runner, listener.address, listener.port, context)
+                also = None if self.front is None else self.front.set_certificate
+                self._https = certificates.Https(tls.certificate, tls.key, also=also)
+            if not listener.is_front:
+                context = self._https.context if listener.tls and self._https is not None else None
+                await self._listen(runner, listener.address, listener.port, context)
             scheme = "https" if listener.tls else "http"
             log.info("listening scheme=%s address=%s port=%d", scheme, listener.address, listener.port)
+
+    def _start_front(self, runner: web.AppRunner) -> None:
+        """Before the first client: candidates of TCP belong into every answer."""
+        listeners = [each for each in self.config.http.listeners if each.is_front]
+        if not listeners:
+            return
+        server, loop = runner.server, asyncio.get_running_loop()
+        assert server is not None, "the runner is set up"
+
+        def serve(one: socket.socket, client: fronts.Address) -> Any:
+            def connection() -> _Handed:
+                return _Handed(server, client=client, loop=loop, **server._kwargs)
+
+            return loop.connect_accepted_socket(connection, one)
+
+        sockets = [self._socket(each.address, each.port) for each in listeners]
+        self.front = fronts.FrontDriver(self.config, sockets, self.engines, serve)
+        self.front.start()
+        for each in self.engines:
+            by_tcp = fronts.candidates(listeners, self.config, each.announced)
+            each.candidates = (*each.announced, *by_tcp)
+        self._offer_turn()
+
+    def _offer_turn(self) -> None:
+        host = self.config.front.host
+        if self.front is None or host is None:
+            self.sfu.turn = None
+            return
+        ports = dict.fromkeys(each.port for each in self.config.http.listeners if each.is_front)
+        self.sfu.turn = Turn(host=host, ports=tuple(ports), secret=self.front.secret)
+
+    def _socket(self, address: str, port: int) -> socket.socket:
+        if self._inherited is not None:
+            return self._inherited.stream(address, port)
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        return socket.create_server((address, port), family=family, backlog=512)
 
     async def _start_admin(self) -> None:
         address, port = self.config.admin.address, self.config.admin.port
@@ -452,11 +496,7 @@ class Server:
         server = runner.server
         assert server is not None, "the runner is set up"
         loop = asyncio.get_running_loop()
-        family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        if self._inherited is None:
-            one = socket.create_server((address, port), family=family, backlog=512)
-        else:
-            one = self._inherited.stream(address, port)
+        one = self._socket(address, port)
         # Connections inherit it. One read brings no more than this, twice at most, and one turn of the loop parses it.
         one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
         listening = await loop.create_server(
@@ -488,6 +528,8 @@ class Server:
 
     def not_ready(self) -> Sequence[str]:
         reasons = [f"{each.name} is dead" for each in self.engines if not each.alive]
+        if self.front is not None and not self.front.alive:
+            reasons.append("the front is dead")
         return [*reasons, "draining"] if self.sfu.draining else reasons
 
     def _debug_state(self) -> Mapping[str, object]:
@@ -498,7 +540,7 @@ class Server:
             "workers": [
                 {
                     "name": each.name,
-                    "candidates": [f"{address}:{port}" for address, port in each.candidates],
+                    "candidates": [f"{address}:{port}" for address, port, *_ in each.candidates],
                     "deaths": each.deaths,
                     "busy": each.busy,
                     "associations": self.associations[each].debug_state(),
@@ -578,6 +620,8 @@ class Server:
             lag.seen(time.monotonic(), interval=WATCH)
         for each in self.engines:
             each.check()
+        if self.front is not None:
+            self.front.check()
 
 
 class Lag:
@@ -615,6 +659,10 @@ class _Discreet(web.RequestHandler):
         if isinstance(exc, LineTooLong) and _TOKEN.match(bytes(exc.args[0])):
             return super().handle_error(request, 401, exc, NOT_ACCEPTED)
         return super().handle_error(request, status, exc, "This is not HTTP as it should be.\n" if message else None)
+
+
+class _Handed(fronts.Handed, _Discreet):
+    """One that the front hands on."""
 
 
 def _http_log() -> logging.Logger:

@@ -115,11 +115,20 @@ def _webhook_url(value: str) -> str:
     return value
 
 
+def _host(value: str) -> str:
+    # A name of DNS (RFC 1123 §2.1), or an address: what may stand in a URI of TURN (RFC 7065 §3.1).
+    labels = value.lower().rstrip(".").split(".")
+    if all(re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", label, flags=re.ASCII) for label in labels):
+        return ".".join(labels)
+    return _ip_address(value)
+
+
 Seconds = Annotated[float, BeforeValidator(_seconds)]
 Size = Annotated[int, BeforeValidator(_size)]
 Bitrate = Annotated[int, BeforeValidator(_bitrate)]
 Port = Annotated[StrictInt, Field(ge=0, le=65535)]
 IpAddress = Annotated[StrictStr, AfterValidator(_ip_address)]
+Host = Annotated[StrictStr, Field(max_length=253), AfterValidator(_host)]
 IpNetwork = Annotated[StrictStr, AfterValidator(_ip_network)]
 Origin = Annotated[StrictStr, AfterValidator(_origin)]
 WebhookUrl = Annotated[StrictStr, AfterValidator(_webhook_url)]

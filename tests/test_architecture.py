@@ -217,7 +217,17 @@ MAY_NAME: dict[str, set[str]] = {
     **{noun: {"wire", "api", *MECHANISMS} for noun in NOUNS},
     "router": {"wire", "api", *MECHANISMS, *NOUNS},
     "driver": {"wire", "api", "now", "outlet", "router"},
-    "python": {"wire", "api", "now", "outlet", "router", "driver", "peer"},  # registers the peer's, in the laboratory
+    "front": {"wire", "bucket", "now", "outlet", "driver"},
+    "python": {
+        "wire",
+        "api",
+        "now",
+        "outlet",
+        "router",
+        "driver",
+        "front",
+        "peer",
+    },  # registers the peer's, in the laboratory
 }
 # What the thread and the bindings may know of the router: itself, what it counts, what it tells, whom it was busy with.
 OF_THE_ROUTER = {"Router", "blame", "counters", "events", "fault"}
@@ -278,7 +288,7 @@ def the_engine_is_sans_io(files: Files) -> Iterator[str]:
     """Below the thread: no clock, socket, file, thread or output, no PyO3 but in `api`, nothing unsafe."""
     outside = r"Instant::now|SystemTime|UdpSocket|TcpStream|std::(?:fs|env|process|thread)|\be?println!|\bdbg!"
     for path, module, text in rust(files):
-        if module in ("driver", "python", "peer", "lib"):
+        if module in ("driver", "front", "python", "peer", "lib"):
             continue
         yield from (f"{path}: {found}" for found in re.findall(outside, text))
         if module != "api" and "pyo3" in text:

@@ -22,6 +22,9 @@ SubscriptionId = NewType("SubscriptionId", int)
 
 DtlsRole = Literal["server", "client"]
 
+Candidate = tuple[str, int] | tuple[str, int, Literal["tcp"]]
+"""Where clients reach a worker: an address and a port, of UDP where nothing else is said."""
+
 
 class DataKind(enum.Enum):
     """The two channels on which clients exchange data, by their label."""
@@ -34,8 +37,8 @@ class Engine(Protocol):
     """One worker of the packet engine: its thread, its UDP port, its table of transports."""
 
     @property
-    def candidates(self) -> Sequence[tuple[str, int]]:
-        """Announced (address, UDP port) pairs, best first; every answer lists all of them."""
+    def candidates(self) -> Sequence[Candidate]:
+        """Announced ones, best first, the first by UDP; every answer lists all of them."""
 
     @property
     def busy(self) -> float | None:

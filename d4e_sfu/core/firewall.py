@@ -29,9 +29,11 @@ _HEAD = {
 }
 _WORDS = {
     "en": ("in", "stations and phones", "page and signalling (HTTPS, WebSocket)", "voice and pictures (SRTP)",
-           "nobody from outside: health and metrics stay on {address}"),
+           "nobody from outside: health and metrics stay on {address}",
+           "page, signalling, and voice and pictures where UDP is closed (HTTPS, WebSocket, TURN over TLS, ICE-TCP)"),
     "vi": ("vào", "máy trạm và điện thoại", "trang web và báo hiệu (HTTPS, WebSocket)", "âm thanh và hình ảnh (SRTP)",
-           "không mở ra ngoài: trạng thái và số liệu chỉ ở {address}"),
+           "không mở ra ngoài: trạng thái và số liệu chỉ ở {address}",
+           "trang web, báo hiệu, và âm thanh, hình ảnh khi UDP bị đóng (HTTPS, WebSocket, TURN qua TLS, ICE-TCP)"),
 }  # fmt: skip
 
 
@@ -44,10 +46,17 @@ def form(config: Config, *, host: str, language: str) -> str:
 
 
 def _rows(config: Config, host: str, language: str) -> Iterator[tuple[str, ...]]:
-    direction, people, page, media, _ = _WORDS[language]
+    direction, people, page, media, _, both = _WORDS[language]
     for listener in config.http.listeners:
         if not ipaddress.ip_address(listener.address).is_loopback:
-            yield direction, "TCP", str(listener.port), people, _to([listener.address], host), page
+            yield (
+                direction,
+                "TCP",
+                str(listener.port),
+                people,
+                _to([listener.address], host),
+                both if listener.is_front else page,
+            )
     addresses = [each for address in config.media.addresses for each in address.announced]
     for worker in range(config.media.workers):
         yield direction, "UDP", str(config.media.port + worker), people, _to(addresses, host), media

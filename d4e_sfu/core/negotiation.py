@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 from d4e_sfu._engine import Codec, Extension
 from d4e_sfu.core import payloads, sdp
 from d4e_sfu.core.bindings import Bound, PendingTrack, Published, bind
+from d4e_sfu.core.boundary import Candidate as Reached
 from d4e_sfu.core.boundary import SubscriptionId
 from d4e_sfu.core.offer import (
     MAX_MESSAGE_SIZE,
@@ -62,7 +63,7 @@ class LocalTransport:
     ufrag: str
     pwd: str
     fingerprint: tuple[str, str]  # ("sha-256", "AB:CD:…")
-    candidates: Sequence[tuple[str, int]]  # (address, UDP port), best first, at least one
+    candidates: Sequence[Reached]  # best first, at least one, the first by UDP
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,7 +256,7 @@ class Negotiation:
         ids: Mapping[Extension, int],
     ) -> _Answered:
         section = found.section
-        address, port = local.candidates[0]
+        address, port, *_ = local.candidates[0]
         choice = found.choice
         rtp = choice is not None
         mapping = dict(ids)
@@ -400,7 +401,14 @@ def _sending(base: Section, carried: Place) -> Section:
     )
 
 
-def _candidate(index: int, address: str, port: int) -> Candidate:
-    """RFC 8445 §5.1.2.1: host type preference 126, local preference by order, component 1 (RTCP is multiplexed)."""
+def _candidate(index: int, address: str, port: int, transport: Literal["udp", "tcp"] = "udp") -> Candidate:
+    """RFC 8445 §5.1.2.1: host type preference 126, local preference by order, component 1 (RTCP is multiplexed).
+
+    By TCP, RFC 6544 §4.2: a type preference that is lower by 36, as what media takes when there is nothing else, and in
+    the upper bits of the local preference that we wait to be called (4 of 7).
+    """
+    if transport == "tcp":
+        priority = (90 << 24) | ((4 << 13 | (8_191 - index)) << 8) | 255
+        return Candidate(str(index + 1), 1, "tcp", priority, address, port, "host", "tcptype passive")
     priority = (126 << 24) | ((65_535 - index) << 8) | 255
     return Candidate(str(index + 1), 1, "udp", priority, address, port, "host")

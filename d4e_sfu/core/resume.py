@@ -20,6 +20,8 @@ from d4e_sfu.core.speakers import silent
 from d4e_sfu.errors import BadRequest, TooLarge
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from d4e_sfu.core.boundary import Client
     from d4e_sfu.core.ids import Ids
     from d4e_sfu.core.room import Room
@@ -67,7 +69,14 @@ def is_possible(participant: Participant, *, now: float) -> bool:
     return not gone and participant.room.departed.knows(_away_since(participant, now=now))
 
 
-def resume(participant: Participant, client: Client, server_info: models.ServerInfo, *, now: float) -> None:
+def resume(
+    participant: Participant,
+    client: Client,
+    server_info: models.ServerInfo,
+    *,
+    ice_servers: Iterable[rtc.ICEServer] = (),
+    now: float,
+) -> None:
     """The same participant behind another connection; the one before it, if we have not missed it yet, is closed."""
     since = _away_since(participant, now=now)
     old, participant.client = participant.client, client
@@ -81,6 +90,7 @@ def resume(participant: Participant, client: Client, server_info: models.ServerI
         rtc.SignalResponse(
             reconnect=rtc.ReconnectResponse(
                 server_info=server_info,
+                ice_servers=ice_servers,
                 last_message_seq=participant.mail.last_sequence,
                 client_configuration=models.ClientConfiguration(
                     resume_connection=models.ClientConfigSetting.ENABLED,

@@ -24,6 +24,7 @@ from d4e_sfu.core.publication import CODECS, MIME_TYPES
 from d4e_sfu.core.room import Room
 from d4e_sfu.core.roomcalls import RoomCalls
 from d4e_sfu.core.roominfo import RoomInfo
+from d4e_sfu.core.turn import Turn
 from d4e_sfu.core.workers import Load, Suspects, Worker, least_loaded
 from d4e_sfu.errors import BadRequest, ClientError, Full, TooLarge
 
@@ -75,6 +76,8 @@ class Sfu:
         self._closed = False
         self._running: frozenset[str] = frozenset()  # rooms that had people in them when draining began
         self._to_go: int | None = None  # how many were here when they began to be sent away
+        self.turn: Turn | None = None
+        """What clients are told of it; None: nobody is."""
         self._config = config
         self._ids = Ids(chance)
         self._announcer = announcer
@@ -177,6 +180,7 @@ class Sfu:
         )
         limits = self._config.limits
         response = _join_response(admission.policy, resumes=limits.resume > 0, dual=dual)
+        response.ice_servers.extend(self._ice_servers(participant))
         participant.template = Template() if dual else None
         room.enter(participant, response, max_sections=limits.sections, now=now)
         for sid in subscribe:
@@ -209,12 +213,19 @@ class Sfu:
             client.close(1000, "nothing to resume")
             return None
         seconds = 0.0 if participant.lost_at is None else now - participant.lost_at
-        resume.resume(participant, client, _server_info(), now=now)
+        # By the token with which he has come back, which may last longer.
+        servers = self._ice_servers(participant, expires=grants.expires)
+        resume.resume(participant, client, _server_info(), ice_servers=servers, now=now)
         self._announcer.announce(
             "participant_resumed", {"room": participant.room.sid, "participant": participant.sid, "seconds": seconds}
         )
         refresh.send_if_due(participant, self._config, now=now)
         return participant
+
+    def _ice_servers(self, participant: Participant, *, expires: float | None = None) -> list[rtc.ICEServer]:
+        if self.turn is None:
+            return []
+        return [self.turn.server(participant.sid, expires=participant.grants.expires if expires is None else expires)]
 
     def _check_capacity(self, grants: Grants, room_policy: RoomPolicy) -> None:
         room = self.rooms.get(grants.room)

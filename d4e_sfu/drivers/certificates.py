@@ -13,7 +13,7 @@ import os
 import secrets
 import socket
 import ssl
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -49,18 +49,23 @@ def https(certificate: Path, key: Path) -> ssl.SSLContext:
 class Https:
     """The context of all HTTPS listeners. A new pair goes into it while it serves: open connections keep theirs."""
 
-    def __init__(self, certificate: Path, key: Path) -> None:
+    def __init__(self, certificate: Path, key: Path, *, also: Callable[[bytes, bytes], None] | None = None) -> None:
+        """`also` is given each pair as PEM, before it is served, and may raise OSError where it cannot serve it."""
         self.context = _context()
+        self._also = also
         self.load(certificate, key)
 
     def load(self, certificate: Path, key: Path) -> None:
         """Raises OSError where the pair is not right, and then serves what it served before."""
         seen = _stamps(certificate, key)  # before it is read: what is replaced meanwhile is read again
         # Read once: what is tried is what is served, though the files may be replaced in between.
-        with _memory(certificate.read_bytes()) as chain, _memory(key.read_bytes()) as private:
-            for context in (_context(), self.context):
-                # An empty passphrase, or OpenSSL would ask for one on the terminal.
-                context.load_cert_chain(chain, private, password="")
+        pair = certificate.read_bytes(), key.read_bytes()
+        with _memory(pair[0]) as chain, _memory(pair[1]) as private:
+            # An empty passphrase, or OpenSSL would ask for one on the terminal.
+            _context().load_cert_chain(chain, private, password="")
+            if self._also is not None:
+                self._also(*pair)
+            self.context.load_cert_chain(chain, private, password="")
         self._files, self._seen = (certificate, key), seen
 
     def renew(self) -> bool:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 import ifaddr
 
 from d4e_sfu._engine import Command, Event, Worker
+from d4e_sfu.core.boundary import Candidate
 
 if TYPE_CHECKING:
     from d4e_sfu.config import Media
@@ -66,7 +67,11 @@ class EngineDriver:
         on_event: Callable[[EngineDriver, Event], None],
     ) -> None:
         self.name = name
-        self.candidates = tuple(candidates)
+        self.announced = tuple(candidates)
+        """(address, UDP port), as in candidates."""
+        self.candidates: tuple[Candidate, ...] = self.announced
+        self.on_started: Callable[[Worker], None] = lambda _: None
+        """Hears of every worker that takes another's place."""
         self.deaths = 0
         self._sockets = tuple(sockets)
         self._on_event = on_event
@@ -77,6 +82,11 @@ class EngineDriver:
         self._pauses = Pauses()
         self._restart: asyncio.TimerHandle | None = None
         self._worker = self._start()
+
+    @property
+    def worker(self) -> Worker:
+        """The one that runs, or ran last."""
+        return self._worker
 
     def submit(self, commands: Sequence[Command]) -> None:
         self._worker.submit(commands)
@@ -127,6 +137,7 @@ class EngineDriver:
     def _start(self) -> Worker:
         worker = Worker([each.fileno() for each in self._sockets], name=self.name)
         self._loop.add_reader(worker.fileno(), self._drain, worker)
+        self.on_started(worker)
         return worker
 
     def _drain(self, worker: Worker) -> None:

@@ -139,6 +139,12 @@ class Worker(Protocol):
     def snapshot(self) -> Mapping[str, object]: ...
 
 
+class Front(Protocol):
+    @property
+    def deaths(self) -> int: ...
+    def snapshot(self) -> tuple[Counter[str], Mapping[str, int]]: ...
+
+
 class Recorded(Protocol):
     @property
     def records(self) -> int: ...
@@ -168,6 +174,8 @@ class Sources:
     roles: Callable[[], Collection[str]]
     rooms: Callable[[], Iterable[Room]]
     workers: Callable[[], Iterable[Worker]]
+    front: Callable[[], Front | None] = lambda: None
+    """Where media is taken by TCP."""
     associations: Callable[[], Iterable[Counters]]
     connections: Callable[[], int]
     """Open signalling connections."""
@@ -280,6 +288,7 @@ class _Series(Collector):
         yield from self._webhooks()
         yield from self._associations()
         yield from self._engine()
+        yield from self._front()
 
     def _server(self) -> Iterator[Metric]:
         yield InfoMetricFamily(f"{PREFIX}build", "What is running.", value={"version": self._sources.version})
@@ -363,6 +372,33 @@ class _Series(Collector):
         yield _by("data_channel_ends", "Data channels that ended, by reason.", "reason", data_ends)
         yield _counter("dtls_flights_repeated", "Lost DTLS flights that were sent again.", replays)
         yield _counter("dtls_datagrams_dropped", "DTLS datagrams dropped in Python: too many, or of nobody.", dropped)
+
+    def _front(self) -> Iterator[Metric]:
+        front = self._sources.front()
+        if front is None:
+            return
+        counted, opened = front.snapshot()
+        connections = GaugeMetricFamily(
+            f"{PREFIX}front_connections", "Open connections at the front, by what they are.", labels=["kind"]
+        )
+        for kind, count in opened.items():
+            connections.add_metric([kind], count)
+        yield connections
+        yield _counter("front_accepted", "Connections that the front has accepted.", counted["accepted"])
+        for kind, meaning in (
+            ("refused", "Connections that the front has ended, by reason."),
+            ("dropped", "Datagrams of clients by TCP that did not go on, by reason."),
+        ):
+            prefix = f"{kind} "
+            named = Counter({name.removeprefix(prefix): n for name, n in counted.items() if name.startswith(prefix)})
+            yield _by(f"front_{kind}", meaning, "reason", named, named)
+        datagrams = CounterMetricFamily(
+            f"{PREFIX}front_datagrams", "Datagrams of clients by TCP.", labels=["direction"]
+        )
+        datagrams.add_metric(["in"], counted["received"])
+        datagrams.add_metric(["out"], counted["sent"])
+        yield datagrams
+        yield _counter("front_deaths", "Times that the front died and was started again.", front.deaths)
 
     def _engine(self) -> Iterator[Metric]:
         totals, gauged = Counter(self._ended), Counter[str]()

@@ -155,7 +155,7 @@ limits: {}
         (
             "colour: red",
             "1:1: colour: unknown key; known here: "
-            "http, admin, media, audit, webhooks, drain, keys, roles, rooms, rates, links, limits",
+            "http, front, admin, media, audit, webhooks, drain, keys, roles, rooms, rates, links, limits",
         ),
         ("media: 7", "1:8: media: expected settings (key: value), not 7"),
         ("media: {port: '7882'}", "1:15: media.port: expected a whole number, not '7882'"),

@@ -68,7 +68,7 @@ async def test_a_join_reaches_the_engine_and_leaves_no_token_in_the_log(
     async with http.ws_connect(url(server, PATH), params=query(token)) as socket:
         assert (await receive(socket)).WhichOneof("message") == "join"
         answer = (await receive(socket)).answer.sdp
-        address, port = server.engines[0].candidates[0]
+        address, port = server.engines[0].announced[0]
         assert f" {address} {port} typ host" in answer
         async with http.get(url(server, "/debug/rooms/ward", admin=True)) as state:
             room = await state.json()

@@ -28,6 +28,7 @@ ALLOWED = """
 d4e_sfu._engine.__all__  # differs with the laboratory's part
 d4e_sfu._engine.lab.*  # the laboratory's part: a submodule at run time
 d4e_sfu._engine.lab
+d4e_sfu._engine.Front.panic_for_test  # only in builds for the laboratory
 d4e_sfu._engine.Worker.panic_for_test  # only in builds for the laboratory
 """
 

@@ -62,6 +62,7 @@ class Target:
 
 TARGETS = [
     Target("stun", True, 1_500, reach=180),
+    Target("front", True, 1_500, reach=100),
     Target("rtp", True, 1_500, reach=105),
     Target("rtcp", True, 1_500, reach=380),
     Target("vp8", True, 64, reach=55),

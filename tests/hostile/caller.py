@@ -14,7 +14,7 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Self
+from typing import Self, cast
 
 import aiohttp
 from aioice import stun
@@ -23,6 +23,7 @@ from livekit.protocol import models, rtc
 
 from tests.doubles import Description
 from tests.lab.server import Server
+from tests.lab.stream import Way
 
 CHECK_SECONDS = 0.25  # between two tries of a connectivity check; loopback loses nothing, a full buffer may
 CONNECT_SECONDS = 15.0
@@ -103,8 +104,9 @@ class Caller:
 
     @classmethod
     @asynccontextmanager
-    async def join(cls, server: Server, room: str, identity: str) -> AsyncIterator[Self]:
-        udp = Socket(server)
+    async def join(cls, server: Server, room: str, identity: str, way: Way | None = None) -> AsyncIterator[Self]:
+        """By UDP, or another way."""
+        udp = Socket(server) if way is None else cast(Socket, way)  # which has its face
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=False)) as http:
             # The offer needs the certificate, the answer comes on the socket that the offer opened.
             caller = cls(None, udp)  # type: ignore[arg-type]
@@ -113,7 +115,11 @@ class Caller:
             async with http.ws_connect(f"{server.ws}/rtc/v1", params=params, max_msg_size=0) as signalling:
                 caller.signalling = signalling
                 try:
-                    caller._answered((await caller.receive("answer")).answer.sdp)
+                    joined = await caller.receive("join")
+                    answer = (await caller.receive("answer")).answer.sdp
+                    caller._answered(answer)
+                    if way is not None:
+                        await way.open(server, joined.join, answer)
                     yield caller
                 finally:
                     await caller.dtls.stop()
@@ -200,7 +206,7 @@ class Caller:
         assert values["a=setup"] == "passive", "the server waits for the client's hello"
 
 
-def wrapped(offer: rtc.SessionDescription) -> str:
+def wrapped(offer: rtc.SessionDescription | None) -> str:
     """A join request as the query carries it, compressed as browsers do."""
     request = rtc.JoinRequest(
         client_info=models.ClientInfo(sdk=models.ClientInfo.SDK.PYTHON, protocol=16),

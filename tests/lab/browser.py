@@ -65,10 +65,10 @@ STATS = """async () => {
 
 
 @asynccontextmanager
-async def chromium(*arguments: str) -> AsyncIterator[Browser]:
+async def chromium(*arguments: str, executable: str = CHROMIUM) -> AsyncIterator[Browser]:
     """One browser process until the end of the block."""
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=[*ARGUMENTS, *arguments])
+        browser = await playwright.chromium.launch(executable_path=executable, args=[*ARGUMENTS, *arguments])
         try:
             yield browser
         finally:
@@ -151,6 +151,12 @@ class Client(Tab):
         await client.page.route(f"{server.url}/lab/**", _serve)
         await client.page.goto(f"{server.url}/lab/client.html")
         return client
+
+    async def enter(self, room: str, *, role: str = "doctor", **options: Any) -> float:
+        """Milliseconds that it took, as the page saw it."""
+        token = self.server.token(room, self.identity, role)
+        took: float = await self.call("join", self.server.url.replace("http", "ws"), token, options)
+        return took
 
     async def call(self, verb: str, *arguments: object) -> Any:
         """Run one of the page's verbs and give back what it answers."""

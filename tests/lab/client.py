@@ -99,7 +99,7 @@ class Lab:
         number = next(self._names)
         name = f"p{number}"
         # Of its own accord a session has a hundred connections at most, and whoever comes later waits.
-        self._http = self._http or aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
+        self._http = self._http or aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, ssl=False))
         member = Member(self, name, sink=sink, seed=number if seed is None else seed, spec=spec or {})
         self.members[name] = member
         settings = rtc.ConnectionSettings(auto_subscribe=auto_subscribe, adaptive_stream=adaptive_stream)

@@ -47,6 +47,7 @@ class Server:
     lines: list[str] = field(default_factory=list)
     tokens: list[str] = field(default_factory=list)
     """All that were made here."""
+    host: str = "127.0.0.1"
 
     @property
     def url(self) -> str:
@@ -54,7 +55,7 @@ class Server:
 
     @property
     def ws(self) -> str:
-        return f"ws{'s' if self.tls else ''}://127.0.0.1:{self.port}"
+        return f"ws{'s' if self.tls else ''}://{self.host}:{self.port}"
 
     @property
     def admin(self) -> str:
@@ -136,19 +137,26 @@ async def running(
     arguments: Sequence[str] = (),
     quiet: bool = True,
     tls: bool = False,
+    front: bool = False,
+    address: str = "127.0.0.1",
+    port: int | None = None,
     module: str = "d4e_sfu",
 ) -> AsyncIterator[Server]:
     """A server until the end of the block. `config` is merged over the test configuration, top-level keys whole.
-    `tls`: HTTPS and wss, with a certificate that nobody knows. `module` is another command line than the real one, for
-    a server with a switch to break it.
+    `tls`: HTTPS and wss, with a certificate that nobody knows; `front`: and media on the same port. `address` and
+    `port`: of that listener, where it is not any port of loopback. `module` is another command line than the real one,
+    for a server with a switch to break it.
 
     With `quiet`, a traceback in its log fails the test that caused it.
     """
     secret = secrets.token_urlsafe(48)
-    port, admin_port = free_ports(socket.SOCK_STREAM, 2)
+    free, admin_port = free_ports(socket.SOCK_STREAM, 2)
+    port = free if port is None else port
     (media_port,) = free_ports(socket.SOCK_DGRAM, 1)
+    tls |= front
     settings: dict[str, Any] = {
-        "http": {"listeners": [{"address": "127.0.0.1", "port": port, "tls": tls}]},
+        "http": {"listeners": [{"address": address, "port": port, "tls": tls, "media": front}]},
+        "front": {"host": ("localhost" if address == "127.0.0.1" else address) if front else None},
         "admin": {"address": "127.0.0.1", "port": admin_port},
         "media": {"port": media_port, "addresses": ["127.0.0.1"]},
         "keys": [{"id": KEY_ID, "secret_file": "test.secret", "default_role": "doctor"}],
@@ -156,7 +164,7 @@ async def running(
     }
     folder.mkdir(parents=True, exist_ok=True)
     if tls:
-        certificate, private = certificates.development(folder)
+        certificate, private = certificates.development(folder, [address])
         settings["http"]["tls"] = {"certificate": str(certificate), "key": str(private)}
     key = folder / "test.secret"
     key.touch(mode=0o600)
@@ -171,7 +179,7 @@ async def running(
         stderr=asyncio.subprocess.STDOUT,
         limit=1 << 20,
     )
-    server = Server(process, folder, port, admin_port, media_port, secret, tls)
+    server = Server(process, folder, port, admin_port, media_port, secret, tls, host=address)
     reading = asyncio.create_task(_collect(process, server.lines))
     try:
         await _until_ready(server)

@@ -8,7 +8,8 @@
 
 mod batch;
 mod death;
-mod os;
+pub mod door;
+pub(crate) mod os;
 
 use std::collections::HashMap;
 use std::io;
@@ -22,6 +23,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use self::batch::{Inbox, Outbox};
+use self::door::{Door, Mail};
 #[cfg(any(test, feature = "peer"))]
 use crate::api::TransportId;
 use crate::api::{Command, Event};
@@ -69,6 +71,7 @@ pub struct WorkerSnapshot {
 pub struct Worker {
     orders: Sender<Order>,
     wake: Arc<OwnedFd>,
+    door: Arc<Door>,
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
 }
@@ -94,16 +97,18 @@ impl Worker {
             alive: AtomicBool::new(true),
             death_told: AtomicBool::new(false),
         });
+        let door = Arc::new(Door::new(Arc::clone(&wake)));
         let (orders, inbox) = channel();
         let thread = {
-            let (wake, shared) = (Arc::clone(&wake), Arc::clone(&shared));
+            let (wake, door, shared) = (Arc::clone(&wake), Arc::clone(&door), Arc::clone(&shared));
             std::thread::Builder::new()
                 .name(name.to_owned())
                 .spawn(move || {
                     death::watch(Arc::clone(&shared));
                     // The one place where a panic is caught: everything below may assume that it unwinds to here.
-                    let end =
-                        catch_unwind(AssertUnwindSafe(|| run(&sockets, &inbox, &wake, &shared)));
+                    let end = catch_unwind(AssertUnwindSafe(|| {
+                        run(&sockets, &inbox, &wake, &door, &shared)
+                    }));
                     death::unwound();
                     match end {
                         Ok(Ok(())) => shared.alive.store(false, Ordering::Release),
@@ -121,6 +126,7 @@ impl Worker {
         Ok(Self {
             orders,
             wake,
+            door,
             shared,
             thread: Some(thread),
         })
@@ -129,6 +135,12 @@ impl Worker {
     /// Never blocks. Commands to a dead worker go nowhere.
     pub fn submit(&self, commands: Vec<Command>) {
         self.order(Order::Commands(commands));
+    }
+
+    /// For `front`. A worker that takes this one's place has another.
+    #[must_use]
+    pub fn door(&self) -> Arc<Door> {
+        Arc::clone(&self.door)
     }
 
     #[must_use]
@@ -206,6 +218,7 @@ fn run(
     sockets: &[Socket],
     orders: &Receiver<Order>,
     wake: &OwnedFd,
+    door: &Arc<Door>,
     shared: &Shared,
 ) -> io::Result<()> {
     let began = Instant::now();
@@ -221,7 +234,8 @@ fn run(
         .map(|socket| (socket.local, socket.fd.as_raw_fd()))
         .collect();
     let mut router = Router::default();
-    let (mut inbox, mut outbox) = (Inbox::new(), Outbox::new(routes));
+    let (mut inbox, mut outbox) = (Inbox::new(), Outbox::new(routes, Some(Arc::clone(door))));
+    let mut mail = Mail::default();
     let mut meter = Meter::new(clock());
     let mut narrowed = clock();
     loop {
@@ -252,6 +266,15 @@ fn run(
                     }
                 }
             }
+            door.receive(&mut mail);
+            for (n, (letter, datagram)) in mail.letters().enumerate() {
+                router.handle(now, letter.local, letter.remote, datagram, &mut outbox);
+                if n % batch::SIZE == batch::SIZE - 1 {
+                    router.advance(now, &mut outbox);
+                    outbox.flush();
+                }
+            }
+            mail.clear();
         }
         for (at, socket) in sockets.iter().enumerate().filter(|(at, _)| ready.has(*at)) {
             let _ = at;
@@ -330,7 +353,7 @@ impl Meter {
 }
 
 /// A poisoned lock only says that a thread died while it held it; what is inside is plain values.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

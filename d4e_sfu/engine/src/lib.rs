@@ -2,8 +2,8 @@
 //!
 //! Tiers, each of which names only those above it: `wire` (bytes ↔ values, no state but keys); mechanisms (`cache`, `clock`,
 //! `nack`, `twcc`, `bucket`, `legs`, `losses`, `voices`, `pacer`, `estimator`: state and `now`); nouns (`transport`,
-//! `publication`, `subscription`, which never name each other); `router` (the tables and the media path); outside (`driver`, `python`: the thread, its sockets and PyO3, no
-//! logic). `api` is what crosses to Python. `peer` shares only `wire` with all this. The way of a packet:
+//! `publication`, `subscription`, which never name each other); `router` (the tables and the media path); outside (`driver`, `front`, `python`: threads, their sockets
+//! and PyO3, no logic). `api` is what crosses to Python. `peer` shares only `wire` with all this. The way of a packet:
 //! `engine/README.md`.
 
 #![cfg_attr(
@@ -34,6 +34,7 @@ pub mod transport;
 pub mod router;
 
 pub mod driver;
+pub mod front;
 #[cfg(feature = "python")]
 mod python;
 

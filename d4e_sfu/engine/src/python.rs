@@ -1,6 +1,8 @@
 //! The Python face of the engine: conversions and nothing else. Python threads enter here and may wait for a worker's
 //! thread to end; a worker's thread never comes here, and so never waits for Python. Wrong arguments raise, never panic.
 
+mod front;
+
 use std::net::SocketAddr;
 
 use pyo3::exceptions::{PyOSError, PyValueError};
@@ -411,6 +413,7 @@ fn _engine(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<api::Event>()?;
     module.add_class::<Worker>()?;
     module.add_class::<Router>()?;
+    module.add_class::<front::Front>()?;
     #[cfg(feature = "peer")]
     crate::peer::python::register(module)?;
     module.add_function(wrap_pyfunction!(certificate_verify_callback, module)?)

@@ -35,7 +35,7 @@ use self::table::Table;
 use crate::api::{Event, Extension};
 use crate::cache::Carried;
 use crate::now::Now;
-use crate::outlet::{DATAGRAM, Outlet};
+use crate::outlet::{Class, DATAGRAM, Outlet};
 use crate::publication::{Incoming, Publication};
 use crate::subscription::Subscription;
 use crate::transport::path::PAIR_LIFE;
@@ -340,7 +340,7 @@ impl Router {
         if accepted {
             self.checked(now, row, (local, remote), &message, newest)?;
         }
-        out.commit(local, remote, len);
+        out.commit(local, remote, len, Class::Picture);
         self.counters.sent(Kind::Stun, len);
         self.counters.checks_answered += u64::from(accepted);
         Ok(())

@@ -16,7 +16,7 @@ use crate::api::{Extension, Profile, TransportId};
 use crate::bucket::Bucket;
 use crate::legs::Leg;
 use crate::now::{Now, ticks};
-use crate::outlet::Outlet;
+use crate::outlet::{Class, Outlet};
 use crate::twcc::Arrivals;
 use crate::wire::drop::DropReason;
 use crate::wire::packet::{self, Header};
@@ -367,6 +367,7 @@ impl Transport {
             remote,
             extensions: &self.extensions,
             link: &mut self.link,
+            class: Class::Picture,
         })
     }
 }
@@ -383,6 +384,8 @@ pub struct Sending<'a> {
     remote: SocketAddr,
     pub extensions: &'a ExtensionIds,
     pub link: &'a mut Link,
+    /// Of the next RTP packets.
+    pub class: Class,
 }
 
 impl Sending<'_> {
@@ -408,7 +411,7 @@ impl Sending<'_> {
                 .copy_from_slice(&number.to_be_bytes());
         }
         let len = self.keys.sealer.seal_rtp(slot, header, prefix, rest, roc)?;
-        out.commit(self.local, self.remote, len);
+        out.commit(self.local, self.remote, len, self.class);
         Some(len)
     }
 
@@ -429,7 +432,7 @@ impl Sending<'_> {
             .sealer
             .seal_rtcp(slot, plain, self.keys.rtcp_index)?;
         self.keys.rtcp_index += 1;
-        out.commit(self.local, self.remote, len);
+        out.commit(self.local, self.remote, len, Class::Picture);
         Some(len)
     }
 }

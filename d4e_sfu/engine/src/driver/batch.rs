@@ -5,9 +5,11 @@ use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::RawFd;
+use std::sync::Arc;
 
+use super::door::{Door, Mail};
 use super::os;
-use crate::outlet::{DATAGRAM, Outlet};
+use crate::outlet::{Class, DATAGRAM, Outlet, stream_of};
 
 /// Datagrams per call: from 16 on the kernel's cost per packet is level (measured), and the first do not wait for the last.
 pub const SIZE: usize = 64;
@@ -47,6 +49,62 @@ impl Messages {
         header.msg_control = std::ptr::null_mut();
         header.msg_controllen = 0;
         header.msg_flags = 0;
+    }
+
+    /// For this message alone, instead of what the socket says. The mark outlives the messages.
+    fn mark(&mut self, at: usize, mark: &Mark) {
+        let header = &mut self.headers[at].msg_hdr;
+        header.msg_control = (&raw const *mark).cast_mut().cast(); // sendmsg(2) only reads it
+        header.msg_controllen = size_of::<Mark>() as _;
+    }
+}
+
+/// A control message (cmsg(3)) with the DSCP of one datagram. The same few serve all.
+#[repr(C)]
+struct Mark {
+    header: libc::cmsghdr,
+    value: libc::c_int,
+    padding: libc::c_int,
+}
+
+impl Mark {
+    fn new(ipv6: bool, value: libc::c_int) -> Self {
+        // SAFETY: a plain C structure for which zeros are valid.
+        let mut header: libc::cmsghdr = unsafe { std::mem::zeroed() };
+        header.cmsg_len = (size_of::<libc::cmsghdr>() + size_of::<libc::c_int>()) as _;
+        (header.cmsg_level, header.cmsg_type) = if ipv6 {
+            (libc::IPPROTO_IPV6, libc::IPV6_TCLASS)
+        } else {
+            (libc::IPPROTO_IP, libc::IP_TOS)
+        };
+        Self {
+            header,
+            value,
+            padding: 0,
+        }
+    }
+}
+
+/// Those that differ from what the sockets are set to, which is the mark of most that leaves: pictures.
+struct Marks {
+    voice: [Mark; 2],
+    data: [Mark; 2],
+}
+
+impl Marks {
+    fn new() -> Box<Self> {
+        Box::new(Self {
+            voice: [false, true].map(|ipv6| Mark::new(ipv6, os::EXPEDITED)),
+            data: [false, true].map(|ipv6| Mark::new(ipv6, os::BEST_EFFORT)),
+        })
+    }
+
+    fn of(&self, class: Class, ipv6: bool) -> Option<&Mark> {
+        match class {
+            Class::Picture => None,
+            Class::Voice => Some(&self.voice[usize::from(ipv6)]),
+            Class::Data => Some(&self.data[usize::from(ipv6)]),
+        }
     }
 }
 
@@ -136,12 +194,16 @@ pub struct Outbox {
     /// The largest datagram that an address takes, where the kernel has refused a larger one.
     narrow: HashMap<SocketAddr, usize>,
     over_mtu: u64,
+    /// For clients who come by TCP.
+    mail: Mail,
+    door: Option<Arc<Door>>,
+    marks: Box<Marks>,
     #[cfg(test)]
     calls: usize,
 }
 
 impl Outbox {
-    pub fn new(routes: HashMap<SocketAddr, RawFd>) -> Self {
+    pub fn new(routes: HashMap<SocketAddr, RawFd>, door: Option<Arc<Door>>) -> Self {
         Self {
             arena: vec![0; SIZE * DATAGRAM].into_boxed_slice(),
             used: 0,
@@ -154,6 +216,9 @@ impl Outbox {
             failed: 0,
             narrow: HashMap::new(),
             over_mtu: 0,
+            mail: Mail::default(),
+            door,
+            marks: Marks::new(),
             #[cfg(test)]
             calls: 0,
         }
@@ -209,10 +274,23 @@ impl Outbox {
         }
         self.count = 0;
         self.used = 0;
+        if !self.mail.is_empty() {
+            match &self.door {
+                Some(door) => self.failed += door.send(&mut self.mail) as u64,
+                None => self.mail.clear(),
+            }
+        }
     }
 }
 
 impl Outbox {
+    /// For a client behind `front`, or for nobody.
+    fn hand_over(&mut self, local: SocketAddr, remote: SocketAddr, len: usize, class: Class) {
+        let datagram = &self.arena[self.used..][..len];
+        let taken = stream_of(local).is_some() && self.mail.put(local, remote, class, datagram);
+        self.failed += u64::from(!taken);
+    }
+
     /// The kernel has refused the message: what is as large goes there no more.
     fn too_large(&mut self, at: usize) {
         self.over_mtu += 1;
@@ -233,19 +311,19 @@ impl Outlet for Outbox {
         &mut self.arena[self.used..][..DATAGRAM]
     }
 
-    fn commit(&mut self, local: SocketAddr, remote: SocketAddr, len: usize) {
+    fn commit(&mut self, local: SocketAddr, remote: SocketAddr, len: usize, class: Class) {
+        let len = len.min(DATAGRAM);
         let socket = match self.last {
             Some((known, socket)) if known == local => socket,
             _ => {
                 let Some(&socket) = self.routes.get(&local) else {
-                    self.failed += 1;
+                    self.hand_over(local, remote, len, class);
                     return;
                 };
                 self.last = Some((local, socket));
                 socket
             }
         };
-        let len = len.min(DATAGRAM);
         if !self.narrow.is_empty() && self.narrow.get(&remote).is_some_and(|&most| len > most) {
             self.over_mtu += 1;
             return;
@@ -255,6 +333,9 @@ impl Outlet for Outbox {
         let name_len = os::set_address(&mut self.messages.names[at], remote);
         let bytes = self.arena[self.used..].as_mut_ptr();
         self.messages.set(at, bytes, len, name_len);
+        if let Some(mark) = self.marks.of(class, remote.is_ipv6()) {
+            self.messages.mark(at, mark);
+        }
         self.sockets[at] = socket;
         self.used += len;
         self.count += 1;
@@ -278,10 +359,10 @@ mod tests {
             UdpSocket::bind("127.0.0.1:0").unwrap(),
         );
         let (local, remote) = (here.local_addr().unwrap(), there.local_addr().unwrap());
-        let mut outbox = Outbox::new(HashMap::from([(local, here.as_raw_fd())]));
+        let mut outbox = Outbox::new(HashMap::from([(local, here.as_raw_fd())]), None);
         for n in 0..20 {
             outbox.slot()[..100].fill(n);
-            outbox.commit(local, remote, 100);
+            outbox.commit(local, remote, 100, Class::Picture);
         }
         assert_eq!(
             outbox.calls, 0,
@@ -306,10 +387,10 @@ mod tests {
     fn slots_lie_back_to_back_as_they_are_filled() {
         let here = UdpSocket::bind("127.0.0.1:0").unwrap();
         let local = here.local_addr().unwrap();
-        let mut outbox = Outbox::new(HashMap::from([(local, here.as_raw_fd())]));
+        let mut outbox = Outbox::new(HashMap::from([(local, here.as_raw_fd())]), None);
         for len in [1_100, 1_100, 1_100, 120, 1_100] {
             outbox.slot()[..len].fill(7);
-            outbox.commit(local, local, len);
+            outbox.commit(local, local, len, Class::Picture);
         }
         let vectors = &outbox.messages.vectors[..outbox.count];
         for pair in vectors.windows(2) {
@@ -338,14 +419,12 @@ mod tests {
         assert_eq!(set, 0);
         let to = there.local_addr().unwrap();
         let (small, large) = (narrow.local_addr().unwrap(), wide.local_addr().unwrap());
-        let mut outbox = Outbox::new(HashMap::from([
-            (small, narrow.as_raw_fd()),
-            (large, wide.as_raw_fd()),
-        ]));
+        let routes = HashMap::from([(small, narrow.as_raw_fd()), (large, wide.as_raw_fd())]);
+        let mut outbox = Outbox::new(routes, None);
         let mut inbox = Inbox::new();
         let mut arrived = |outbox: &mut Outbox, lens: &[usize]| {
             for &len in lens {
-                outbox.commit(small, to, len);
+                outbox.commit(small, to, len, Class::Picture);
             }
             outbox.flush();
             let count = inbox.receive(there.as_raw_fd()).unwrap();
@@ -377,10 +456,96 @@ mod tests {
     fn a_full_batch_does_not_wait() {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         let local = socket.local_addr().unwrap();
-        let mut outbox = Outbox::new(HashMap::from([(local, socket.as_raw_fd())]));
+        let mut outbox = Outbox::new(HashMap::from([(local, socket.as_raw_fd())]), None);
         for _ in 0..=SIZE {
-            outbox.commit(local, local, 100);
+            outbox.commit(local, local, 100, Class::Picture);
         }
         assert_eq!((outbox.calls, outbox.count), (1, 1));
+    }
+
+    /// The next datagram's TOS or traffic class, by recvmsg(2) and IP_RECVTOS.
+    fn captured(socket: &UdpSocket) -> libc::c_int {
+        let mut byte = [0u8; 1];
+        let mut control = [0u64; 8];
+        let mut vector = libc::iovec {
+            iov_base: byte.as_mut_ptr().cast(),
+            iov_len: 1,
+        };
+        // SAFETY: zeros are valid; all pointers are to live buffers of the lengths given.
+        unsafe {
+            let mut header: libc::msghdr = std::mem::zeroed();
+            (header.msg_iov, header.msg_iovlen) = (&raw mut vector, 1);
+            header.msg_control = control.as_mut_ptr().cast();
+            header.msg_controllen = size_of_val(&control) as _;
+            assert_eq!(libc::recvmsg(socket.as_raw_fd(), &raw mut header, 0), 1);
+            let found = libc::CMSG_FIRSTHDR(&raw const header);
+            assert!(!found.is_null());
+            match (*found).cmsg_level {
+                libc::IPPROTO_IPV6 => libc::CMSG_DATA(found)
+                    .cast::<libc::c_int>()
+                    .read_unaligned(),
+                _ => libc::c_int::from(*libc::CMSG_DATA(found)),
+            }
+        }
+    }
+
+    #[test]
+    fn voice_is_expedited_pictures_are_assured_and_data_is_neither() {
+        for (bind, level, option) in [
+            ("127.0.0.1:0", libc::IPPROTO_IP, libc::IP_RECVTOS),
+            ("[::1]:0", libc::IPPROTO_IPV6, libc::IPV6_RECVTCLASS),
+        ] {
+            let (here, there) = (
+                UdpSocket::bind(bind).unwrap(),
+                UdpSocket::bind(bind).unwrap(),
+            );
+            os::tune(here.as_raw_fd(), bind.starts_with('['));
+            os::set(there.as_raw_fd(), level, option, 1);
+            let (local, remote) = (here.local_addr().unwrap(), there.local_addr().unwrap());
+            let routes = HashMap::from([(local, here.as_raw_fd())]);
+            let mut outbox = Outbox::new(routes, None);
+            let classes = [Class::Picture, Class::Voice, Class::Data, Class::Picture];
+            for class in classes {
+                outbox.commit(local, remote, 1, class);
+            }
+            outbox.flush();
+            assert_eq!(outbox.calls, 1, "one call for all of them");
+            // DSCP 34, 46, 0 (RFC 2597, RFC 3246), above the two bits of ECN.
+            let seen = classes.map(|_| captured(&there) >> 2);
+            assert_eq!(seen, [34, 46, 0, 34], "{bind}");
+        }
+    }
+
+    #[test]
+    fn who_comes_by_tcp_gets_his_datagrams_through_the_door() {
+        let wake = Arc::new(os::eventfd().unwrap());
+        let door = Arc::new(Door::new(Arc::clone(&wake)));
+        door.attach(wake);
+        let mut outbox = Outbox::new(HashMap::new(), Some(Arc::clone(&door)));
+        let remote = SocketAddr::from(([192, 0, 2, 1], 5));
+        for (n, local) in [
+            crate::outlet::stream(9, 0),
+            remote,
+            crate::outlet::stream(9, 1),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            outbox.slot()[..10].fill(n as u8);
+            outbox.commit(local, remote, 10, Class::Voice);
+        }
+        outbox.flush();
+        assert_eq!(
+            (outbox.calls, outbox.take_failed()),
+            (0, 1),
+            "an address that is neither"
+        );
+        let mut mail = Mail::default();
+        door.collect(&mut mail);
+        let seen: Vec<_> = mail
+            .letters()
+            .map(|(letter, bytes)| (stream_of(letter.local).unwrap(), bytes.to_vec()))
+            .collect();
+        assert_eq!(seen, [((9, 0), vec![0; 10]), ((9, 1), vec![2; 10])]);
     }
 }

@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
-fn check(result: libc::c_int) -> io::Result<libc::c_int> {
+pub fn check(result: libc::c_int) -> io::Result<libc::c_int> {
     if result < 0 {
         Err(io::Error::last_os_error())
     } else {
@@ -62,7 +62,8 @@ pub fn set(fd: RawFd, level: libc::c_int, name: libc::c_int, value: libc::c_int)
     }
 }
 
-/// Never blocks, and neither fragments nor believes forged path-MTU messages (`IP_PMTUDISC_PROBE`). Its buffers are as
+/// Never blocks, marks what leaves as pictures, and neither fragments nor believes forged path-MTU messages
+/// (`IP_PMTUDISC_PROBE`). Its buffers are as
 /// whoever has bound it wants them: systemd may give more than we could, and to ask again would take it away.
 pub fn tune(fd: RawFd, ipv6: bool) {
     // SAFETY: fcntl on a descriptor that the caller owns.
@@ -77,6 +78,7 @@ pub fn tune(fd: RawFd, ipv6: bool) {
             libc::IPV6_MTU_DISCOVER,
             libc::IPV6_PMTUDISC_PROBE,
         );
+        set(fd, libc::IPPROTO_IPV6, libc::IPV6_TCLASS, ASSURED);
     } else {
         set(
             fd,
@@ -84,8 +86,14 @@ pub fn tune(fd: RawFd, ipv6: bool) {
             libc::IP_MTU_DISCOVER,
             libc::IP_PMTUDISC_PROBE,
         );
+        set(fd, libc::IPPROTO_IP, libc::IP_TOS, ASSURED);
     }
 }
+
+// DSCPs (RFC 8837 §5) where the header has them, above the two bits of ECN: EF, AF41, and none.
+pub const EXPEDITED: libc::c_int = 46 << 2;
+pub const ASSURED: libc::c_int = 34 << 2;
+pub const BEST_EFFORT: libc::c_int = 0;
 
 /// A TCP socket would look like one that never has anything to say, and be readable for ever.
 pub fn is_udp(fd: RawFd) -> bool {

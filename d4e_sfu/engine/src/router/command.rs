@@ -8,7 +8,7 @@ use crate::api::{
     Command, Event, MAX_ENCODINGS, Profile, PublicationSpec, SubscriptionSpec, TransportId,
 };
 use crate::now::Now;
-use crate::outlet::{DATAGRAM, Outlet};
+use crate::outlet::{Class, DATAGRAM, Outlet};
 use crate::publication::Publication;
 use crate::subscription::Subscription;
 use crate::transport::{ExtensionIds, OUR_SSRC, Transport};
@@ -191,7 +191,7 @@ impl Router {
                 let (local, remote) = self.transport(transport)?.path.selected()?;
                 let slot = out.slot();
                 slot.get_mut(..datagram.len())?.copy_from_slice(&datagram);
-                out.commit(local, remote, datagram.len());
+                out.commit(local, remote, datagram.len(), Class::Data);
                 self.counters.sent(Kind::Dtls, datagram.len());
             }
             Command::SetSignalLost { transport, lost } => {

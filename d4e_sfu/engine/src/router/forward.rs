@@ -10,7 +10,7 @@ use super::counters::{Counters, Kind};
 use crate::api::{Event, Extension, MAX_ENCODINGS};
 use crate::cache::{Cached, Facts, Packet};
 use crate::now::Now;
-use crate::outlet::Outlet;
+use crate::outlet::{Class, Outlet};
 use crate::pacer::{Next, Waiting};
 use crate::publication::Publication;
 use crate::publication::encoding::{Encoding, Picture};
@@ -545,6 +545,10 @@ pub(super) fn write(
     };
     let numbered = stamp.transport_wide && ids.sent(Extension::TransportWideCc, 2).is_some();
     let rest = payload.get(head..)?;
+    sending.class = match packet.facts {
+        Facts::Audio | Facts::Event => Class::Voice,
+        _ => Class::Picture,
+    };
     sending.rtp(now, out, stamp.seq.roc(), rest, numbered, |slot| {
         let fields = Fields {
             marker: rewrite.marker && !rewrite.filler,

@@ -12,4 +12,6 @@ pub mod rtcp;
 mod rtcp_write;
 pub mod seq;
 pub mod srtp;
+pub mod stream;
 pub mod stun;
+pub mod turn;

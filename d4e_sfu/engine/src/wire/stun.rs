@@ -31,30 +31,30 @@ impl IntegrityKey {
     }
 }
 
-const COOKIE: u32 = 0x2112_a442;
-const HEADER_LEN: usize = 20;
-const BINDING: u16 = 0x0001;
+pub(super) const COOKIE: u32 = 0x2112_a442;
+pub(super) const HEADER_LEN: usize = 20;
+pub(super) const BINDING: u16 = 0x0001;
 
 // Attributes (RFC 8489 §18.3, RFC 8445 §16.1).
 const MAPPED_ADDRESS: u16 = 0x0001;
-const USERNAME: u16 = 0x0006;
-const MESSAGE_INTEGRITY: u16 = 0x0008;
-const ERROR_CODE: u16 = 0x0009;
-const UNKNOWN_ATTRIBUTES: u16 = 0x000a;
-const REALM: u16 = 0x0014;
-const NONCE: u16 = 0x0015;
-const MESSAGE_INTEGRITY_SHA256: u16 = 0x001c;
-const PASSWORD_ALGORITHM: u16 = 0x001d;
+pub(super) const USERNAME: u16 = 0x0006;
+pub(super) const MESSAGE_INTEGRITY: u16 = 0x0008;
+pub(super) const ERROR_CODE: u16 = 0x0009;
+pub(super) const UNKNOWN_ATTRIBUTES: u16 = 0x000a;
+pub(super) const REALM: u16 = 0x0014;
+pub(super) const NONCE: u16 = 0x0015;
+pub(super) const MESSAGE_INTEGRITY_SHA256: u16 = 0x001c;
+pub(super) const PASSWORD_ALGORITHM: u16 = 0x001d;
 const USERHASH: u16 = 0x001e;
-const XOR_MAPPED_ADDRESS: u16 = 0x0020;
+pub(super) const XOR_MAPPED_ADDRESS: u16 = 0x0020;
 const PRIORITY: u16 = 0x0024;
 const USE_CANDIDATE: u16 = 0x0025;
-const FINGERPRINT: u16 = 0x8028;
+pub(super) const FINGERPRINT: u16 = 0x8028;
 const ICE_CONTROLLED: u16 = 0x8029;
 const ICE_CONTROLLING: u16 = 0x802a;
 
 const INTEGRITY_LEN: usize = 20;
-const FINGERPRINT_XOR: u32 = 0x5354_554e;
+pub(super) const FINGERPRINT_XOR: u32 = 0x5354_554e;
 
 /// A Binding message whose framing, cookie and (where present) FINGERPRINT are right. Nothing in it is trusted before
 /// [`Message::verify`]; attributes after MESSAGE-INTEGRITY are ignored, as RFC 8489 §14.5 demands.
@@ -211,7 +211,7 @@ fn integrity(before: &[u8], key: &IntegrityKey) -> hmac::Tag {
     context.sign()
 }
 
-fn unmask(value: &[u8], transaction: &TransactionId) -> Option<SocketAddr> {
+pub(super) fn unmask(value: &[u8], transaction: &TransactionId) -> Option<SocketAddr> {
     let (&[_, family, p0, p1], address) = value.split_first_chunk::<4>()?;
     let port = u16::from_be_bytes([p0, p1]) ^ (COOKIE >> 16) as u16;
     let ip = match family {
@@ -274,21 +274,7 @@ pub fn write_binding_success(
     key: &IntegrityKey,
 ) -> Option<usize> {
     let mut writer = Writer::new(out, Class::Success, transaction)?;
-    let port = (mapped.port() ^ (COOKIE >> 16) as u16).to_be_bytes();
-    match mapped.ip() {
-        IpAddr::V4(ip) => writer.attribute(
-            XOR_MAPPED_ADDRESS,
-            &[&[0, 1], &port, &(ip.to_bits() ^ COOKIE).to_be_bytes()],
-        )?,
-        IpAddr::V6(ip) => writer.attribute(
-            XOR_MAPPED_ADDRESS,
-            &[
-                &[0, 2],
-                &port,
-                &(ip.to_bits() ^ mask(transaction)).to_be_bytes(),
-            ],
-        )?,
-    }
+    writer.address(XOR_MAPPED_ADDRESS, transaction, mapped)?;
     writer.finish(key)
 }
 
@@ -320,14 +306,25 @@ pub fn write_binding_error(
     writer.finish(key)
 }
 
-struct Writer<'a> {
+/// Writes one message; `turn` uses it too.
+pub(super) struct Writer<'a> {
     out: &'a mut [u8],
     len: usize,
 }
 
 impl<'a> Writer<'a> {
     fn new(out: &'a mut [u8], class: Class, transaction: &TransactionId) -> Option<Self> {
-        let kind = BINDING
+        Self::of(out, BINDING, class, transaction)
+    }
+
+    /// Of a method below 16, which all are (RFC 8489 §5, RFC 8656 §17).
+    pub(super) fn of(
+        out: &'a mut [u8],
+        method: u16,
+        class: Class,
+        transaction: &TransactionId,
+    ) -> Option<Self> {
+        let kind = method
             | match class {
                 Class::Request => 0x000,
                 Class::Indication => 0x010,
@@ -360,12 +357,32 @@ impl<'a> Writer<'a> {
         self.push(&[0; 3][..zeros])
     }
 
-    fn attribute(&mut self, kind: u16, parts: &[&[u8]]) -> Option<()> {
+    pub(super) fn attribute(&mut self, kind: u16, parts: &[&[u8]]) -> Option<()> {
         self.open(kind, parts.iter().map(|part| part.len()).sum())?;
         for part in parts {
             self.push(part)?;
         }
         self.pad()
+    }
+
+    /// RFC 8489 §14.2, and whatever else has its form.
+    pub(super) fn address(
+        &mut self,
+        kind: u16,
+        transaction: &TransactionId,
+        address: SocketAddr,
+    ) -> Option<()> {
+        let port = (address.port() ^ (COOKIE >> 16) as u16).to_be_bytes();
+        match address.ip() {
+            IpAddr::V4(ip) => {
+                let ip = (ip.to_bits() ^ COOKIE).to_be_bytes();
+                self.attribute(kind, &[&[0, 1], &port, &ip])
+            }
+            IpAddr::V6(ip) => {
+                let ip = (ip.to_bits() ^ mask(transaction)).to_be_bytes();
+                self.attribute(kind, &[&[0, 2], &port, &ip])
+            }
+        }
     }
 
     fn set_len(&mut self, len: usize) -> Option<()> {
@@ -375,13 +392,30 @@ impl<'a> Writer<'a> {
     }
 
     fn finish(mut self, key: &IntegrityKey) -> Option<usize> {
-        self.set_len(self.len + 4 + INTEGRITY_LEN)?;
-        let tag = integrity(&self.out[..self.len], key);
-        self.attribute(MESSAGE_INTEGRITY, &[tag.as_ref()])?;
+        self.sign(MESSAGE_INTEGRITY, &key.key)?;
+        self.fingerprint()
+    }
+
+    /// MESSAGE-INTEGRITY or MESSAGE-INTEGRITY-SHA256, as its key is.
+    pub(super) fn sign(&mut self, kind: u16, key: &hmac::Key) -> Option<()> {
+        let len = key.algorithm().digest_algorithm().output_len();
+        self.set_len(self.len + 4 + len)?;
+        let tag = hmac::sign(key, &self.out[..self.len]);
+        self.attribute(kind, &[tag.as_ref()])
+    }
+
+    /// The last attribute. Returns the message's length.
+    pub(super) fn fingerprint(mut self) -> Option<usize> {
         // RFC 8489 §14.7: the length counts FINGERPRINT before the CRC is taken.
         self.set_len(self.len + 8)?;
         let crc = crc32fast::hash(&self.out[..self.len]) ^ FINGERPRINT_XOR;
         self.attribute(FINGERPRINT, &[&crc.to_be_bytes()])?;
+        Some(self.len)
+    }
+
+    /// Without FINGERPRINT. Returns the message's length.
+    pub(super) fn end(mut self) -> Option<usize> {
+        self.set_len(self.len)?;
         Some(self.len)
     }
 }

@@ -3,6 +3,7 @@
 use super::client::{LEVEL, MID, Source, TWCC};
 use super::{Client, Got, STARTS, World, opus, vp8};
 use crate::api::{Codec, Command, Encoding, Event, Profile, PublicationSpec};
+use crate::outlet::Class;
 use crate::wire::codec::vp8::Descriptor;
 use crate::wire::drop::DropReason;
 use crate::wire::packet::Header;
@@ -31,6 +32,7 @@ fn a_voice_reaches_the_others_and_not_oneself() {
         for n in 0..10 {
             source.timestamp = 1_000 + 960 * n;
             speaker.send(&mut world, &mut source, &opus(n as u8), n == 0);
+            assert_eq!(world.kept.class, Some(Class::Voice));
         }
         for (n, listener) in listeners.iter_mut().enumerate() {
             let got: Vec<_> = listener.got(&mut world);
@@ -98,6 +100,7 @@ fn numbers_go_on_over_every_wrap_of_the_publishers() {
                 &vp8(picture, tl0, 0, n == 0, &[n as u8; 20]),
                 true,
             );
+            assert_eq!(world.kept.class, Some(Class::Picture));
         }
         let got = viewer.media(&mut world);
         assert_eq!(got.len(), 40, "start {start}");
