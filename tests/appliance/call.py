@@ -49,7 +49,8 @@ async def join(browser: Browser, link: str) -> Page:
     page.set_default_timeout(60_000)
     await page.goto(link)
     await page.wait_for_selector("body[data-state=lobby]")
-    await page.click("[data-button=join]")
+    # With camera and microphone: the button says otherwise where there are none.
+    await page.click("[data-button=join]:has-text('Join the room')")
     await page.wait_for_selector("body[data-state=joined]")
     return page
 
@@ -65,9 +66,14 @@ async def received(page: Page) -> tuple[int, int]:
 async def sees_and_hears(page: Page, *, more: int = 20) -> None:
     """So much more than until now."""
     before = await received(page)
-    await until(
-        "a picture and a voice",
-        lambda: received(page),
-        seconds=60,
-        so=lambda now: min(now[0] - before[0], now[1] - before[1]) > more,
-    )
+    try:
+        await until(
+            "a picture and a voice",
+            lambda: received(page),
+            seconds=60,
+            so=lambda now: min(now[0] - before[0], now[1] - before[1]) > more,
+        )
+    except AssertionError as error:
+        states = "window.__connections.map((pc) => [pc.connectionState, pc.iceConnectionState, pc.signalingState])"
+        error.add_note(f"{await page.evaluate(states)}: {await page.inner_text('body')}")
+        raise
