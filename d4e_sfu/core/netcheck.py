@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from d4e_sfu.config import Config
     from d4e_sfu.core.policy import Rights, RoomPolicy
     from d4e_sfu.core.tokens import Grants
+    from d4e_sfu.core.turn import Turn
 
 SECONDS: Final = 10.0
 """What a check takes."""
@@ -69,10 +70,12 @@ def place(grants: Grants, way: Way) -> Grants:
     )
 
 
-def terms(config: Config, grants: Grants) -> dict[str, Any]:
+def terms(config: Config, grants: Grants, turn: Turn | None, sid: str) -> dict[str, Any]:
     """What a check takes and must find: an app that does its own says the same as our page. Raises as `rules`."""
     rules(config, grants)
-    return {"seconds": SECONDS, "needs": NEEDS, "iceServers": []}
+    servers = [] if turn is None else [turn.server(sid, expires=grants.expires)]
+    ice_servers = [{"urls": [*each.urls], "username": each.username, "credential": each.credential} for each in servers]
+    return {"seconds": SECONDS, "needs": NEEDS, "iceServers": ice_servers}
 
 
 def rules(config: Config, grants: Grants) -> tuple[Rights, RoomPolicy]:

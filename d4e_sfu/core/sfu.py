@@ -125,6 +125,10 @@ class Sfu:
             raise TooLarge("The metadata is too large.", rule="metadata_size")
         return Admission(grants, rights, room_policy, request, wall)
 
+    def check_terms(self, grants: Grants) -> dict[str, Any]:
+        """Of a network check. Raises ClientError."""
+        return netcheck.terms(self._config, grants, self.turn, self._ids.sid("PA_"))
+
     def _check_open(self, name: str) -> None:
         if self._closed:
             raise Full("The server is restarting. Please try again in a moment.", rule="restarting")

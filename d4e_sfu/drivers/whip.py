@@ -130,7 +130,7 @@ class Whip:
     async def _terms(self, request: web.Request) -> web.StreamResponse:
         grants = self._sfu.verify(self._token(request), wall=self._wall())
         self._entrance.check_known(key=grants.key, room=grants.room, identity=grants.identity)
-        return web.json_response(netcheck.terms(self._entrance.config, grants))
+        return web.json_response(self._sfu.check_terms(grants))
 
     def _token(self, request: web.Request) -> str:
         self._entrance.check(request)
