@@ -10,7 +10,8 @@ import pytest
 from d4e_sfu.config import Config, Key
 from d4e_sfu.core import tokens
 
-KEY = Key(id="test", default_role="doctor").holding(b"a secret of thirty-two bytes, or more")
+SECRET = "a secret of thirty-two bytes, or more"
+KEY = Key(id="test", default_role="doctor").holding(SECRET.encode())
 WALL = 1_700_000_000.0  # Unix seconds: the day on which these tests happen
 
 MintToken = Callable[..., str]
