@@ -1,5 +1,5 @@
-"""The command line: serve, check, reload, drain, systemd-sockets, connector, token, links, tls, audit, doctor,
-evidence, support-bundle, version.
+"""The command line: serve, check, reload, drain, systemd-sockets, connector, token, token-id, links, tls, audit,
+doctor, evidence, support-bundle, version.
 
 It reads arguments and a configuration, calls one function, and turns what comes back into an exit code: 0, 1 (it
 failed), 2 (wrong arguments) or 78 (the configuration; `sysexits.h`). What goes to standard output can be piped on;
@@ -208,6 +208,12 @@ def _token(options: argparse.Namespace) -> int:
     return EX_OK
 
 
+def _token_id(options: argparse.Namespace) -> int:
+    given = sys.stdin.read(2 * tokens.MAX_TOKEN) if options.written == "-" else options.written
+    print(tokens.token_id(given.strip()))
+    return EX_OK
+
+
 def _links(options: argparse.Namespace) -> int:
     """One per role and listener. After the `#`, because that part of an address is sent to no server and no log."""
     config = configuration.load(options.config)
@@ -348,8 +354,13 @@ def _key(config: Config, key_id: str | None) -> Key:
     if not config.keys:
         raise _Refusal("the configuration names no key to sign with", code=EX_CONFIG)
     if key_id is None:
-        return config.keys[0]
+        found = next((key for key in config.keys if key.can_sign), None)
+        if found is None:
+            raise _Refusal("none of the keys has a secret to sign with", code=EX_CONFIG)
+        return found
     key = config.key(key_id)
+    if key is not None and not key.can_sign:
+        raise _Refusal(f"key {key_id!r} has no secret to sign with: others sign")
     if key is None:
         raise _Refusal(f"no key {key_id!r}; known: {', '.join(key.id for key in config.keys)}")
     return key
@@ -415,6 +426,10 @@ def _parser() -> argparse.ArgumentParser:
     token.add_argument("--role", required=True)
     token.add_argument("--name", default="", help="shown to others")
     token.set_defaults(run=_token)
+
+    named = commands.add_parser("token-id", help="print what stands for a token in the file `revoked`")
+    named.add_argument("written", metavar="TOKEN", help="- for standard input, which no list of processes shows")
+    named.set_defaults(run=_token_id)
 
     links = commands.add_parser("links", help="print join links, one per role and listener")
     links.add_argument("--host", help="name or address by which others reach this machine")

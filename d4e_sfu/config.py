@@ -35,11 +35,11 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
-from d4e_sfu.consistency import did_you_mean, findings
+from d4e_sfu.consistency import did_you_mean, findings, unsigned
 from d4e_sfu.document import MAX_BYTES, Document, DocumentError, Location
 from d4e_sfu.errors import ConfigError, Problem
 from d4e_sfu.keyfiles import MIN_SECRET_BYTES as MIN_SECRET_BYTES
-from d4e_sfu.keyfiles import contents, read_secrets, unreadable
+from d4e_sfu.keyfiles import PublicKey, contents, read_revoked, read_secrets, unreadable
 from d4e_sfu.values import (
     Bitrate,
     FilePath,
@@ -47,6 +47,7 @@ from d4e_sfu.values import (
     IpAddress,
     IpNetwork,
     KeyId,
+    Moment,
     Origin,
     Port,
     RoleName,
@@ -283,7 +284,7 @@ class Drain(_Settings):
 
 
 class Key(_Settings):
-    """Whoever holds the secret can sign tokens for any room."""
+    """Whoever holds the secret, or the private half of one of the public keys, can sign tokens for any room."""
 
     id: Annotated[KeyId, live("Name of the key: the `iss` of its tokens.")]
     secret_file: Annotated[
@@ -292,11 +293,18 @@ class Key(_Settings):
     secret_env: Annotated[Variable | None, live("Environment variable that holds the secret, instead of a file.")] = (
         None
     )
+    public_keys: Annotated[
+        FilePath | None, live("JWK set (RFC 7517) of ES256 and EdDSA public keys, instead of a secret. Read at reload.")
+    ] = None
+    accept_until: Annotated[
+        Moment | None, live("Its tokens are accepted until then, such as 2026-12-31T17:00:00+07:00; null = always.")
+    ] = None
     default_role: Annotated[RoleName | None, live("Role of tokens that name none, where the room has none either.")] = (
         None
     )
 
     _secret: bytes = PrivateAttr(b"")
+    _public: Mapping[str, PublicKey] = PrivateAttr(default_factory=dict)
 
     def holding(self, secret: bytes) -> Self:
         """The same key, with its secret."""
@@ -306,8 +314,17 @@ class Key(_Settings):
 
     @property
     def secret(self) -> bytes:
-        """At least 32 bytes. Never in `repr`, `model_dump` or an error."""
+        """At least 32 bytes; empty where only others sign. Never in `repr`, `model_dump` or an error."""
         return self._secret
+
+    @property
+    def public(self) -> Mapping[str, PublicKey]:
+        """By `kid`; empty for a key with a secret."""
+        return self._public
+
+    @property
+    def can_sign(self) -> bool:
+        return len(self._secret) >= MIN_SECRET_BYTES
 
 
 class Role(_Settings):
@@ -465,6 +482,7 @@ class Config(_Settings):
     keys: Annotated[
         tuple[Key, ...], live("Keys that may sign tokens; without one nobody can join.", max_length=64)
     ] = ()
+    revoked: Annotated[FilePath | None, live("Refused tokens, one a line: SHA-256, or jti. Read at reload.")] = None
     roles: Annotated[
         Mapping[RoleName, Role],
         AfterValidator(MappingProxyType),
@@ -479,11 +497,18 @@ class Config(_Settings):
     links: Annotated[Links, live("The links to clients.")] = Links()
     limits: Annotated[Limits, live("Bounds for what comes from outside.")] = Limits()
 
+    _revoked: frozenset[str] = PrivateAttr(frozenset())
+
+    @property
+    def revoked_tokens(self) -> frozenset[str]:
+        """SHA-256 in hexadecimal, and `jti`s."""
+        return self._revoked
+
     @property
     def webhook_key(self) -> Key | None:
         """The key that signs webhooks."""
         named = self.webhooks.key
-        return next((key for key in self.keys if named in (None, key.id)), None)
+        return next((key for key in self.keys if key.can_sign and named in (None, key.id)), None)
 
     def key(self, key_id: str) -> Key | None:
         return next((key for key in self.keys if key.id == key_id), None)
@@ -506,14 +531,12 @@ def load(path: str | os.PathLike[str], *, environ: Mapping[str, str] | None = No
 
 def control_path(path: str | os.PathLike[str]) -> Path | None:
     """Where a server with this file takes commands, whatever else is wrong in it. Raises ConfigError."""
-    config = _lenient(Path(path))
-    return None if config is None else config.admin.control
+    return (_lenient(Path(path)) or Config()).admin.control
 
 
 def webhooks(path: str | os.PathLike[str]) -> Webhooks:
     """Whom the connector may ask. Neither secrets nor what else is wrong in the file are its business."""
-    config = _lenient(Path(path))
-    return Webhooks() if config is None else config.webhooks
+    return (_lenient(Path(path)) or Config()).webhooks
 
 
 def _lenient(file: Path) -> Config | None:
@@ -554,6 +577,8 @@ def parse(
             *findings(config, known_roles=known),
             *unreadable(config),
             *read_secrets(config, environ or {}),
+            *read_revoked(config),
+            *unsigned(config),
         ):
             report(location, message)
     if problems or config is None:

@@ -32,6 +32,12 @@ def findings(config: Config, *, known_roles: Collection[str]) -> Iterator[Findin
     yield from _webhooks(config)
 
 
+def unsigned(config: Config) -> Iterator[Finding]:
+    """What only shows when the secrets have been read: webhooks that nobody can sign."""
+    if config.webhooks.urls and config.keys and config.webhook_key is None:
+        yield ("webhooks", "key"), "needs a key with a secret: others cannot sign what is told"
+
+
 def did_you_mean(word: str, known: Collection[str]) -> str:
     """A hint to append to a message, or nothing."""
     close = difflib.get_close_matches(word.lower(), known, n=1, cutoff=0.6)

@@ -48,7 +48,10 @@ def send_if_due(participant: Participant, config: Config, *, now: float) -> None
         if now - last.at < (INTERVAL if same else CHANGE_INTERVAL):
             return
     key = config.key(participant.grants.key)
-    if key is not None:  # one that is no longer in the configuration signs nothing more
+    # One that is no longer in the configuration signs nothing more, nor does one of which we know the public half; and
+    # who has a token that was revoked gets no other.
+    wanted = key is not None and key.can_sign and participant.grants.id not in config.revoked_tokens
+    if key is not None and wanted:
         wall = participant.joined_wall + (now - participant.joined_at)
         expires = max(wall + LIFE, participant.grants.expires)
         # Whoever is removed takes his latest token with him: so long is he remembered.
@@ -75,8 +78,11 @@ def _token(participant: Participant, key: Key, *, wall: float) -> str:
             metadata=metadata,
             attributes=attributes,
             kind=grants.kind,
+            id=grants.id,
             video={
                 "roomAdmin": grants.room_admin,
+                "roomCreate": grants.room_create,
+                "roomList": grants.room_list,
                 "canPublish": bool(grants.publish),
                 "canPublishSources": sorted(grants.publish),
                 "canSubscribe": grants.subscribe,

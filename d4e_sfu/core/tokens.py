@@ -23,7 +23,7 @@ from typing import Any, Final, NoReturn
 
 import jwt
 
-from d4e_sfu.config import MIN_SECRET_BYTES, Config, Key, Source
+from d4e_sfu.config import Config, Key, Source
 from d4e_sfu.errors import Unauthorized
 
 EXPIRED: Final = "The token has expired."
@@ -81,6 +81,8 @@ class Grants:
     hidden: bool
     room_create: bool = False
     room_list: bool = False
+    id: str = ""
+    """Its `jti`, else what `token_id` says; a refreshed token keeps that of the first."""
 
 
 def verify(token: str, config: Config, *, now: float) -> Grants:
@@ -99,7 +101,18 @@ def verify(token: str, config: Config, *, now: float) -> Grants:
     # RFC 7519 §4.1.3: whoever does not find itself in `aud` must refuse, and this server has no name to find there.
     if "aud" in claims:
         _refuse("audience")
-    return _grants(claims, key=key, not_before=not_before, expires=expires)
+    if key.accept_until is not None and now >= key.accept_until:
+        _refuse("key_retired")
+    digest = token_id(token)
+    given = _text(claims, "jti", MAX_NAME)
+    if not config.revoked_tokens.isdisjoint((digest, given)):
+        _refuse("revoked")
+    return _grants(claims, key=key, id=given or digest, not_before=not_before, expires=expires)
+
+
+def token_id(token: str) -> str:
+    """What stands for a token where it is revoked: SHA-256 of it, in hexadecimal."""
+    return hashlib.sha256(token.encode()).hexdigest()
 
 
 def mint(
@@ -115,9 +128,10 @@ def mint(
     attributes: Mapping[str, str] | None = None,
     kind: str = "standard",
     video: Mapping[str, bool | str | Sequence[str]] | None = None,
+    id: str = "",
 ) -> str:
     """A token for one participant; `video` adds to `roomJoin` and `room`. `now` in Unix seconds, `ttl` in seconds."""
-    if len(key.secret) < MIN_SECRET_BYTES:
+    if not key.can_sign:
         raise ValueError("a key without its secret cannot sign")
     claims: dict[str, Any] = {
         "iss": key.id,
@@ -126,7 +140,7 @@ def mint(
         "exp": int(now + ttl),
         "video": {"roomJoin": True, "room": room, **(video or {})},
     }
-    optional = {"name": name, "metadata": metadata, "attributes": dict(attributes or {})}
+    optional = {"jti": id, "name": name, "metadata": metadata, "attributes": dict(attributes or {})}
     claims |= {claim: value for claim, value in optional.items() if value}
     if kind != "standard":
         claims["kind"] = kind
@@ -176,20 +190,27 @@ def _signer(token: str, header: dict[str, Any], claims: dict[str, Any], config: 
     """The key that has really signed this. The algorithm is the key's, whatever the header says."""
     key_id = claims.get("iss")
     key = (config.key(key_id) if isinstance(key_id, str) else None) or _NOBODY
-    secret = key.secret
-    if len(secret) < MIN_SECRET_BYTES:  # made without its secret: anyone could sign with an empty one
-        key, secret = _NOBODY, _NOBODY.secret
-    # RFC 8725 §3.1, §3.10: `alg` must be ours, and nothing in a header may lead to a key (jku, x5u, jwk, a foreign kid)
-    # or ask for what we do not know (crit, b64, zip).
-    if header.get("alg") != _ALGORITHM:
+    # RFC 8725 §3.1, §3.10: `alg` must be the key's, and nothing in a header may lead to a key (jku, x5u, jwk, a foreign
+    # kid) or ask for what we do not know (crit, b64, zip).
+    kid = header.get("kid", key_id)
+    if key.public:
+        public = key.public.get(kid) if isinstance(kid, str) else None
+        if public is None:
+            _refuse("unknown_key")
+        algorithm, secret = public
+    else:
+        if not key.can_sign:  # made without its secret: anyone could sign with an empty one
+            key = _NOBODY
+        algorithm, secret = _ALGORITHM, key.secret
+        if kid != key_id:
+            _refuse("header")
+    if header.get("alg") != algorithm:
         _refuse("algorithm")
     typ = header.get("typ", "JWT")
-    if not isinstance(typ, str) or typ.upper() != "JWT" or header.get("kid", key_id) != key_id:
-        _refuse("header")
-    if not header.keys() <= {"alg", "typ", "kid"}:
+    if not isinstance(typ, str) or typ.upper() != "JWT" or not header.keys() <= {"alg", "typ", "kid"}:
         _refuse("header")
     try:
-        jwt.PyJWS().decode(token, secret, algorithms=[_ALGORITHM])
+        jwt.PyJWS().decode(token, secret, algorithms=[algorithm])
     except jwt.PyJWTError:
         _refuse("unknown_key" if key is _NOBODY else "signature")
     if key is _NOBODY:
@@ -218,7 +239,7 @@ def _time(value: object) -> int:
 # --- claims ----------------------------------------------------------------------------------------------------------
 
 
-def _grants(claims: dict[str, Any], *, key: Key, not_before: float, expires: float) -> Grants:
+def _grants(claims: dict[str, Any], *, key: Key, id: str, not_before: float, expires: float) -> Grants:
     video = claims.get("video")
     if not isinstance(video, dict):
         _refuse("no_video_grant")
@@ -226,6 +247,7 @@ def _grants(claims: dict[str, Any], *, key: Key, not_before: float, expires: flo
     kind = _text(claims, "kind", MAX_NAME)
     return Grants(
         key=key.id,
+        id=id,
         identity=_text(claims, "sub", MAX_NAME) or _text(claims, "jti", MAX_NAME),
         name=_text(claims, "name", MAX_NAME),
         metadata=_text(claims, "metadata", MAX_METADATA, lines=True),

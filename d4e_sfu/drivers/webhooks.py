@@ -74,13 +74,9 @@ class Webhooks:
     async def stop(self) -> None:
         """What is under way has a moment; what has no answer by then is kept, and may arrive twice."""
         self._ending = True
-        if self._deliveries:
-            await asyncio.wait(self._deliveries, timeout=LAST_MOMENT)
-        for task in (self._running, *self._deliveries):
-            if task is not None:
-                task.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await task
+        self._news.set()
+        if self._running is not None:
+            await self._running
         self._keep()
 
     def reconfigure(self, config: Config) -> None:
@@ -110,16 +106,22 @@ class Webhooks:
         connector = aiohttp.UnixConnector(str(self._started_with.webhooks.connector))
         timeout = aiohttp.ClientTimeout(total=PATIENCE)
         async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
-            while True:
+            while not self._ending:
                 self._news.clear()
-                for delivery in [] if self._ending else self.outbox.take(now=self._clock()):
+                for delivery in self.outbox.take(now=self._clock()):
                     task = asyncio.create_task(self._deliver(session, delivery))
                     self._deliveries.add(task)
                     task.add_done_callback(self._deliveries.discard)
-                due = None if self._ending else self.outbox.next_due()
+                due = self.outbox.next_due()
                 wait = None if due is None else max(0.0, due - self._clock())
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._news.wait(), wait)
+                    async with asyncio.timeout(wait):
+                        await self._news.wait()
+            if self._deliveries:
+                await asyncio.wait(self._deliveries, timeout=LAST_MOMENT)
+            for task in self._deliveries:
+                task.cancel()
+            await asyncio.gather(*self._deliveries, return_exceptions=True)
 
     async def _deliver(self, session: aiohttp.ClientSession, delivery: Delivery) -> None:
         arrived = False

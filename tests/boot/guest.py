@@ -172,7 +172,8 @@ def _install(root: Path) -> None:
     for unit in (*QUIET, *TIMERS):
         (units / unit).unlink(missing_ok=True)
         (units / unit).symlink_to("/dev/null")
-    shutil.copy(TOP / "systemd" / "d4e-sfu.service", units)
+    for unit in ("d4e-sfu.service", "d4e-sfu-connector.service", "d4e-sfu-connector.socket"):
+        shutil.copy(TOP / "systemd" / unit, units)
     (root / "opt/d4e-sfu/current/bin").mkdir(parents=True)
     command = root / "opt/d4e-sfu/current/bin/d4e-sfu"
     command.write_text(COMMAND)

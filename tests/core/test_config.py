@@ -18,6 +18,7 @@ from pydantic.fields import FieldInfo
 from d4e_sfu import config
 from d4e_sfu.config import Config
 from d4e_sfu.errors import ConfigError
+from tests.core.test_tokens import ES256, jwk, key_set
 
 SAMPLE = Path(__file__).parents[2] / "config" / "d4e-sfu.yaml"
 SECRET = "x" * 31 + "y"
@@ -55,7 +56,7 @@ def test_the_sample_is_the_defaults() -> None:
 @pytest.mark.parametrize("section", list(Config.model_fields))
 def test_the_sample_shows_every_key_and_says_when_it_applies(section: str) -> None:
     block = next(block for block in SAMPLE.read_text().split("\n\n") if re.search(rf"^{section}:", block, re.MULTILINE))
-    marks = set()
+    marks = set() if inner(Config.model_fields[section]) else {reload_mark(Config.model_fields[section])}
     for part in inner(Config.model_fields[section]):
         for model in models(part):
             for name, field in model.model_fields.items():
@@ -72,12 +73,13 @@ def test_the_examples_in_the_sample_are_right(tmp_path: Path) -> None:
     for name in ("province.key", "cert.pem", "key.pem"):
         (tmp_path / name).touch(0o600)
         (tmp_path / name).write_text(SECRET)
+    (tmp_path / "ministry.jwks").write_bytes(key_set(jwk(ES256, "2026")))
     text = re.sub(r"^( *)# (- |  \w+:)", r"\1\2", SAMPLE.read_text(), flags=re.MULTILINE)
     text = re.sub(r"(allowed_origins|trusted_proxies|urls|addresses|keys): (?:\[\]|auto)", r"\1:", text)
     text = text.replace("../certs/", "").replace("certificate: null", "certificate: cert.pem")
     text = text.replace("    key: null", "    key: key.pem")
     loaded = config.parse(text, folder=tmp_path, environ={"D4E_PORTAL_SECRET": SECRET})
-    assert [key.id for key in loaded.keys] == ["province", "portal"]
+    assert [key.id for key in loaded.keys] == ["province", "portal", "ministry"]
     assert [rule.name for rule in loaded.rooms] == ["clinic-*", "*"]
     assert [address.announced for address in loaded.media.addresses] == [("10.0.0.5",), ("203.0.113.7", "10.0.0.6")]
     assert loaded.webhooks.urls == ("https://portal.example.vn/hook",)
@@ -135,7 +137,7 @@ limits: {}
         "9:3: media.adresses: unknown key; did you mean 'addresses'?",
         "10:15: media.addresses.0: 0.0.0.0 stands for all addresses: name each one",
         "10:34: media.addresses.2: 10.0.0.5 is listed twice",
-        "12:5: keys.0: needs one of secret_file and secret_env",
+        "12:5: keys.0: needs one of secret_file, secret_env and public_keys",
         "12:13: keys.0.secret: a secret does not belong in this file: name a secret_file or a secret_env",
         "13:47: keys.1.default_role: no role 'docter'; did you mean 'doctor'?",
         "15:30: roles.doctor.publish.1: 'microfone' is not one of camera, microphone, screen_share, "
@@ -155,7 +157,7 @@ limits: {}
         (
             "colour: red",
             "1:1: colour: unknown key; known here: "
-            "http, front, admin, media, audit, webhooks, drain, keys, roles, rooms, rates, links, limits",
+            "http, front, admin, media, audit, webhooks, drain, keys, revoked, roles, rooms, rates, links, limits",
         ),
         ("media: 7", "1:8: media: expected settings (key: value), not 7"),
         ("media: {port: '7882'}", "1:15: media.port: expected a whole number, not '7882'"),
@@ -223,7 +225,10 @@ limits: {}
             "keys: [{id: a, secret_env: PEM}]",
             "1:28: keys.0.secret_env: this is a certificate or a private key, not a secret for tokens",
         ),
-        ("keys: [{id: a, secret_env: S, secret_file: f}]", "1:8: keys.0: needs one of secret_file and secret_env"),
+        (
+            "keys: [{id: a, secret_env: S, secret_file: f}]",
+            "1:8: keys.0: needs one of secret_file, secret_env and public_keys",
+        ),
         ("keys: [{id: a, secret_env: S}, {id: a, secret_env: S}]", "1:37: keys.1.id: is already the id of another key"),
     ],
 )  # fmt: skip

@@ -11,10 +11,16 @@ import statistics
 import time
 from typing import Any
 
+import jwt
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from jwt.algorithms import ECAlgorithm, OKPAlgorithm
 from livekit import api
 
 from d4e_sfu import config as configuration
+from d4e_sfu import keyfiles
 from d4e_sfu.config import Key, Source
 from d4e_sfu.core import tokens
 from d4e_sfu.errors import Unauthorized
@@ -71,7 +77,88 @@ def test_a_good_token_is_accepted() -> None:
     assert grants.expires == NOW + 3600
 
 
+# Keys of which we know the public half alone, made for this run.
+ES256, OTHER_ES256 = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+EDDSA = ed25519.Ed25519PrivateKey.generate()
+
+
+def jwk(private: Any, kid: str, **more: Any) -> dict[str, Any]:
+    algorithm = ECAlgorithm(ECAlgorithm.SHA256) if isinstance(private, ec.EllipticCurvePrivateKey) else OKPAlgorithm()
+    return {**algorithm.to_jwk(private.public_key(), as_dict=True), "kid": kid, **more}
+
+
+def key_set(*keys: object) -> bytes:
+    return json.dumps({"keys": list(keys)}).encode()
+
+
+def trusting(id: str, data: bytes, **settings: Any) -> Key:
+    key = Key(id=id, **settings)
+    key._public = keyfiles._jwk_set(data)
+    return key
+
+
+RETIRED = Key(id="old", accept_until="2027-01-15T08:00:00Z").holding(SECRET.encode())  # type: ignore[arg-type]
+MINISTRY = trusting("ministry", key_set(jwk(ES256, "2026", alg="ES256", use="sig"), jwk(EDDSA, "2027")))
+CONFIG = CONFIG.model_copy(update={"keys": (*CONFIG.keys, MINISTRY, RETIRED)})
+
+
+def foreign(private: Any = ES256, algorithm: str = "ES256", kid: Any = "2026", **changed: Any) -> str:
+    """As the ministry signs."""
+    headers = {} if kid is ... else {"kid": kid}
+    return jwt.encode(claims(iss="ministry", **changed), private, algorithm=algorithm, headers=headers)
+
+
+def forged(signature: bytes, **members: Any) -> str:
+    signed = f"{part({'alg': 'ES256', 'typ': 'JWT', 'kid': '2026', **members})}.{part(claims(iss='ministry'))}"
+    return f"{signed}.{base64.urlsafe_b64encode(signature).decode().rstrip('=')}"
+
+
+def der(token: str) -> str:
+    """The signature as X.509 has it, not as RFC 7518 §3.4."""
+    signed, _, signature = token.rpartition(".")
+    raw = base64.urlsafe_b64decode(signature + "==")
+    written = encode_dss_signature(int.from_bytes(raw[:32]), int.from_bytes(raw[32:]))
+    return f"{signed}.{base64.urlsafe_b64encode(written).decode().rstrip('=')}"
+
+
+PEM = ES256.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+REVOKED_BY_ID = foreign(jti="visit-1")
+REVOKED_BY_HASH = sign(claims(sub="was.robbed"))
+CONFIG._revoked = frozenset({"visit-1", tokens.token_id(REVOKED_BY_HASH)})
+
+
 REFUSED = [
+    # public keys
+    ("the public key as a secret", sign(claims(iss="ministry"), secret=PEM, header=header(kid="2026")), "algorithm"),
+    ("none, with a kid", forged(b"x", alg="none"), "algorithm"),
+    ("HS256 of a public key", forged(b"x" * 32, alg="HS256"), "algorithm"),
+    ("another hash", forged(b"x" * 96, alg="ES384"), "algorithm"),
+    ("Ed25519's kid with ES256", foreign(kid="2027"), "algorithm"),
+    ("P-256's kid with EdDSA", foreign(EDDSA, "EdDSA"), "algorithm"),
+    ("no kid", foreign(kid=...), "unknown_key"),
+    ("unknown kid", foreign(kid="2025"), "unknown_key"),
+    ("kid that is the issuer", foreign(kid="ministry"), "unknown_key"),
+    ("kid that is a list", forged(b"x" * 64, kid=["2026"]), "unknown_key"),
+    ("kid that is a path", forged(b"x" * 64, kid="../../dev/null"), "unknown_key"),
+    ("somebody else's P-256 key", foreign(OTHER_ES256), "signature"),
+    ("r and s of zero", forged(bytes(64)), "signature"),
+    (
+        "r and s of the order",
+        forged(bytes.fromhex("ffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551") * 2),
+        "signature",
+    ),
+    ("signature as in X.509", der(foreign()), "signature"),
+    ("zeros for Ed25519", forged(bytes(64), alg="EdDSA", kid="2027"), "signature"),
+    ("half a signature", forged(b"x" * 32), "signature"),
+    ("a key of its own", forged(b"x" * 64, jwk=jwk(OTHER_ES256, "2026")), "header"),
+    ("an address of keys", forged(b"x" * 64, jku="https://evil.example/jwks"), "header"),
+    ("public key's algorithm at a secret", jwt.encode(claims(), ES256, algorithm="ES256"), "algorithm"),
+    ("public key's kid at a secret", sign(claims(), header=header(kid="2026")), "header"),
+    ("expired, of a public key", foreign(exp=int(NOW) - 3600), "expired"),
+    # keys and tokens that were taken back
+    ("a key that is over", sign(claims(iss="old")), "key_retired"),
+    ("revoked by its id", REVOKED_BY_ID, "revoked"),
+    ("revoked by its hash", REVOKED_BY_HASH, "revoked"),
     # form
     ("empty", "", "token_form"),
     ("one part", "abc", "token_form"),
@@ -313,6 +400,7 @@ def test_what_mint_makes_verify_takes() -> None:
         "hidden": False,
         "room_create": False,
         "room_list": False,
+        "id": tokens.token_id(token),
     }
     assert tokens.verify(token, CONFIG, now=NOW).attributes == {"ward": "nhi"}
 

@@ -19,7 +19,7 @@ async def test_a_rehearsal_beside_the_server_that_has_the_ports_becomes_ready(tm
         assert await rehearsal._rehearse(rehearsal.elsewhere(config)) == 0
 
 
-def test_a_certificate_that_cannot_be_loaded_is_found(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_certificate_that_cannot_be_loaded_is_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("secret", "server.crt", "server.key"):
         (tmp_path / name).write_text("x" * 40)
         (tmp_path / name).chmod(0o600)
@@ -30,4 +30,4 @@ def test_a_certificate_that_cannot_be_loaded_is_found(tmp_path: Path, caplog: py
         " tls: {certificate: server.crt, key: server.key}}\n"
     )
     assert main(["serve", "--rehearse", "--config", str(file)]) == 78
-    assert "cannot start" in caplog.text
+    assert "cannot start" in capsys.readouterr().err

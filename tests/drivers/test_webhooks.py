@@ -45,11 +45,14 @@ class Receiver:
         """What to answer, the first first; then 200."""
         self.asked: list[tuple[str, str]] = []
         self.news = asyncio.Event()
+        self.answering = asyncio.Event()
+        self.answering.set()
 
     async def take(self, request: web.Request) -> web.Response:
         assert request.content_type == "application/webhook+json"
         self.asked.append((await request.text(), request.headers["Authorization"]))
         self.news.set()
+        await self.answering.wait()
         status = self.statuses.pop(0) if self.statuses else 200
         return web.Response(status=status, headers={"Location": self.url} if status == 302 else {})
 
@@ -185,6 +188,28 @@ async def test_what_is_not_told_when_the_server_ends_is_told_by_the_next(at: Pat
             await after.stop()
     assert [each.id for each in portal.events()] == ids
     assert not kept.exists()
+
+
+async def test_an_answer_in_the_last_moment_counts_and_the_end_waits_for_no_other(
+    at: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("d4e_sfu.drivers.webhooks.LAST_MOMENT", 0.3)
+    async with receiver() as portal, receiver() as silent, connected(at, portal.url, silent.url):
+        for each in (portal, silent):
+            each.answering.clear()
+        sending = webhooks(config(at, portal.url, silent.url, folder=tmp_path))
+        sending.start()
+        sending.report(event())
+        await portal.until(1)
+        await silent.until(1)
+        async with asyncio.timeout(10):
+            stopping = asyncio.create_task(sending.stop())
+            await asyncio.sleep(0)
+            portal.answering.set()
+            await stopping
+        silent.answering.set()
+    (kept,) = json.loads((tmp_path / FILE).read_text())["events"]
+    assert kept["urls"] == [silent.url]
 
 
 async def test_an_age_goes_on_over_a_restart(at: Path, tmp_path: Path) -> None:
