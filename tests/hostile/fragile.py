@@ -18,7 +18,7 @@ from d4e_sfu.__main__ import main
 from d4e_sfu.drivers import engine
 
 FIRST = "worker-0"
-log = logging.getLogger(__name__)
+log = logging.getLogger("d4e_sfu.fragile")  # of others only warnings are written
 
 
 class FragileDriver(engine.EngineDriver):
