@@ -55,7 +55,7 @@ def test_what_documents_tell_people_to_type_is_there() -> None:
 
 # What the page for developers has in each language, and what makes a program of it.
 PROGRAMS = {
-    "python": ([sys.executable], "token.py", "{}\nimport sys\nprint(token(*sys.argv[1:]), end='')\n"),
+    "python": ([sys.executable], "sign.py", "{}\nimport sys\nprint(token(*sys.argv[1:]), end='')\n"),
     "java": (
         ["java"],
         "Token.java",
@@ -93,5 +93,4 @@ def test_the_tokens_of_all_languages_say_the_same() -> None:
         text = example(language)
         for word in ("iss", "sub", "name", "nbf", "exp", "3600", "video", "roomJoin", "room", "d4e", "role", "HS256"):
             assert re.search(rf"\b{word}\b", text), (language, word)
-        assert re.search("sha_?256", text, re.IGNORECASE)
         assert len(text.splitlines()) <= 12
