@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 HEADROOM: Final = 0.1
 # And not before so long after something had to go, s: as long as an estimator takes to find out that it was wrong.
 HOLD: Final = 2.0
-# What came back and had to go again within `REGRET` was more than the link carries, whatever it promised. So much, and
-# the upper half of what had been given on top, comes back only after a hold that is twice as long each time, up to
-# `LONGEST_HOLD`: many switches a minute are worse than a small picture. What is less waits no longer than usual.
+# What came back and had to go again within `REGRET` was more than the link carries, whatever it promised. So much comes
+# back only after a hold that is twice as long each time, up to `LONGEST_HOLD`: many switches a minute are worse than a
+# small picture. What is less waits no longer than usual.
 LONGEST_HOLD: Final = 32.0
 REGRET: Final = 15.0
 FORGIVEN: Final = 60.0  # s without anything having to go, and the hold is as it was
