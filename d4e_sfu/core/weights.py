@@ -31,8 +31,8 @@ USUAL_PICTURE: Final = 150_000
 USUAL_HEIGHT: Final = 180
 USUAL_POWER: Final = 1.75
 
-# Of what is new each second, so much counts: rising it must be believed soon. One keyframe is no trend: what counts is the
-# less of the last two seconds.
+# Of what is new each second, so much counts: rising it must be believed soon. One keyframe is no trend: it is the less
+# of the last two seconds that rises.
 RISE: Final = 0.5
 FALL: Final = 0.2
 # A voice ends more clearly than a picture: it is a turn in a conversation.
