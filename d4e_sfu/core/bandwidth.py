@@ -52,7 +52,7 @@ STREAMS_TOPIC: Final = "d4e.streams"
 class Bandwidth:
     """Of one participant."""
 
-    __slots__ = ("allocated_at", "allocation", "demand", "due", "estimate", "heard", "redundancy", "waits")
+    __slots__ = ("allocated_at", "allocation", "demand", "due", "estimate", "heard", "places", "redundancy", "waits")
 
     def __init__(self) -> None:
         self.heard = False  # his feedback has moved the estimate from where it starts
@@ -63,6 +63,7 @@ class Bandwidth:
         self.waits = False  # pictures do, for a first word of what the link carries
         self.demand = 0  # as the engine was told
         self.redundancy = True  # his voices may have it; as the engine was told
+        self.places: int | None = None  # for voices, where his link carries no more; as the engine was told
 
     @property
     def budget(self) -> int | None:
@@ -99,7 +100,7 @@ def measure(participant: Participant, estimate: Estimate, *, now: float) -> None
     budget, allocation = bandwidth.budget, bandwidth.allocation
     if budget is not None and old is not None and not bandwidth.due and allocation.holds(budget, now=now):
         full = allocation.is_full and budget * (1 - HEADROOM) >= allocation.demand
-        same = old.redundancy == estimate.redundancy
+        same = old.redundancy == estimate.redundancy and bandwidth.places is None
         if same and now - bandwidth.allocated_at < (LOOK if full else LOOK_SHORT):
             return
     if budget is not None or before is not None:
@@ -138,7 +139,13 @@ def _allocate(participant: Participant, *, now: float) -> None:
     slow = bool(voices) and (participant.active_at or now) - participant.joined_at >= SLOW
     ahead = None if slow or not pictures else pictures[0].subscription
     bandwidth.waits = len(pictures) > (ahead is not None) and _is_unknown(participant, now=now)
+    assert participant.transport is not None
     commands: list[Command] = []
+    places = _places(bandwidth.budget, voices)
+    if places != bandwidth.places:
+        bandwidth.places = places
+        limits = [limit for limit in (places, participant.room.policy.voices) if limit is not None]
+        commands.append(Command.SetVoices(participant.transport, min(limits, default=None)))
     told: list[tuple[Subscription, Reason]] = []
     for subscription in participant.subscriptions.values():
         before = subscription.reason
@@ -148,7 +155,6 @@ def _allocate(participant: Participant, *, now: float) -> None:
         commands.extend(subscription.steer())
         if subscription.reason is not before:
             told.append((subscription, before))
-    assert participant.transport is not None
     demand, known = given.demand + _withheld(participant), bandwidth.demand
     if given.budget is not None and abs(demand - known) > known * DEMAND_STEP:
         bandwidth.demand = demand
@@ -161,6 +167,18 @@ def _allocate(participant: Participant, *, now: float) -> None:
         participant.room.worker.engine.submit(commands)
     if told:
         _tell(participant, told, now=now)
+
+
+def _places(budget: int | None, voices: list[Voice]) -> int | None:
+    """How many voices may pass at a time, where the link would not carry all of them at once.
+
+    The engine gives each place to whoever begins to speak; what it saves is the noise of the silent, a tenth of a thin
+    link. One more than fit, for a turn changes before the last one's place is free.
+    """
+    loud = [voice.reserve - voice.redundancy for voice in voices]
+    if budget is None or sum(loud) <= budget:
+        return None
+    return max(2, 1 + int(budget / max(loud)))
 
 
 def _is_unknown(participant: Participant, *, now: float) -> bool:

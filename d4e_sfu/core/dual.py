@@ -39,6 +39,7 @@ _MEDIA: Final = {
         "a=extmap:1 urn:ietf:params:rtp-hdrext:ssrc-audio-level",
         "a=rtpmap:111 opus/48000/2",
         "a=rtcp-fb:111 transport-cc",
+        "a=rtcp-fb:111 nack",  # which libwebrtc does where it is offered, and offers nobody itself
         "a=fmtp:111 minptime=10;useinbandfec=1",
         "a=rtpmap:63 red/48000/2",
         "a=fmtp:63 111/111",

@@ -125,7 +125,8 @@ class Subscription:
 
     def rank(self) -> int:
         """Among the voices, where only so many may pass."""
-        if self.publication.is_video or self.subscriber.room.policy.voices is None:
+        limits = (self.subscriber.room.policy.voices, self.subscriber.bandwidth.places)
+        if self.publication.is_video or limits == (None, None):
             return 0
         return MAX_RANK if self.wanted.pinned else self.publication.publisher.rights.priority
 

@@ -431,6 +431,29 @@ def test_only_so_many_voices_pass_where_the_room_says_so_and_the_engine_is_told_
         assert ranks == ([] if limit is None else [Command.SetRank(subscription.id, 255)])
 
 
+def test_where_a_link_does_not_carry_all_voices_at_once_only_so_many_pass_and_the_pinned_first(
+    config: Config, mint: MintToken
+) -> None:
+    rooms = (RoomRule(name="*", voices=6),)
+    for limit, house in ((6, House(config.model_copy(update={"rooms": rooms}), mint)), (None, House(config, mint))):
+        viewer = connected(house, "viewer")
+        voices = [connected(house, f"p{n}").publish(microphone()) for n in range(4)]
+        satisfy(viewer)
+        viewer.ask(track_setting=rtc.UpdateTrackSettings(track_sids=[voices[3]], priority=PINNED), now=1.0)
+        house.engine.take(Command.SetVoices), house.engine.take(Command.SetRank)
+        told_of = []
+        for second, bitrate in enumerate((WHOLE, 64_000, 60_000, 110_000, 40_000, WHOLE)):
+            estimate(viewer, bitrate, now=2.0 + second)
+            told_of += [each.voices for each in house.engine.take(Command.SetVoices)]
+        assert told_of == [2, 3, 2, limit]
+        if limit is None:
+            pinned = viewer.participant.subscriptions[voices[3]]
+            assert house.engine.take(Command.SetRank) == [
+                Command.SetRank(pinned.id, 255),
+                Command.SetRank(pinned.id, 0),
+            ]
+
+
 def test_on_a_link_that_has_told_nothing_one_picture_goes_ahead_and_none_where_it_was_slow_to_come_up(
     config: Config, mint: MintToken
 ) -> None:

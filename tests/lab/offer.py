@@ -73,6 +73,8 @@ class Media:
     sending: Sending | None = None
     stopped: bool = False
     """What it sent has ended; the section stays."""
+    nack: bool = False
+    """Packets of a voice are asked for again; of pictures they always are."""
 
 
 @dataclass(slots=True)
@@ -86,15 +88,17 @@ class AnsweredSection:
     codecs: dict[int, str] = field(default_factory=dict)
     repairs: dict[int, int] = field(default_factory=dict)
     """Payload type of RTX → what it repairs."""
+    nack: set[int] = field(default_factory=set)
+    """Payload types of which packets may be asked for again."""
 
     def receive(self) -> dict[str, Any]:
         """The part of the peer's `ReceiveSpec` that the section decides."""
         payload_type = next(pt for pt in self.payload_types if self.codecs.get(pt) in PAYLOAD_TYPES)
         rtx = next((rtx for rtx, of in self.repairs.items() if of == payload_type), None)
         spec = {"codec": self.codecs[payload_type], "payload_type": payload_type}
-        video = self.codecs[payload_type] != "opus"
+        nack = payload_type in self.nack
         red = next((pt for pt in self.payload_types if self.codecs.get(pt) == "red"), None)
-        return spec | {"rtx_payload_type": rtx, "rtx_ssrc": self.rtx_ssrc, "red_payload_type": red, "nack": video}
+        return spec | {"rtx_payload_type": rtx, "rtx_ssrc": self.rtx_ssrc, "red_payload_type": red, "nack": nack}
 
 
 @dataclass(slots=True)
@@ -186,6 +190,7 @@ def _section(section: Media) -> list[str]:
             lines += [
                 f"a=rtpmap:{pt} opus/48000/2",
                 f"a=rtcp-fb:{pt} transport-cc",
+                *([f"a=rtcp-fb:{pt} nack"] if section.nack else []),
                 f"a=fmtp:{pt} minptime=10;useinbandfec=1",
             ]
             lines += [f"a=rtpmap:{RED} red/48000/2", f"a=fmtp:{RED} {pt}/{pt}"] if redundant else []
@@ -246,6 +251,9 @@ def parse_answer(sdp: str) -> Answer:
             case "a=rtpmap":
                 pt, _, name = value.partition(" ")
                 section.codecs[int(pt)] = name.partition("/")[0].lower()
+            case "a=rtcp-fb":
+                pt, _, feedback = value.partition(" ")
+                section.nack |= {int(pt)} if feedback == "nack" else set()
             case "a=fmtp":
                 pt, _, parameters = value.partition(" ")
                 if parameters.startswith("apt="):

@@ -105,6 +105,7 @@ class Person:
         browser: bool,
         peer: Mapping[str, Any],
         transport_wide: bool = True,
+        nack: bool = False,
     ) -> None:
         self.lab = lab
         self.identity = identity
@@ -135,11 +136,12 @@ class Person:
         self._browser = browser
         self._to_publish: list[Camera | Voice] = []  # once he is connected, as the library for browsers does it
         self._transport_wide = transport_wide
+        self._nack = nack
         self._ufrag = f"{chance.getrandbits(32):08x}"
         self._pwd = f"{chance.getrandbits(128):032x}"
         kinds = ["audio"] * RECEIVE_SECTIONS + ["video"] * RECEIVE_SECTIONS
         kinds = kinds if browser else ["audio", "video"] * RECEIVE_SECTIONS
-        self._media = [Media(str(n), kind) for n, kind in enumerate(kinds)]
+        self._media = [Media(str(n), kind, nack=nack) for n, kind in enumerate(kinds)]
         self._media.append(Media(str(len(self._media)), "application"))
         self._sending: set[int] = set()
         self._carried: dict[str, tuple[int, str]] = {}  # mid → (SSRC, sid of the track)
@@ -356,7 +358,7 @@ class Person:
             case "media_sections_requirement":
                 wanted = response.media_sections_requirement
                 for kind in ["audio"] * wanted.num_audios + ["video"] * wanted.num_videos:
-                    self._media.append(Media(str(len(self._media)), kind))
+                    self._media.append(Media(str(len(self._media)), kind, nack=self._nack))
                 self._offer()
             case "answer":
                 self._answer(response.answer)

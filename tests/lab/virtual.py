@@ -110,11 +110,12 @@ class Lab:
         browser: bool = False,
         peer: Mapping[str, Any] | None = None,
         transport_wide: bool = True,
+        nack: bool = False,
     ) -> Person:
         """Someone begins to join; run on for it to happen. `start`: where the numbers of what he publishes begin.
         `link`: conditions of his link, both ways. `wire`: his signalling goes over it as well, compressed or not.
         `browser`: he offers what Chromium does and publishes when he is connected. `peer` goes into his `PeerSpec`.
-        Without `transport_wide` his client knows REMB alone."""
+        Without `transport_wide` his client knows REMB alone; with `nack` it asks for packets of voices again."""
         number = next(self._numbers)
         address = f"198.51.{100 + number // 250}.{number % 250 + 1}:{40_000 + number}"
         chance = self.generator(f"person {number}")
@@ -127,6 +128,7 @@ class Lab:
             browser=browser,
             peer=peer or {},
             transport_wide=transport_wide,
+            nack=nack,
         )
         if link is not None:
             person.link = link

@@ -20,19 +20,29 @@ from tests.lab.server import running
 GOOD: Final = Conditions(delay=0.05, rate=2_000_000, queue=0.3)
 LOOK: Final = 0.25  # s between two looks
 TOP: Final = 1280  # pixels
-# A picture that costs what a camera's does: noise in a square of it, anew in every frame.
-NOISE: Final = """() => {
+FROZEN: Final = 0.75  # s without a new picture; the slowest forms of one bring two a second
+# A picture that costs what a camera's does: a square of it is noise, another piece of it in every frame; made before,
+# for the encoders need the processor. And a voice as a microphone's: one channel, of which the browser makes 24 kbit/s.
+SOURCES: Final = """() => {
   lab.picture = () => {
-    const canvas = Object.assign(document.createElement("canvas"), { width: 1280, height: 720 });
+    const [canvas, noise] = [[1280, 720], [1024, 1024]].map(([width, height]) =>
+      Object.assign(document.createElement("canvas"), { width, height }));
+    const dots = new ImageData(1024, 1024);
+    for (let at = 0; at < dots.data.length; at++) dots.data[at] = at % 4 === 3 ? 255 : Math.random() * 256;
+    noise.getContext("2d").putImageData(dots, 0, 0);
     const draw = canvas.getContext("2d");
-    const patch = draw.createImageData(320, 320);
+    draw.fillRect(0, 0, 1280, 720);
     setInterval(() => {
-      for (let at = 0; at < patch.data.length; at += 4)
-        patch.data.set([Math.random() * 256, Math.random() * 256, Math.random() * 256, 255], at);
-      draw.fillRect(0, 0, 1280, 720);
-      draw.putImageData(patch, 480, 200);
+      const [x, y] = [Math.random() * 704, Math.random() * 704];
+      draw.drawImage(noise, x, y, 320, 320, 480, 200, 320, 320);
     }, 1000 / 30);
     return canvas.captureStream(30).getVideoTracks()[0];
+  };
+  const tone = lab.tone.bind(lab);
+  lab.tone = (hertz) => {
+    const make = lab.sound.createMediaStreamDestination.bind(lab.sound);
+    lab.sound.createMediaStreamDestination = () => Object.assign(make(), { channelCount: 1 });
+    return tone(hertz);
   };
 }"""
 
@@ -62,9 +72,11 @@ class Viewer:
         await asyncio.gather(self._task, return_exceptions=True)
 
     def frozen(self, begin: float, end: float) -> float:
-        """Seconds in looks without a new picture."""
+        """Seconds in which the picture stood: of each time without a new one that is too long to be a slow picture."""
         looks = [look for look in self.looks if begin <= look.at < end]
-        return sum(after.at - before.at for before, after in pairwise(looks) if after.frames == before.frames)
+        new = [looks[0].at, *(b.at for a, b in pairwise(looks) if b.frames != a.frames), looks[-1].at]
+        gaps = [after - before for before, after in pairwise(new)]
+        return sum(gap for gap in gaps if gap >= FROZEN)
 
     def concealment(self, begin: float, end: float) -> float:
         """Share of what was played that had to be invented."""
@@ -105,8 +117,8 @@ async def _meet(run: Run, what: Callable[[Relay, Viewer], Awaitable[None]]) -> N
             relay(server.media_port, seed=run.seed, conditions=GOOD) as way,
         ):
             sender = await Client.join(browser, server, "ward", "sender")
-            await sender.page.evaluate(NOISE)
-            await sender.publish(colour="grey", hertz=440)
+            await sender.page.evaluate(SOURCES)
+            await sender.publish(colour="grey", hertz=440, voice=24_000)
             client = await Client.join(browser, server, "ward", "viewer", script=way.script)
             run.step("a viewer behind 2 Mbit/s, 50 ms each way, has the top layer")
             await until("the top layer", lambda: client.seen("sender"), seconds=60, so=_is_top)

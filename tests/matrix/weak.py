@@ -30,7 +30,7 @@ def narrow(run: Run) -> None:
     run.step("four doctors with pictures, who talk in turns of 8 s with DTX; a station watches them over 4 Mbit/s")
     turns = [Voice(bitrate=24_000, dtx=True, turns=(TURN, 3 * TURN, n * TURN)) for n in range(4)]
     doctors = gather(lab, *((CAMERA, turns[n]) for n in range(4)))
-    station = lab.join("station")
+    station = lab.join("station", nack=True)
     wide = Conditions(delay=0.025, rate=4_000_000)
     lab.link(station, up=Conditions(delay=0.025), down=wide)
     down = Meter(lab.down(station))
