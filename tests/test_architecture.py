@@ -206,6 +206,7 @@ MECHANISMS = {
     "outlet",
     "pacer",
     "twcc",
+    "sealed",
     "voices",
 }
 # `api` is values without behaviour: whoever names it depends on nothing that acts.

@@ -42,6 +42,7 @@ use crate::now::Now;
 use crate::pacer::{Probe, ProbeId};
 use crate::wire::drop::DropReason;
 use crate::wire::rtcp::TransportFeedback;
+use crate::wire::seq::SeqNo;
 
 /// bit/s: `kCongestionControllerMinBitrate`, and what no consultation needs more of.
 const MIN: f64 = 5_000.0;
@@ -164,6 +165,16 @@ impl Estimator {
     /// A packet of `size` bytes leaves of which nothing will be told.
     pub fn unnumbered(&mut self, now: Now, size: usize) {
         self.account(now, size);
+    }
+
+    /// It was asked for again, and has gone again under its number.
+    pub fn lost(&mut self, seq: SeqNo) {
+        if let Some((number, sent)) = self.history.find(seq) {
+            if sent.fate == Fate::Unknown && number > self.excused {
+                self.loss.add(micros(sent.at), sent.size, false);
+            }
+            sent.fate = Fate::Received;
+        }
     }
 
     fn account(&mut self, now: Now, size: usize) {

@@ -1,7 +1,7 @@
 //! The packet engine of d4e-sfu: a sans-IO selective-forwarding router, and the thread that drives it.
 //!
 //! Tiers, each of which names only those above it: `wire` (bytes ↔ values, no state but keys); mechanisms (`cache`, `clock`,
-//! `nack`, `twcc`, `bucket`, `legs`, `losses`, `voices`, `pacer`, `estimator`: state and `now`); nouns (`transport`,
+//! `nack`, `twcc`, `bucket`, `legs`, `losses`, `voices`, `sealed`, `pacer`, `estimator`: state and `now`); nouns (`transport`,
 //! `publication`, `subscription`, which never name each other); `router` (the tables and the media path); outside (`driver`, `front`, `python`: threads, their sockets
 //! and PyO3, no logic). `api` is what crosses to Python. `peer` shares only `wire` with all this. The way of a packet:
 //! `engine/README.md`.
@@ -24,6 +24,7 @@ pub mod nack;
 pub mod now;
 pub mod outlet;
 pub mod pacer;
+pub mod sealed;
 pub mod twcc;
 pub mod voices;
 

@@ -70,6 +70,8 @@ enum Fate {
     Unknown,
     /// As it looked in the feedback of that count. It may still come, and is lost when the next feedback has not named it.
     Missing(u32),
+    /// It was asked for again, and has gone again under its number: what comes now is not what was sent first.
+    Lost,
     Came,
 }
 
@@ -139,8 +141,10 @@ impl Losses {
                 continue;
             };
             match (voice.fate, arrival) {
-                (_, Some(_)) => {
-                    voice.fate = Fate::Came;
+                (fate, Some(_)) => {
+                    if fate != Fate::Lost {
+                        voice.fate = Fate::Came;
+                    }
                     let arrival = (voice.stream, voice.seq);
                     self.came.resize(REMEMBERED, (u32::MAX, ExtSeq(0)));
                     self.came[place(voice.stream, voice.seq)] = arrival;
@@ -152,6 +156,7 @@ impl Losses {
         while let Some(&voice) = self.underway.front() {
             match voice.fate {
                 Fate::Came => self.count(voice.stream, false),
+                Fate::Lost => self.count(voice.stream, true),
                 Fate::Missing(told) if told != this => self.count(voice.stream, true),
                 Fate::Missing(_) => break,
                 Fate::Unknown if feedback.base.newer_than(voice.number) => {} // That feedback was lost.
@@ -160,6 +165,17 @@ impl Losses {
             self.underway.pop_front();
         }
         self.judge();
+    }
+
+    /// The packet that left under this number was asked for again.
+    pub fn lost(&mut self, number: SeqNo) {
+        let asked = self
+            .underway
+            .iter_mut()
+            .find(|voice| voice.number == number);
+        if let Some(voice) = asked {
+            voice.fate = Fate::Lost;
+        }
     }
 
     /// A receiver report: so many packets of a voice were expected, and so many of them lost.

@@ -32,6 +32,7 @@ use crate::clock::Clocks;
 use crate::legs::Reported;
 use crate::now::{Now, ticks};
 use crate::pacer::MAX_WAIT;
+use crate::sealed;
 use crate::wire::codec::layer::{Layer, Layers};
 use crate::wire::drop::DropReason;
 use crate::wire::seq::{ExtSeq, SeqNo, Ssrc, Timestamp};
@@ -107,6 +108,8 @@ pub struct Subscription {
     pub rtx_ssrc: Option<Ssrc>,
     pub repairs: Repairs,
     pub redundancy: Redundancy,
+    /// Of a voice whose listener asks for packets again without a stream for them, since he first did.
+    pub sealed: Option<Box<sealed::Voice>>,
     /// Of a voice, where only so many may pass: the higher goes first.
     pub rank: u8,
     /// For sender reports (RFC 3550 §6.4.1).
@@ -190,6 +193,7 @@ impl Subscription {
             rtx_ssrc: spec.rtx_ssrc.map(Ssrc),
             repairs: Repairs::default(),
             redundancy: Redundancy::default(),
+            sealed: None,
             rank: 0,
             packets: 0,
             octets: 0,

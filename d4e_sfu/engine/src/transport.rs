@@ -17,6 +17,7 @@ use crate::bucket::Bucket;
 use crate::legs::Leg;
 use crate::now::{Now, ticks};
 use crate::outlet::{Class, Outlet};
+use crate::sealed::{self, Sealed};
 use crate::twcc::Arrivals;
 use crate::wire::drop::DropReason;
 use crate::wire::packet::{self, Header};
@@ -368,6 +369,7 @@ impl Transport {
             extensions: &self.extensions,
             link: &mut self.link,
             class: Class::Picture,
+            keep: None,
         })
     }
 }
@@ -386,6 +388,8 @@ pub struct Sending<'a> {
     pub link: &'a mut Link,
     /// Of the next RTP packets.
     pub class: Class,
+    /// Where the next packet is kept as it leaves.
+    pub keep: Option<Box<sealed::Voice>>,
 }
 
 impl Sending<'_> {
@@ -405,13 +409,27 @@ impl Sending<'_> {
         let (header, prefix) = write(slot)?;
         let plain = header + prefix + rest.len();
         let bytes = plain + self.keys.overhead + datagram_overhead(self.remote);
-        if let Some(number) = self.link.sent(now, bytes, numbered) {
+        let number = self.link.sent(now, bytes, numbered);
+        if let Some(number) = number {
             let at = packet::first_element(slot);
             slot.get_mut(at..at + 2)?
                 .copy_from_slice(&number.to_be_bytes());
         }
         let len = self.keys.sealer.seal_rtp(slot, header, prefix, rest, roc)?;
+        if let Some(voice) = &mut self.keep {
+            voice.keep(now, number, slot.get(..len)?);
+        }
         out.commit(self.local, self.remote, len, self.class);
+        Some(len)
+    }
+
+    /// The same packet once more, bit by bit. Returns the datagram's length.
+    pub fn again(&mut self, now: Now, out: &mut impl Outlet, sealed: &Sealed) -> Option<usize> {
+        let len = sealed.datagram.len();
+        out.slot().get_mut(..len)?.copy_from_slice(&sealed.datagram);
+        let bytes = len + datagram_overhead(self.remote);
+        self.link.sent_again(now, bytes, sealed.transport_wide);
+        out.commit(self.local, self.remote, len, Class::Voice);
         Some(len)
     }
 

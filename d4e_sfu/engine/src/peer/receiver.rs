@@ -211,12 +211,18 @@ impl Receiver {
         self.packet(now, seq, Arrived { payload, ..arrived }, true);
     }
 
+    /// A NACK has named it: who has no RTX for it gets it again under its own number.
+    fn asked(&self, seq: SeqNo) -> bool {
+        let mut missing = self.missing.iter();
+        missing.any(|(&at, missing)| at as u16 == seq.0 && missing.tries > 0)
+    }
+
     pub fn take_arrivals(&mut self) -> Vec<(u32, Nanos, Nanos, bool)> {
         std::mem::take(&mut self.arrivals)
     }
 
     fn packet(&mut self, now: Nanos, seq: SeqNo, arrived: Arrived<'_>, repaired: bool) {
-        self.log_arrival(now, arrived.payload, repaired);
+        self.log_arrival(now, arrived.payload, repaired || self.asked(seq));
         if repaired && self.next.is_none() {
             // Only the media stream says where numbering begins.
             self.counts.rtx_duplicates += 1;

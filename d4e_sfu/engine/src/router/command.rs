@@ -182,6 +182,12 @@ impl Router {
                     .set_keys(profile, &receive, &send)
                     .ok()?;
                 let row = self.transports.row(id)?;
+                // What was sealed before he could not open any more.
+                for subscription in &self.transports.get(row)?.subscriptions {
+                    if let Some(subscription) = self.subscriptions.get_mut(*subscription) {
+                        subscription.sealed = None;
+                    }
+                }
                 self.wake_subscriptions(row);
             }
             Command::SendDtls {

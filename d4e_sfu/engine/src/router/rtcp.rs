@@ -89,6 +89,15 @@ fn retransmit(
     )
 }
 
+impl From<Refusal> for DropReason {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Repeated => Self::RepeatedNack,
+            Refusal::Share => Self::RepairLimit,
+        }
+    }
+}
+
 /// Header, MID, original number and tag, for the account of what is retransmitted.
 const RTX_OVERHEAD: usize = 12 + 8 + 2 + 16;
 
@@ -224,8 +233,8 @@ impl Router {
         }
     }
 
-    /// Retransmits from the cache, on the RTX stream only: a packet under its first number and another extension block
-    /// would reuse an SRTP keystream (RFC 3711 §9.1).
+    /// Retransmits from the cache on the RTX stream. Without one pictures are not repaired, and a voice's packet goes again
+    /// as it left: under its first number anything else would use an SRTP key stream again (sealed.rs).
     fn repair(&mut self, now: Now, row: u32, media: Ssrc, lost: Nacks<'_>, out: &mut impl Outlet) {
         let Some(at) = self.subscription_of(row, media) else {
             return;
@@ -252,13 +261,31 @@ impl Router {
         } else {
             MAX_AGE
         };
-        if subscription.rtx_ssrc.is_none() || subscription.rtx_payload_type.is_none() {
-            return;
-        }
         let Some(mut sending) = transport.sending() else {
             return;
         };
         let counters = &mut self.counters;
+        if subscription.rtx_ssrc.is_none() || subscription.rtx_payload_type.is_none() {
+            if publication.is_voice() {
+                let voice = subscription.sealed.get_or_insert_default();
+                for number in lost {
+                    let repairs = &mut subscription.repairs;
+                    let sealed = voice
+                        .get(number)
+                        .filter(|sealed| now.since(sealed.at) <= oldest);
+                    let outcome = sealed.ok_or(DropReason::NotCached).and_then(|sealed| {
+                        repairs.allow(now, number, sealed.datagram.len(), round_trip)?;
+                        let sent = sending.again(now, out, sealed);
+                        sent.ok_or(DropReason::Oversized)
+                    });
+                    match outcome {
+                        Ok(len) => counters.sent(Kind::Rtx, len),
+                        Err(reason) => counters.drops.count(reason),
+                    }
+                }
+            }
+            return;
+        }
         for number in lost {
             let found = original(now, publication, subscription, number)
                 .filter(|found| now.since(found.cached.packet.arrival) <= oldest);
@@ -267,16 +294,9 @@ impl Router {
                 continue;
             };
             let bytes = original.cached.payload.len() + RTX_OVERHEAD;
-            match subscription.repairs.allow(now, number, bytes, round_trip) {
-                Ok(()) => {}
-                Err(Refusal::Repeated) => {
-                    counters.drops.count(DropReason::RepeatedNack);
-                    continue;
-                }
-                Err(Refusal::Share) => {
-                    counters.drops.count(DropReason::RepairLimit);
-                    continue;
-                }
+            if let Err(refusal) = subscription.repairs.allow(now, number, bytes, round_trip) {
+                counters.drops.count(refusal.into());
+                continue;
             }
             let pacer = &mut sending.link.pacer;
             if !publication.is_voice() && !pacer.open_to_repair(now) {

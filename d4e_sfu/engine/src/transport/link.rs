@@ -12,7 +12,7 @@ use crate::pacer::Pacer;
 use crate::voices::Voices;
 use crate::wire::drop::DropReason;
 use crate::wire::rtcp::TransportFeedback;
-use crate::wire::seq::ExtSeq;
+use crate::wire::seq::{ExtSeq, SeqNo};
 
 /// Who has agreed to give feedback and has given none for this long after the first packet gives none.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -76,6 +76,21 @@ impl Link {
             }
         }
         self.latest
+    }
+
+    /// A packet of `bytes` leaves once more, under the number that it had: what was lost is lost, and what comes of that
+    /// number says nothing of the link any more.
+    pub fn sent_again(&mut self, now: Now, bytes: usize, number: Option<u16>) {
+        self.pacer.sent(now, bytes);
+        if let Some(estimator) = &mut self.estimator {
+            estimator.unnumbered(now, bytes);
+            if let Some(number) = number {
+                estimator.lost(SeqNo(number));
+            }
+        }
+        if let Some(number) = number {
+            self.losses.lost(SeqNo(number));
+        }
     }
 
     /// The packet that left last was packet `seq` of this voice.

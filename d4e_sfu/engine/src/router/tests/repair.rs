@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::client::Source;
-use super::{Client, World, vp8};
-use crate::api::Codec;
+use super::{Client, World, opus, vp8};
+use crate::api::{Codec, Command, SubscriptionSpec};
 use crate::wire::drop::DropReason;
 use crate::wire::packet::Header;
 use crate::wire::rtcp;
@@ -122,6 +122,91 @@ fn a_subscriber_gets_a_lost_packet_again_and_not_twice_within_a_round_trip() {
     viewer.nack(&mut world, 0x5000_0001, &[header.seq.0]);
     assert!(viewer.media(&mut world).is_empty());
     assert_eq!(world.drops(DropReason::NotCached), 1, "older than a second");
+}
+
+/// A voice (1) or a picture of one who has agreed on no stream for what is sent again.
+fn without_rtx(world: &mut World, listener: &Client) {
+    world.apply(Command::AddSubscription {
+        subscription: 1,
+        publication: 1,
+        transport: listener.id,
+        spec: SubscriptionSpec {
+            mid: "s1".into(),
+            payload_type: 100,
+            rtx_payload_type: None,
+            red_payload_type: None,
+            event_payload_type: None,
+            ssrc: 0x5000_0001,
+            rtx_ssrc: None,
+            cname: "someone".into(),
+            spatial: Some(0),
+            temporal: 255,
+            transport_wide: true,
+        },
+    });
+}
+
+/// As they left for him.
+fn datagrams(world: &mut World, listener: &Client) -> Vec<Vec<u8>> {
+    let left = std::mem::take(&mut world.kept.datagrams);
+    left.into_iter()
+        .filter(|(_, remote, datagram)| *remote == listener.remote && datagram[1] & 0x7f == 100)
+        .map(|(_, _, datagram)| datagram)
+        .collect()
+}
+
+#[test]
+fn without_a_stream_for_it_a_voices_packet_goes_again_bit_by_bit_as_it_left() {
+    let mut world = World::new();
+    let mut speaker = Client::join(&mut world, 1);
+    let mut listener = Client::join(&mut world, 2);
+    world.publish_voice(&speaker, 1);
+    without_rtx(&mut world, &listener);
+    let mut source = Source::new(0x1111, 111, 65_500).mid("p1");
+    let mut speak = |world: &mut World, count: u8| {
+        for n in 0..count {
+            speaker.send(world, &mut source, &opus(n), false);
+            world.pass(20);
+        }
+    };
+    let number = |datagram: &[u8]| u16::from_be_bytes([datagram[2], datagram[3]]);
+    speak(&mut world, 3);
+    let before = number(&datagrams(&mut world, &listener)[1]);
+    listener.nack(&mut world, 0x5000_0001, &[before]);
+    assert_eq!(world.drops(DropReason::NotCached), 1, "kept since he asks");
+    speak(&mut world, 20);
+    let left = datagrams(&mut world, &listener);
+    assert_eq!(left.len(), 20);
+    for lost in [&left[3], &left[17]] {
+        listener.nack(&mut world, 0x5000_0001, &[number(lost)]);
+        assert_eq!(datagrams(&mut world, &listener), std::slice::from_ref(lost));
+        listener.nack(&mut world, 0x5000_0001, &[number(lost)]);
+        assert!(datagrams(&mut world, &listener).is_empty());
+    }
+    assert_eq!(world.drops(DropReason::RepeatedNack), 2);
+    world.pass(700);
+    listener.nack(&mut world, 0x5000_0001, &[number(&left[19])]);
+    assert!(datagrams(&mut world, &listener).is_empty());
+    assert_eq!(
+        world.drops(DropReason::NotCached),
+        2,
+        "too late to be heard"
+    );
+    let _ = listener.media(&mut world);
+}
+
+#[test]
+fn without_a_stream_for_it_a_picture_is_not_repaired() {
+    let (mut world, mut publisher, mut source, mut viewer) = call();
+    world.apply(Command::RemoveSubscription { subscription: 1 });
+    without_rtx(&mut world, &viewer);
+    for n in 0..3 {
+        publisher.send(&mut world, &mut source, &frame(n, n == 0), true);
+        let left = datagrams(&mut world, &viewer);
+        let number = u16::from_be_bytes([left[0][2], left[0][3]]);
+        viewer.nack(&mut world, 0x5000_0001, &[number]);
+        assert!(datagrams(&mut world, &viewer).is_empty());
+    }
 }
 
 #[test]
