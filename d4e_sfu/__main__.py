@@ -1,5 +1,5 @@
-"""The command line: serve, check, reload, drain, systemd-sockets, connector, token, token-id, links, tls, audit,
-doctor, evidence, support-bundle, version.
+"""The command line: serve, check, config, reload, drain, systemd-sockets, connector, token, token-id, links, tls,
+audit, doctor, evidence, support-bundle, version.
 
 It reads arguments and a configuration, calls one function, and turns what comes back into an exit code: 0, 1 (it
 failed), 2 (wrong arguments) or 78 (the configuration; `sysexits.h`). What goes to standard output can be piped on;
@@ -28,9 +28,10 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
 from d4e_sfu import config as configuration
-from d4e_sfu import logs
+from d4e_sfu import logs, migration
 from d4e_sfu.config import Config, Key, Role
 from d4e_sfu.core import diagnosis, evidence, firewall, policy, tokens
+from d4e_sfu.document import DocumentError
 from d4e_sfu.errors import EX_CONFIG, EX_FAILURE, EX_OK, ClientError, ConfigError, Problem
 
 if TYPE_CHECKING:
@@ -112,6 +113,27 @@ def _outlook(old: str, new: str) -> int:
     return EX_OK
 
 
+def _config_migrate(options: argparse.Namespace) -> int:
+    """The file as it was stays beside it, under `.before`."""
+    file = Path(options.file)
+    try:
+        old = file.read_bytes()
+        new, done = migration.migrate(old)
+        for each in done:
+            print(f"{file}:{each.line}: {each.old} is called {each.new} now", file=sys.stderr)
+        if not done:
+            print(f"{file}: nothing is called otherwise now", file=sys.stderr)
+        elif not options.dry_run:
+            file.with_name(f"{file.name}.before").write_bytes(old)
+            file.with_name(f"{file.name}.before").chmod(file.stat().st_mode & 0o777)
+            file.write_bytes(new)  # its owner, its mode and whoever watches it stay
+    except DocumentError as error:
+        raise ConfigError([Problem(str(file), *error.flaw[:2], "", error.flaw.message)]) from None
+    except OSError as error:
+        raise _Refusal(f"{error.filename}: {error.strerror}", code=EX_CONFIG) from None
+    return EX_OK
+
+
 def _reload(options: argparse.Namespace) -> int:
     """78 where the configuration is refused, so that `systemctl reload` fails as `check` does."""
     verdict = _asked(options.config, "reload")
@@ -144,7 +166,7 @@ def _connector(options: argparse.Namespace) -> int:
     settings = configuration.webhooks(options.config)
     logs.configure("info")
     try:
-        return connector.run(settings.urls, options.socket or settings.connector)
+        return connector.run(settings.urls, options.socket or settings.socket)
     except OSError as error:
         raise _Refusal(f"cannot start: {error}", code=EX_CONFIG) from None
 
@@ -407,6 +429,12 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--diff", metavar="OLD", help="tell what a reload from OLD to FILE would do")
     check.set_defaults(run=_check)
 
+    settings = commands.add_parser("config", help="the configuration").add_subparsers(required=True, metavar="COMMAND")
+    renamed = settings.add_parser("migrate", help="rewrite FILE with what its keys are called now; FILE.before stays")
+    renamed.add_argument("file", metavar="FILE")
+    renamed.add_argument("--dry-run", action="store_true", help="tell what would change, and change nothing")
+    renamed.set_defaults(run=_config_migrate)
+
     for name, run, meaning in (
         ("reload", _reload, "let the running server read its configuration again, and wait for its verdict"),
         ("drain", _drain, "let the running server take no new rooms and end with its last call; waits for that"),
@@ -418,7 +446,7 @@ def _parser() -> argparse.ArgumentParser:
 
     sends = commands.add_parser("connector", help="send to addresses outside what the server hands over: webhooks")
     sends.add_argument("--config", required=True, metavar="FILE")
-    sends.add_argument("--socket", type=Path, metavar="PATH", help="where to listen; webhooks.connector unless given")
+    sends.add_argument("--socket", type=Path, metavar="PATH", help="where to listen; webhooks.socket unless given")
     sends.set_defaults(run=_connector)
 
     token = commands.add_parser("token", help="print a token for one person, and nothing else")

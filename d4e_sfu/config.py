@@ -40,6 +40,7 @@ from d4e_sfu.document import MAX_BYTES, Document, DocumentError, Location
 from d4e_sfu.errors import ConfigError, Problem
 from d4e_sfu.keyfiles import MIN_SECRET_BYTES as MIN_SECRET_BYTES
 from d4e_sfu.keyfiles import PublicKey, contents, read_revoked, read_secrets, unreadable
+from d4e_sfu.migration import renamed
 from d4e_sfu.values import (
     Bitrate,
     FilePath,
@@ -257,7 +258,7 @@ class Webhooks(_Settings):
         tuple[WebhookUrl, ...], live("Addresses that are told, each everything; none = nobody.", max_length=8)
     ] = ()
     key: Annotated[KeyId | None, live("Id of the key that signs what is told; null = the first that can.")] = None
-    connector: Annotated[FilePath, restart("Unix socket of the connector.")] = Path("/run/d4e-sfu-connector/socket")
+    socket: Annotated[FilePath, restart("Unix socket of the connector.")] = Path("/run/d4e-sfu-connector/socket")
     folder: Annotated[
         FilePath | None, restart("Where what is not told yet is kept while the server restarts; null = it is lost.")
     ] = None
@@ -657,7 +658,7 @@ def _unknown_key(location: Location) -> str:
     name, known = str(location[-1]), list(_settings_at(location[:-1]).model_fields)
     if location[0] == "keys" and name in ("secret", "key", "value"):
         return "a secret does not belong in this file: name a secret_file or a secret_env"
-    return f"unknown key{did_you_mean(name, known) or '; known here: ' + ', '.join(known)}"
+    return renamed(location) or f"unknown key{did_you_mean(name, known) or '; known here: ' + ', '.join(known)}"
 
 
 def _settings_at(location: Location) -> type[BaseModel]:

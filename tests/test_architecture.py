@@ -99,8 +99,10 @@ OURS: dict[str, set[str]] = {
         "d4e_sfu.consistency",
         "d4e_sfu.errors",
         "d4e_sfu.keyfiles",
+        "d4e_sfu.migration",
         "d4e_sfu.values",
     },
+    "d4e_sfu/migration.py": {"d4e_sfu.document"},
     CORE: {"d4e_sfu._engine", "d4e_sfu.config", "d4e_sfu.errors", "d4e_sfu.core"},
     DRIVERS: {"d4e_sfu._engine", "d4e_sfu.config", "d4e_sfu.errors", "d4e_sfu.core", "d4e_sfu.drivers"},
 }

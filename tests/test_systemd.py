@@ -57,7 +57,7 @@ def test_a_unit_that_ends_for_its_settings_is_not_started_again_and_leaves_no_co
 def test_the_connector_is_reached_by_the_server_alone() -> None:
     socket = (FOLDER / "d4e-sfu-connector.socket").read_text().splitlines()
     assert {"SocketUser=d4e-sfu", "SocketMode=0600"} <= set(socket)
-    assert f"ListenStream={Config().webhooks.connector}" in socket
+    assert f"ListenStream={Config().webhooks.socket}" in socket
 
 
 def test_systemd_finds_nothing_to_say_about_the_units(tmp_path: Path) -> None:

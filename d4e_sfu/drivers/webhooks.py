@@ -103,7 +103,7 @@ class Webhooks:
     # --- sending -----------------------------------------------------------------------------------------------------
 
     async def _run(self) -> None:
-        connector = aiohttp.UnixConnector(str(self._started_with.webhooks.connector))
+        connector = aiohttp.UnixConnector(str(self._started_with.webhooks.socket))
         timeout = aiohttp.ClientTimeout(total=PATIENCE)
         async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
             while not self._ending:

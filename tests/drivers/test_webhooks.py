@@ -96,7 +96,7 @@ async def connected(path: Path, *urls: str) -> AsyncIterator[Path]:
 
 
 def config(path: Path, *urls: str, **more: Any) -> Config:
-    return Config(keys=(KEY,), webhooks=Settings(urls=urls, connector=path, **more))
+    return Config(keys=(KEY,), webhooks=Settings(urls=urls, socket=path, **more))
 
 
 def webhooks(config: Config, **more: Any) -> Webhooks:

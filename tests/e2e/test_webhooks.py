@@ -51,7 +51,7 @@ async def told_all(server: Server) -> None:
 
 async def test_a_portal_hears_of_a_call_in_order_whoever_restarts(tmp_path: Path) -> None:
     async with receiver() as portal:
-        told = {"urls": [portal.url], "connector": str(tmp_path / "connector"), "folder": str(tmp_path / "state")}
+        told = {"urls": [portal.url], "socket": str(tmp_path / "connector"), "folder": str(tmp_path / "state")}
         async with running(tmp_path, config={"webhooks": told}) as server:
             lan = LivekitClient()
             async with connector(server.config) as first:
