@@ -27,7 +27,12 @@ from tests.lab.namespace import HERE, delegated
 from tests.lab.server import Server, running
 from tests.lab.wire import Wire, wired
 
-pytestmark = [pytest.mark.browser, pytest.mark.long]
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.long,
+    # What is recorded is for tests/lab/clients.py, which reads it where it stands.
+    pytest.mark.filterwarnings("ignore:record_property is incompatible:pytest.PytestWarning"),
+]
 
 ROOM = "clinic"
 SUBJECT, JUDGE = "subject", "judge"
@@ -122,7 +127,12 @@ class Subject:
     async def _simulcast(self) -> None:
         for quality, size in (("LOW", (320, 180)), ("HIGH", (1280, 720))):
             await self.call.judge.call("ask", SUBJECT, quality)
-            await sees(self.call.judge, SUBJECT, RED, size)
+
+            def reached(seen: dict[str, Any] | None, size: tuple[int, int] = size) -> bool:
+                return seen is not None and (seen["width"], seen["height"]) == size
+
+            # Encoders begin with little, and come to the largest when they trust the link.
+            await until(f"{quality} is seen", partial(self.call.judge.seen, SUBJECT), seconds=2 * PATIENCE, so=reached)
 
     async def _data(self) -> None:
         await self.say("one way")
@@ -220,6 +230,15 @@ class Firefox(Web):
 class Python(Subject):
     name = "Python single"
     dual = False
+
+    async def restart_ice(self) -> None:
+        async def settled() -> bool:
+            names = [name for name, _ in self._client.events]
+            return names.count("reconnected") == names.count("reconnecting")
+
+        # Cut while it comes back, and it says so seconds later, it would begin anew.
+        await until("it has come back", settled, seconds=PATIENCE)
+        await super().restart_ice()
 
     def __init__(self, call: Call) -> None:
         super().__init__(call)
@@ -360,8 +379,8 @@ _WHIP = """async ([token, colour, hertz]) => {
   const url = `${location.origin}/${Made.name.slice(0, 4).toLowerCase()}/clinic`;
   window.client = new Made();
   if (window.client.publish) {
-    const sizes = [["q", 4], ["h", 2], ["f", 1]];
-    const sendEncodings = sizes.map(([rid, scaleResolutionDownBy]) => ({ rid, scaleResolutionDownBy }));
+    const sizes = [["q", 4, 160_000], ["h", 2, 450_000], ["f", 1, 1_700_000]];
+    const sendEncodings = sizes.map(([rid, by, maxBitrate]) => ({ rid, scaleResolutionDownBy: by, maxBitrate }));
     await lab.sound.resume();
     pc.addTransceiver(lab.tone(hertz), { direction: "sendonly" });
     pc.addTransceiver(lab.picture(colour), { direction: "sendonly", sendEncodings });
