@@ -14,7 +14,7 @@ async def proxy(host: str, port: int) -> AsyncIterator[list[str]]:
     asked: list[str] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError, asyncio.IncompleteReadError, ValueError):
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError, ValueError):
             method, target, _ = (await reader.readuntil(b"\r\n")).decode().split(" ", 2)
             while await reader.readuntil(b"\r\n") != b"\r\n":
                 pass

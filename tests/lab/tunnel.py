@@ -29,7 +29,8 @@ from tests.lab.link import Agenda, Conditions, Link
 CLONE_NEWNET: Final = 0x40000000
 TUNSETIFF: Final = 0x400454CA
 IFF_TUN_NO_PI: Final = 0x0001 | 0x1000
-SERVER, CLIENT = "10.77.0.1", "10.77.0.2"
+# For documentation (RFC 5737). Libwebrtc takes no candidate with port 443 whose address is private (RFC 1918).
+SERVER, CLIENT = "203.0.113.1", "203.0.113.2"
 TCP, UDP = 6, 17
 MTU: Final = 1500
 _libc = ctypes.CDLL(None, use_errno=True)
