@@ -63,17 +63,16 @@ async def connected(server: Server, name: str, people: int) -> Any:
     turns = asyncio.Semaphore(AT_ONCE)
     connector = aiohttp.TCPConnector(ssl=False, limit=0)
     async with aiohttp.ClientSession(connector=connector) as http, contextlib.AsyncExitStack() as stack:
+        reading: list[asyncio.Task[None]] = []
 
-        async def join(number: int) -> aiohttp.ClientWebSocketResponse:
+        async def join(number: int) -> None:
             token = server.token(f"{name}-{number // ROOM_SIZE}", f"person-{number}", "doctor")
             params = {"access_token": token, "join_request": wrapped(None)}
             async with turns:
-                return await stack.enter_async_context(
-                    http.ws_connect(f"{server.ws}/rtc/v1", params=params, max_msg_size=0)
-                )
+                way = http.ws_connect(f"{server.ws}/rtc/v1", params=params, max_msg_size=0)
+                reading.append(asyncio.create_task(_read(await stack.enter_async_context(way))))
 
-        sockets = await asyncio.gather(*map(join, range(people)))
-        reading = [asyncio.create_task(_read(each)) for each in sockets]
+        await asyncio.gather(*map(join, range(people)))
         try:
             yield
         finally:

@@ -83,9 +83,10 @@ class Tunnel:
     folder: Path
     dropped: int = 0
     passed: int = 0
+    transits: list[list[float]] = field(default_factory=lambda: [[], []])
+    """Seconds that packets took, up and down, what this process was late with included."""
     _flows: dict[int, bool] = field(default_factory=dict)
     _agenda: Agenda = field(default_factory=Agenda)
-    _links: dict[int, Link[bytes]] = field(default_factory=dict)
     _timer: asyncio.TimerHandle | None = None
 
     @property
@@ -102,12 +103,16 @@ class Tunnel:
         """Packets that are read from `near` come out at `far`."""
         loop = asyncio.get_running_loop()
 
-        def arrive(packet: bytes, _at: float) -> None:
+        def arrive(carried: tuple[float, bytes], _at: float) -> None:
+            since, packet = carried
+            self.transits[up].append(loop.time() - since)
             with contextlib.suppress(BlockingIOError, OSError):
                 os.write(far, packet)
 
         chance = random.Random(f"tunnel {up}")
-        link: Link[bytes] = Link(conditions, agenda=self._agenda, chance=chance, arrive=arrive, now=loop.time())
+        link: Link[tuple[float, bytes]] = Link(
+            conditions, agenda=self._agenda, chance=chance, arrive=arrive, now=loop.time()
+        )
 
         def read() -> None:
             with contextlib.suppress(BlockingIOError):
@@ -118,7 +123,7 @@ class Tunnel:
                         continue
                     self.passed += 1
                     self._agenda.run(now=loop.time())
-                    link.send(packet, len(packet), now=loop.time())
+                    link.send((loop.time(), packet), len(packet), now=loop.time())
             self._pump()
 
         loop.add_reader(near, read)
