@@ -14,7 +14,7 @@ ALL = (
     "forwarding", "yardstick", "ciphers", "latency", "workers", "rooms", "buffers",
     "worker_death",
     "idle", "offer", "allocator", "estimator", "joins", "memory", "churn",
-    "socket_cut", "first_frame", "attacks",
+    "socket_cut", "first_frame", "attacks", "idle_connections", "tcp_443",
 )  # fmt: skip
 
 

@@ -82,8 +82,15 @@ async def main(names: list[str]) -> None:
             )
         p95 = statistics.quantiles(samples, n=20)[-1]
         record("bench.json", f"tcp_443_{way.name}_joined", joins, "s", "<= 3", pick=max)
-        more = {"p95": round(p95, 1), "samples": len(samples)}
-        record("bench.json", f"tcp_443_{way.name}_voice", medians, "ms above the path", "<= 40", **more)
+        record(
+            "bench.json",
+            f"tcp_443_{way.name}_voice",
+            medians,
+            "ms above the path",
+            "<= 40",
+            p95=round(p95, 1),
+            samples=len(samples),
+        )
         print(f"tcp_443_{way.name}_voice p95: {p95:.0f} ms of {len(samples)}", flush=True)
 
 
@@ -144,7 +151,8 @@ async def watched(client: Client) -> list[float]:
 
 
 if __name__ == "__main__":
-    if not tunnel.possible():
-        sys.exit("this takes root and /dev/net/tun")
-    tunnel.alone()
-    asyncio.run(main([each for each in sys.argv[1:] if not each.startswith("--")]))
+    if tunnel.possible():
+        tunnel.alone()
+        asyncio.run(main([each for each in sys.argv[1:] if not each.startswith("--")]))
+    else:
+        print("left out: it takes root and /dev/net/tun")
