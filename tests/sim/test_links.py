@@ -13,6 +13,7 @@ from tests.conftest import KEY
 from tests.lab.network import Conditions
 from tests.lab.scenario import Ear, Meter, payload_type
 from tests.lab.virtual import Camera, Lab, Person, Voice
+from tests.sim.scene import CAMERA as SIMULCAST
 from tests.sim.scene import SEEDS, VOICE
 
 LINKS = Links(start_bitrate=600_000)
@@ -53,6 +54,22 @@ def test_a_link_that_narrows_keeps_the_voice_and_one_that_widens_gets_the_pictur
 def shows(viewer: Person, publisher: Person, *, encoding: int) -> bool:
     got = viewer.received(publisher)
     return got.encoding == encoding and (got.last_frame or 0.0) > viewer.lab.now - 0.2
+
+
+# Those with which it once fell to a voice's 100 kbit/s.
+@pytest.mark.parametrize("seed", [9, *(pytest.param(seed, marks=pytest.mark.long) for seed in (1, 2, 3, 12))])
+def test_thirty_percent_of_losses_at_random_leave_a_picture(seed: int) -> None:
+    lab = Lab(seed, config=ESTIMATED)
+    alice, bob = lab.join("alice", publish=[SIMULCAST, VOICE]), lab.join("bob")
+    lab.run(5)
+    lossy = Conditions(delay=0.02, loss=0.3)
+    lab.link(bob, up=lossy, down=lossy)
+    lab.run(20)
+    frames = bob.received(alice).frames
+    lab.run(20)
+    assert bob.received(alice).frames - frames >= 60, "three a second of fifteen"
+    assert bob.participant is not None
+    assert (bob.participant.bandwidth.budget or 0) >= 200_000
 
 
 @pytest.mark.parametrize("seed", SEEDS)
