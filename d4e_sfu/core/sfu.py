@@ -184,7 +184,7 @@ class Sfu:
         )
         limits = self._config.limits
         response = _join_response(admission.policy, resumes=limits.resume > 0, dual=dual)
-        response.ice_servers.extend(self._ice_servers(participant))
+        response.ice_servers.extend(self.ice_servers(participant))
         participant.template = Template() if dual else None
         room.enter(participant, response, max_sections=limits.sections, now=now)
         for sid in subscribe:
@@ -218,7 +218,7 @@ class Sfu:
             return None
         seconds = 0.0 if participant.lost_at is None else now - participant.lost_at
         # By the token with which he has come back, which may last longer.
-        servers = self._ice_servers(participant, expires=grants.expires)
+        servers = self.ice_servers(participant, expires=grants.expires)
         resume.resume(participant, client, _server_info(), ice_servers=servers, now=now)
         self._announcer.announce(
             "participant_resumed", {"room": participant.room.sid, "participant": participant.sid, "seconds": seconds}
@@ -226,7 +226,8 @@ class Sfu:
         refresh.send_if_due(participant, self._config, now=now)
         return participant
 
-    def _ice_servers(self, participant: Participant, *, expires: float | None = None) -> list[rtc.ICEServer]:
+    def ice_servers(self, participant: Participant, *, expires: float | None = None) -> list[rtc.ICEServer]:
+        """With credentials of his own; none where we have no TURN server."""
         if self.turn is None:
             return []
         return [self.turn.server(participant.sid, expires=participant.grants.expires if expires is None else expires)]

@@ -90,13 +90,21 @@ class Whip:
         if participant is None or session.answer is None:
             raise BadRequest(session.refusal or "The offer cannot be answered.", rule="whip_refused")
         session.begin(participant)
-        return web.Response(
+        response = web.Response(
             status=201,
             text=session.answer,
             content_type=SDP,
             # Relative: we need not know by which name we are called, and believe no Host.
             headers={"Location": f"{request.rel_url.raw_path.rstrip('/')}/{session.id}", "ETag": session.etag},
         )
+        for server in self._sfu.ice_servers(participant):  # RFC 9725 §4.6
+            for url in server.urls:
+                response.headers.add(
+                    "Link",
+                    f'<{url}>; rel="ice-server"; username="{server.username}"; '
+                    f'credential="{server.credential}"; credential-type="password"',
+                )
+        return response
 
     async def _change(self, request: web.Request) -> web.StreamResponse:
         """Candidates, or an ICE restart."""

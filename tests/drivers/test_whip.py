@@ -18,6 +18,7 @@ from d4e_sfu.config import Config, RoomRule, Source
 from d4e_sfu.core.participant import Participant
 from d4e_sfu.core.publication import PublicationState
 from d4e_sfu.core.sfu import Sfu
+from d4e_sfu.core.turn import Turn
 from d4e_sfu.drivers import body
 from d4e_sfu.drivers.entrance import Entrance
 from d4e_sfu.drivers.whip import FRAGMENT, MAX_FRAGMENT, MAX_OFFER, SDP, Whip
@@ -167,6 +168,19 @@ async def test_a_passive_client_finds_us_active(house: House) -> None:
     answer = await house.ask("POST", "/whip/ward", text, Content_Type=SDP)
     assert answer.status == 201
     assert "a=setup:active\r\n" in await answer.text()
+
+
+async def test_a_relay_for_those_behind_a_firewall_is_named(house: House) -> None:
+    assert "Link" not in (await house.publish()).headers
+    house.sfu.turn = Turn(host="meet.example.vn", ports=(443,), secret=b"secret")
+    answer = await house.publish()
+    name, password = house.sfu.turn.credentials(
+        house.people["camera-1"].sid, expires=house.people["camera-1"].grants.expires
+    )
+    assert answer.headers["Link"] == (
+        f'<turns:meet.example.vn:443?transport=tcp>; rel="ice-server"; username="{name}"; '
+        f'credential="{password}"; credential-type="password"'
+    )
 
 
 async def test_delete_ends_it_once(house: House) -> None:
