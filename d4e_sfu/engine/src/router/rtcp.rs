@@ -98,6 +98,10 @@ impl From<Refusal> for DropReason {
     }
 }
 
+/// By so much half of a round trip may be taken for too long, where reports are few and wait in queues: on a satellite's
+/// link every repair of a voice would come too late by the measure, and in time by the clock.
+const ROUND_TRIP_ERROR: Duration = Duration::from_millis(100);
+
 /// Header, MID, original number and tag, for the account of what is retransmitted.
 const RTX_OVERHEAD: usize = 12 + 8 + 2 + 16;
 
@@ -255,9 +259,9 @@ impl Router {
             return;
         }
         let round_trip = transport.round_trip();
-        // It has another half of the round trip to go.
+        // It has another half of the round trip to go, of which the measure is no better than that.
         let oldest = if publication.is_voice() {
-            PLAYOUT.saturating_sub(round_trip / 2)
+            (PLAYOUT + ROUND_TRIP_ERROR).saturating_sub(round_trip / 2)
         } else {
             MAX_AGE
         };

@@ -184,7 +184,7 @@ fn without_a_stream_for_it_a_voices_packet_goes_again_bit_by_bit_as_it_left() {
         assert!(datagrams(&mut world, &listener).is_empty());
     }
     assert_eq!(world.drops(DropReason::RepeatedNack), 2);
-    world.pass(700);
+    world.pass(800);
     listener.nack(&mut world, 0x5000_0001, &[number(&left[19])]);
     assert!(datagrams(&mut world, &listener).is_empty());
     assert_eq!(
