@@ -33,7 +33,7 @@ BACK = 2.5
 WEB_WAITS, NATIVE_WAITS = 2.0, 3.0
 # The longest time between two pictures. A picture is due every 33 ms, encoder and decoder share a busy machine; whoever
 # begins anew is without one for longer than this.
-GAP = 0.5  # s, in the middle
+GAP = 1.0  # s, in the middle; joining anew takes its client the seconds that he waits before it
 BUSY = 2.0  # s, at worst, on a machine that has no time for a picture now and then
 MOVED = 3.0  # s without a picture, after a change of address
 INTERVAL = 0.05  # s between two numbers
