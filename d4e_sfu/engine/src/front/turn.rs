@@ -2,8 +2,8 @@
 //! own media addresses, so there is no socket to a peer, nothing that could be reached through it, and an allocation is a
 //! few words. It reads no clock and owns no socket.
 //!
-//! Written here, and not taken from a crate: those that are kept (turn-server-proto 0.7, rtc-turn 0.21, both looked at)
-//! hold a table of users, allocate sockets, and have no say about peers, which is all that this one is for.
+//! Written here, and not taken from a crate: turn-server-proto 0.7, which is kept and without I/O, holds a table of users,
+//! asks for a socket for each allocation, and has no rule about peers, which is all that this one is for.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
