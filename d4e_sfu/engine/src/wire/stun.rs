@@ -78,6 +78,27 @@ pub struct Message<'a> {
     integrity_at: Option<usize>,
 }
 
+/// Method, class and transaction of what is framed as one whole message (RFC 8489 §5).
+pub(super) fn header(bytes: &[u8]) -> Option<(u16, Class, TransactionId)> {
+    let header = bytes.first_chunk::<HEADER_LEN>()?;
+    let kind = u16::from_be_bytes([header[0], header[1]]);
+    let len = usize::from(u16::from_be_bytes([header[2], header[3]]));
+    let cookie = u32::from_be_bytes([header[4], header[5], header[6], header[7]]);
+    if cookie != COOKIE || len % 4 != 0 || bytes.len() != HEADER_LEN + len {
+        return None;
+    }
+    // The two class bits are 4 and 8 of the type; the rest is the method.
+    let class = match (kind >> 8 & 1, kind >> 4 & 1) {
+        (0, 0) => Class::Request,
+        (0, _) => Class::Indication,
+        (_, 0) => Class::Success,
+        _ => Class::Error,
+    };
+    let mut transaction = [0; 12];
+    transaction.copy_from_slice(&header[8..]);
+    Some((kind & 0xfeef, class, transaction))
+}
+
 impl<'a> Message<'a> {
     /// Anything that is not a well-formed Binding message: `BadStun`.
     pub fn parse(datagram: &'a [u8]) -> Result<Self, DropReason> {
@@ -85,26 +106,10 @@ impl<'a> Message<'a> {
     }
 
     fn read(datagram: &'a [u8]) -> Option<Self> {
-        let header = datagram.first_chunk::<HEADER_LEN>()?;
-        let kind = u16::from_be_bytes([header[0], header[1]]);
-        let len = usize::from(u16::from_be_bytes([header[2], header[3]]));
-        let cookie = u32::from_be_bytes([header[4], header[5], header[6], header[7]]);
-        // RFC 8489 §5: the two class bits are 4 and 8 of the type; the rest is the method.
-        if kind & 0xfeef != BINDING
-            || cookie != COOKIE
-            || len % 4 != 0
-            || datagram.len() != HEADER_LEN + len
-        {
+        let (method, class, transaction) = header(datagram)?;
+        if method != BINDING {
             return None;
         }
-        let class = match (kind >> 8 & 1, kind >> 4 & 1) {
-            (0, 0) => Class::Request,
-            (0, _) => Class::Indication,
-            (_, 0) => Class::Success,
-            _ => Class::Error,
-        };
-        let mut transaction = [0; 12];
-        transaction.copy_from_slice(&header[8..]);
         let mut message = Self {
             class,
             transaction,
@@ -441,6 +446,19 @@ mod tests {
             .chunks(2)
             .map(|pair| pair[0] << 4 | pair[1])
             .collect()
+    }
+
+    #[test]
+    fn a_message_is_whole_words_long_and_has_its_cookie() {
+        let mut bytes = vec![0, 1, 0, 8, 0x21, 0x12, 0xa4, 0x42];
+        bytes.extend([7; 12]);
+        bytes.extend([0x80, 0x22, 0, 1, b'x', 0, 0, 0]); // SOFTWARE, padded (RFC 8489 §14)
+        assert!(Message::parse(&bytes).is_ok());
+        let mut unpadded = bytes[..bytes.len() - 3].to_vec();
+        unpadded[3] = 5;
+        assert_eq!(Message::parse(&unpadded).err(), Some(DropReason::BadStun));
+        bytes[4] ^= 1;
+        assert_eq!(Message::parse(&bytes).err(), Some(DropReason::BadStun));
     }
 
     #[test]

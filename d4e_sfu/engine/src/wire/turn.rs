@@ -7,9 +7,9 @@ use aws_lc_rs::{constant_time, hmac};
 
 use super::drop::DropReason;
 use super::stun::{
-    BINDING, COOKIE, Class, ERROR_CODE, FINGERPRINT, FINGERPRINT_XOR, HEADER_LEN,
-    MESSAGE_INTEGRITY, MESSAGE_INTEGRITY_SHA256, NONCE, PASSWORD_ALGORITHM, REALM, TransactionId,
-    UNKNOWN_ATTRIBUTES, USERNAME, Writer, XOR_MAPPED_ADDRESS, unmask,
+    BINDING, Class, ERROR_CODE, FINGERPRINT, FINGERPRINT_XOR, HEADER_LEN, MESSAGE_INTEGRITY,
+    MESSAGE_INTEGRITY_SHA256, NONCE, PASSWORD_ALGORITHM, REALM, TransactionId, UNKNOWN_ATTRIBUTES,
+    USERNAME, Writer, XOR_MAPPED_ADDRESS, header, unmask,
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,24 +130,8 @@ impl<'a> Message<'a> {
     }
 
     fn read(bytes: &'a [u8]) -> Option<Self> {
-        let header = bytes.first_chunk::<HEADER_LEN>()?;
-        let kind = u16::from_be_bytes([header[0], header[1]]);
-        let len = usize::from(u16::from_be_bytes([header[2], header[3]]));
-        let cookie = u32::from_be_bytes([header[4], header[5], header[6], header[7]]);
-        if cookie != COOKIE || len % 4 != 0 || bytes.len() != HEADER_LEN + len {
-            return None;
-        }
-        let class = match (kind >> 8 & 1, kind >> 4 & 1) {
-            (0, 0) => Class::Request,
-            (0, _) => Class::Indication,
-            (_, 0) => Class::Success,
-            _ => Class::Error,
-        };
-        let (_, method) = *Method::ALL
-            .iter()
-            .find(|(number, _)| *number == kind & 0xfeef)?;
-        let mut transaction = [0; 12];
-        transaction.copy_from_slice(&header[8..]);
+        let (number, class, transaction) = header(bytes)?;
+        let (_, method) = *Method::ALL.iter().find(|(known, _)| *known == number)?;
         let mut message = Self {
             method,
             class,
@@ -450,6 +434,7 @@ pub mod client {
 
 #[cfg(test)]
 mod tests {
+    use super::super::stun::COOKIE;
     use super::client::{peer, request};
     use super::*;
     use proptest::prelude::*;
