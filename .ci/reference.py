@@ -21,7 +21,7 @@ LANGUAGES = ("en", "vi")
 HEAD = {
     "en": (
         "# Settings",
-        "Written by `make reference` from the models (`d4e_sfu/config.py`). One YAML file; an example with every key at its\n"
+        "Written by `make reference` from the models (`d4e_sfu/settings/`). One YAML file; an example with every key at its\n"
         "default is [config/d4e-sfu.yaml](../../config/d4e-sfu.yaml). *live*: a reload applies it (`systemctl reload\n"
         "d4e-sfu`); *restart*: a reload names it and keeps the old value. Units are written out: `30s 5m 12h`, `64KiB 1MiB`,\n"
         "`128k 3M` (bits per second). Tiếng Việt: [../vi/configuration.md](../vi/configuration.md).",
@@ -29,7 +29,7 @@ HEAD = {
     ),
     "vi": (
         "# Các mục cấu hình",
-        "Tạo bởi `make reference` từ mã nguồn (`d4e_sfu/config.py`). Một tệp YAML; ví dụ có đủ mọi mục với giá trị mặc định là\n"
+        "Tạo bởi `make reference` từ mã nguồn (`d4e_sfu/settings/`). Một tệp YAML; ví dụ có đủ mọi mục với giá trị mặc định là\n"
         "[config/d4e-sfu.yaml](../../config/d4e-sfu.yaml). *ngay*: có hiệu lực khi nạp lại (`systemctl reload d4e-sfu`);\n"
         "*khởi động lại*: nạp lại chỉ nêu tên và giữ giá trị cũ. Ghi rõ đơn vị: `30s 5m 12h`, `64KiB 1MiB`, `128k 3M` (bit\n"
         "mỗi giây). English: [../en/configuration.md](../en/configuration.md).",

@@ -1,7 +1,7 @@
 """What is wrong with settings only when they are seen together: roles that do not exist, rules that nothing reaches,
 ports taken twice.
 
-Pure: it sees a `Config` whose every value is right by itself, and opens no file. Called by `config.py` alone.
+Pure: it sees a `Config` whose every value is right by itself, and opens no file. `config.py` asks.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from d4e_sfu import config
 from d4e_sfu.__main__ import main
 from d4e_sfu.errors import EX_CONFIG, EX_OK, ConfigError
 from d4e_sfu.migration import RENAMED, Renaming, migrate
+from d4e_sfu.mistakes import settings_at
 
 BEFORE = """\
 # Cổng thông tin
@@ -62,7 +63,7 @@ def test_what_is_not_sure_is_left_alone(text: str) -> None:
 
 def test_every_new_name_is_a_setting_and_no_old_one_is() -> None:
     for (*where, old), new in RENAMED.items():
-        model = config._settings_at(tuple(0 if part == "*" else part for part in where))
+        model = settings_at(tuple(0 if part == "*" else part for part in where), config.Config)
         assert new in model.model_fields
         assert old not in model.model_fields
 

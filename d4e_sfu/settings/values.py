@@ -1,7 +1,7 @@
 """What one value of a setting may look like: a time with its unit, a size, an address, a name, a file.
 
-Each is a type for the models of `config.py`, with a sentence of what was expected in place of what was written. It
-knows no setting; with config.py it is the door to pydantic.
+Each is a type for the models beside it, with a sentence of what was expected in place of what was written. It
+knows no setting.
 """
 
 from __future__ import annotations
