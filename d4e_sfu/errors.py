@@ -24,6 +24,10 @@ OUR_FAULT: Final = "Something went wrong on the server. Please try again."
 """All that a client learns of our own faults."""
 
 
+NOT_ACCEPTED: Final = "The token is not accepted."
+"""All that a stranger learns of why."""
+
+
 class ClientError(Exception):
     """Someone outside sent what we do not accept; `str(error)` is the sentence for him.
 

@@ -14,7 +14,7 @@ from typing import Final, TextIO
 
 OURS: Final = "d4e_sfu"
 # What aiohttp says by a logger that we gave it.
-_THEIRS: Final = frozenset({"d4e_sfu.server.http"})
+_THEIRS: Final = frozenset({"d4e_sfu.drivers.http"})
 
 # RFC 7515 §3.1: two objects in base64url, which begin with `{"`, and a signature; and whatever stands in a query.
 _TOKEN: Final = re.compile(r"eyJ[\w-]*\.[\w-]*\.?[\w-]*|(?<=access_token=)[^&\s'\"]+|(?<=Bearer )[^\s'\"]+")

@@ -14,43 +14,42 @@ import gc
 import importlib.metadata
 import ipaddress
 import logging
-import math
 import random
-import re
 import signal
-import socket
-import ssl
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import uvloop
 from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 from livekit.protocol import webhook
 
 from d4e_sfu import config as configuration
 from d4e_sfu._engine import Event
 from d4e_sfu.config import Config
 from d4e_sfu.core.boundary import PERSONAL, TransportId
+from d4e_sfu.core.ending import Ending
 from d4e_sfu.core.sfu import Sfu
-from d4e_sfu.core.tokens import NOT_ACCEPTED, sign_body
+from d4e_sfu.core.tokens import sign_body
 from d4e_sfu.core.turn import Turn
-from d4e_sfu.drivers import certificates, control
+from d4e_sfu.drivers import certificates
 from d4e_sfu.drivers import engine as engines
 from d4e_sfu.drivers import front as fronts
 from d4e_sfu.drivers.admin import Admin
 from d4e_sfu.drivers.associations import Associations
 from d4e_sfu.drivers.audit import CHECKPOINT_SECONDS, Audit, Secret
+from d4e_sfu.drivers.beat import Lag, every
 from d4e_sfu.drivers.control import Control, Verdict
 from d4e_sfu.drivers.dtls import EngineCertificate
 from d4e_sfu.drivers.entrance import Entrance
+from d4e_sfu.drivers.http import HttpServer
+from d4e_sfu.drivers.inspection import Inspection
 from d4e_sfu.drivers.metrics import Metrics, Sources
 from d4e_sfu.drivers.notify import Notifier, Pulse
 from d4e_sfu.drivers.pages import Pages
 from d4e_sfu.drivers.roomservice import ServerApi
-from d4e_sfu.drivers.signal import MAX_LINE, Signalling
+from d4e_sfu.drivers.signal import Signalling
 from d4e_sfu.drivers.sockets import Inherited
 from d4e_sfu.drivers.status import INTERVAL, Status
 from d4e_sfu.drivers.webhooks import Webhooks
@@ -61,15 +60,6 @@ log = logging.getLogger(__name__)
 
 PAGE: Final = Path(__file__).parent / "web" / "dist"
 STATUS_PAGE: Final = "status"  # in there; the admin listener's
-# From a request's first byte to its last header, and between two requests of a connection.
-HTTP_PATIENCE: Final = 10.0
-# A body that was refused may go on coming this long, so that its sender reads why before the connection ends.
-LINGER: Final = 1.0
-# Bytes of TCP that may wait to be read. aiohttp spends 3 µs on a chunk of one byte, so a quarter of a megabyte of them
-# (asyncio's largest read) would hold everyone for an eighth of a second.
-RECEIVE_BUFFER: Final = 1 << 16
-# The first bytes of a line that is too long, where it is a token's: in its header, or in the query.
-_TOKEN: Final = re.compile(rb"Bearer |[^ ]*[?&]access_token=")
 M_MMAP_THRESHOLD: Final = -3  # malloc.h of glibc
 # So late clients are told of what was put off: a re-offer, who has stopped speaking. A dead worker is found sooner.
 TICK: Final = 0.25
@@ -82,9 +72,6 @@ FRESH: Final = 2.0
 DTLS_RENEWAL: Final = 86_400.0
 # Last words have this long. Ours and the kernel's rest fit into the 5 s of a restart.
 LAST_WORDS: Final = 3.0
-# Who was alone in a call and lost it comes back within this, before an empty server is taken to be done.
-QUIET: Final = 5.0
-
 Reload = Callable[[], Config]
 
 
@@ -146,12 +133,10 @@ class Server:
         self._started_with = config
         self._load = load
         self._inherited = inherited
+        self.http = HttpServer(inherited)
         self._notifier = notifier or Notifier({})
         self._pulse = Pulse()
-        self._until: float | None = None  # drained by then, or stopped
-        self._draining_since = 0.0
         self._stopping = False  # systemd waits
-        self._quiet_since: float | None = None
         self._https: certificates.Https | None = None
         self.front: fronts.FrontDriver | None = None
         self.audit: Audit | None = None
@@ -188,8 +173,7 @@ class Server:
         self.entrance = Entrance(config)
         self.signalling = Signalling(self.sfu, self.entrance, on_refused=self.metrics.join_refused)
         self.whip = Whip(self.sfu, self.entrance)
-        self._runners: list[web.AppRunner] = []
-        self._listening: list[asyncio.Server] = []
+        self._ending = Ending(self.sfu)
         self._timers: list[asyncio.Task[None]] = []
 
     @classmethod
@@ -219,29 +203,27 @@ class Server:
             await server.stop()
             raise
         server._timers = [
-            asyncio.create_task(_every(TICK, server._tick)),
-            asyncio.create_task(_every(WATCH, server._watch)),
-            asyncio.create_task(_every(FRESH, server._renew)),
-            asyncio.create_task(_every(SAMPLE, lambda: server.status.sample(time.monotonic()))),
-            asyncio.create_task(_every(CHECKPOINT_SECONDS, server._checkpoint)),
-            asyncio.create_task(_every(DTLS_RENEWAL, server._renew_dtls)),
+            asyncio.create_task(every(TICK, server._tick)),
+            asyncio.create_task(every(WATCH, server._watch)),
+            asyncio.create_task(every(FRESH, server._renew)),
+            asyncio.create_task(every(SAMPLE, lambda: server.status.sample(time.monotonic()))),
+            asyncio.create_task(every(CHECKPOINT_SECONDS, server._checkpoint)),
+            asyncio.create_task(every(DTLS_RENEWAL, server._renew_dtls)),
         ]
         if server._notifier.interval is not None:
-            server._timers.append(asyncio.create_task(_every(server._notifier.interval, server._feed)))
+            server._timers.append(asyncio.create_task(every(server._notifier.interval, server._feed)))
         return server
 
     async def stop(self) -> None:
         for timer in self._timers:
             timer.cancel()
-        for listening in self._listening:
-            listening.close()  # connections live on
+        self.http.close()
         self.sfu.close(now=time.monotonic())
         try:
             await asyncio.wait_for(self.signalling.closed(), LAST_WORDS)
         except TimeoutError:
             log.warning("stopping with %d connections open", self.signalling.connections)
-        for runner in self._runners:
-            await runner.cleanup()
+        await self.http.cleanup()
         await self.webhooks.stop()
         for associations in self.associations.values():
             associations.stop()
@@ -300,28 +282,16 @@ class Server:
 
     def drain(self, seconds: float) -> None:
         """No new rooms; `ended` once everyone has left, or after this time, or that of an earlier call."""
-        now = time.monotonic()
-        self._until = min(now + seconds, self._until or math.inf)
         if not self.sfu.draining:
-            self._draining_since = now
             log.warning("draining people=%d seconds=%.0f", self.sfu.people, seconds)
-            self.sfu.drain()
-        if seconds <= 0 or not self.sfu.people:
+        if self._ending.begin(seconds, now=time.monotonic()):
             self.ended.set()
 
     def _drained(self, now: float) -> None:
-        if self._until is None:
-            return
-        if self._stopping:
-            self._notifier.extend(self._until - now + 2 * LAST_WORDS)
-        if self.sfu.people:
-            self._quiet_since = None
-        elif self._quiet_since is None:
-            self._quiet_since = now
-        spread = min(self.config.drain.spread, self._until - self._draining_since)
-        if now >= self._until - spread and spread > 0:
-            self.sfu.send_away(min(1.0, 1 - (self._until - now) / spread), now=now)
-        if now >= self._until or (self._quiet_since is not None and now - self._quiet_since >= QUIET):
+        left = self._ending.left(now=now)
+        if self._stopping and left is not None:
+            self._notifier.extend(left + 2 * LAST_WORDS)
+        if self._ending.tick(spread=self.config.drain.spread, now=now):
             self.ended.set()
 
     async def _reload_command(self, by: str) -> Verdict:
@@ -404,7 +374,7 @@ class Server:
         self.signalling.setup(app)
         ServerApi(self.sfu, self.entrance, require=self._require).setup(app)
         Pages(PAGE, without=STATUS_PAGE).setup(app)
-        runner = await self._runner(app)
+        runner = await self.http.runner(app)
         self._start_front(runner)
         for listener in self.config.http.listeners:
             if listener.tls and self._https is None:
@@ -415,7 +385,7 @@ class Server:
                 self._https = certificates.Https(tls.certificate, tls.key, also=also)
             if not listener.is_front:
                 context = self._https.context if listener.tls and self._https is not None else None
-                await self._listen(runner, listener.address, listener.port, context)
+                await self.http.listen(runner, listener.address, listener.port, context)
             scheme = "https" if listener.tls else "http"
             log.info("listening scheme=%s address=%s port=%d", scheme, listener.address, listener.port)
 
@@ -424,17 +394,8 @@ class Server:
         listeners = [each for each in self.config.http.listeners if each.is_front]
         if not listeners:
             return
-        server, loop = runner.server, asyncio.get_running_loop()
-        assert server is not None, "the runner is set up"
-
-        def serve(one: socket.socket, client: fronts.Address) -> Any:
-            def connection() -> _Handed:
-                return _Handed(server, client=client, loop=loop, **server._kwargs)
-
-            return loop.connect_accepted_socket(connection, one)
-
-        sockets = [self._socket(each.address, each.port) for each in listeners]
-        self.front = fronts.FrontDriver(self.config, sockets, self.engines, serve)
+        sockets = [self.http.bind(each.address, each.port) for each in listeners]
+        self.front = fronts.FrontDriver(self.config, sockets, self.engines, self.http.taking(runner))
         self.front.start()
         for each in self.engines:
             by_tcp = fronts.candidates(listeners, self.config, each.announced)
@@ -449,27 +410,22 @@ class Server:
         ports = dict.fromkeys(each.port for each in self.config.http.listeners if each.is_front)
         self.sfu.turn = Turn(host=host, ports=tuple(ports), secret=self.front.secret)
 
-    def _socket(self, address: str, port: int) -> socket.socket:
-        if self._inherited is not None:
-            return self._inherited.stream(address, port)
-        family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        return socket.create_server((address, port), family=family, backlog=512)
-
     async def _start_admin(self) -> None:
         address, port = self.config.admin.address, self.config.admin.port
         app = web.Application()
+        inspection = Inspection(self.sfu, self.engines, self.associations, lambda: self.signalling.connections)
         Admin(
             not_ready=self.not_ready,
             metrics=self.metrics,
             status=lambda: self.status.view(now=time.monotonic(), today=time.time()),
-            state=self._debug_state,
+            state=inspection.whole,
             rooms=self.sfu.debug_rooms,
-            room=self._debug_room,
+            room=inspection.room,
             loopback=ipaddress.ip_address(address).is_loopback,
         ).setup(app)
         Pages(PAGE / STATUS_PAGE).setup(app)
-        runner = await self._runner(app)
-        await self._listen(runner, address, port)
+        runner = await self.http.runner(app)
+        await self.http.listen(runner, address, port)
         log.info("admin address=%s port=%d", address, port)
 
     async def _start_control(self) -> None:
@@ -481,48 +437,9 @@ class Server:
         if self._load is not None:
             commands["reload"] = self._reload_command
         Control(commands).setup(app)
-        runner = await self._runner(app)
-        server = runner.server
-        assert server is not None, "the runner is set up"
-        one = control.listener(path) if self._inherited is None else self._inherited.unix(str(path))
-        self._listening.append(await asyncio.get_running_loop().create_unix_server(server, sock=one))
+        runner = await self.http.runner(app)
+        await self.http.listen_unix(runner, path)
         log.info("control path=%s", path)
-
-    async def _listen(
-        self, runner: web.AppRunner, address: str, port: int, context: ssl.SSLContext | None = None
-    ) -> None:
-        # Not a `TCPSite`: that gives a silent TLS client a minute.
-        patience = HTTP_PATIENCE if context else None
-        server = runner.server
-        assert server is not None, "the runner is set up"
-        loop = asyncio.get_running_loop()
-        one = self._socket(address, port)
-        # Connections inherit it. One read brings no more than this, twice at most, and one turn of the loop parses it.
-        one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
-        listening = await loop.create_server(
-            lambda: _Discreet(server, loop=loop, **server._kwargs),
-            sock=one,
-            ssl=context,
-            ssl_handshake_timeout=patience,
-            backlog=512,
-        )
-        self._listening.append(listening)
-
-    async def _runner(self, app: web.Application) -> web.AppRunner:
-        runner = web.AppRunner(
-            app,
-            access_log=None,  # request lines carry tokens
-            logger=_http_log(),
-            keepalive_timeout=HTTP_PATIENCE,
-            max_line_size=MAX_LINE,
-            max_field_size=MAX_LINE,
-            auto_decompress=False,  # nothing that we take is worth it, and every body would be a possible bomb
-            shutdown_timeout=0.5,
-            lingering_time=LINGER,
-        )
-        await runner.setup()
-        self._runners.append(runner)
-        return runner
 
     # --- what an operator sees ---------------------------------------------------------------------------------------
 
@@ -531,50 +448,6 @@ class Server:
         if self.front is not None and not self.front.alive:
             reasons.append("the front is dead")
         return [*reasons, "draining"] if self.sfu.draining else reasons
-
-    def _debug_state(self) -> Mapping[str, object]:
-        return {
-            **self.sfu.debug_state(),
-            "signalling_connections": self.signalling.connections,
-            "tasks": len(asyncio.all_tasks()),
-            "workers": [
-                {
-                    "name": each.name,
-                    "candidates": [f"{address}:{port}" for address, port, *_ in each.candidates],
-                    "deaths": each.deaths,
-                    "busy": each.busy,
-                    "associations": self.associations[each].debug_state(),
-                    "snapshot": each.snapshot(),
-                }
-                for each in self.engines
-            ],
-        }
-
-    async def _debug_room(self, name: str) -> Mapping[str, object] | None:
-        """The core's view of a room, and beside it the engine's and the associations' views of the same things."""
-        state = self.sfu.debug_room(name)
-        if state is None:
-            return None
-        driver = next(each for each in self.engines if each is self.sfu.rooms[name].worker.engine)
-        engine = await driver.debug_state()
-        people = state["participants"]
-        ids = {
-            "transports": {each for person in people for each in (person["transport"], person["uplink"]) if each},
-            "publications": {each["id"] for person in people for each in person["publications"]},
-            "subscriptions": {each["id"] for person in people for each in person["subscriptions"]},
-        }
-        return {
-            **state,
-            "worker": driver.name,
-            "engine": {
-                kind: [each for each in engine.get(kind, []) if each.get("id") in wanted]
-                for kind, wanted in ids.items()
-            },
-            "associations": {
-                str(transport): self.associations[driver].debug_state(transport)
-                for transport in sorted(ids["transports"])
-            },
-        }
 
     def _tick(self) -> None:
         now = time.monotonic()
@@ -622,70 +495,6 @@ class Server:
             each.check()
         if self.front is not None:
             self.front.check()
-
-
-class Lag:
-    """How late the event loop comes to what is due: the sign of too much work, or of one thing that took too long."""
-
-    def __init__(self) -> None:
-        self._worst = 0.0
-        self._then: float | None = None
-
-    def seen(self, now: float, *, interval: float) -> None:
-        if self._then is not None:
-            self._worst = max(self._worst, now - self._then - interval)
-        self._then = now
-
-    def take(self) -> float:
-        """Seconds, the worst since the last call."""
-        worst, self._worst = self._worst, 0.0
-        return worst
-
-
-class _Discreet(web.RequestHandler):
-    """aiohttp's HTTP connection, which repeats nothing of what it cannot read.
-
-    aiohttp's own 400 shows the bytes. Behind a proxy that counts them otherwise they may be of the next request: some
-    other person's, with his token.
-    """
-
-    def handle_error(
-        self,
-        request: web.BaseRequest,
-        status: int = 500,
-        exc: BaseException | None = None,
-        message: str | None = None,
-    ) -> web.StreamResponse:
-        if isinstance(exc, LineTooLong) and _TOKEN.match(bytes(exc.args[0])):
-            return super().handle_error(request, 401, exc, NOT_ACCEPTED)
-        return super().handle_error(request, status, exc, "This is not HTTP as it should be.\n" if message else None)
-
-
-class _Handed(fronts.Handed, _Discreet):
-    """One that the front hands on."""
-
-
-def _http_log() -> logging.Logger:
-    """What aiohttp has to say, but for what is no HTTP: for each of those it would write a trace and a piece of the
-    request, which may hold a token, and anyone can send them by the thousand."""
-
-    def ours(record: logging.LogRecord) -> bool:
-        return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
-
-    # A warning for each opening with a subprotocol, with the client's address and whatever he wrote there.
-    logging.getLogger("aiohttp.websocket").setLevel(logging.ERROR)
-    http = logging.getLogger(f"{__name__}.http")
-    http.filters[:] = [ours]
-    return http
-
-
-async def _every(interval: float, act: Callable[[], Any]) -> None:
-    while True:
-        await asyncio.sleep(interval)
-        try:
-            act()
-        except Exception:
-            log.exception("timer failed")  # ours; the next turn may go well
 
 
 def _shown(value: str | int | float) -> str:

@@ -48,6 +48,7 @@ DOORS: dict[str, set[str]] = {
         "drivers/signal.py",
         "drivers/websocket.py",
         "drivers/entrance.py",
+        "drivers/http.py",
         "drivers/roomservice.py",
         "drivers/body.py",
         "drivers/whip.py",

@@ -14,8 +14,8 @@ from typing import Final, Literal
 from livekit.protocol import models
 
 from d4e_sfu.config import CodecName, Config, Source
-from d4e_sfu.core.tokens import NOT_ACCEPTED, Grants
-from d4e_sfu.errors import Forbidden, RoomNotFound, Unauthorized
+from d4e_sfu.core.tokens import Grants
+from d4e_sfu.errors import NOT_ACCEPTED, Forbidden, RoomNotFound, Unauthorized
 
 # Clients tell "no such room" from "no such path" by these words in a 404.
 NO_SUCH_ROOM: Final = "requested room does not exist"

@@ -24,11 +24,11 @@ from typing import Any, Final, NoReturn
 import jwt
 
 from d4e_sfu.config import Config, Key, Source
+from d4e_sfu.errors import NOT_ACCEPTED as NOT_ACCEPTED
 from d4e_sfu.errors import Unauthorized
 
 EXPIRED: Final = "The token has expired."
 NOT_YET_VALID: Final = "The token is not yet valid."
-NOT_ACCEPTED: Final = "The token is not accepted."
 
 LEEWAY: Final = 60.0
 """Seconds by which the clocks of signer and server may differ (RFC 7519 §4.1.4: no more than a few minutes)."""

@@ -2,7 +2,7 @@
 
 A server that is handed its sockets needs no network of its own. What is passed and what the configuration wants are
 matched by what they are (protocol, address, port), not by order or name; where the two differ the start ends with both
-sides named. Binding our own sockets is engine.py's (media) and server.py's (HTTP).
+sides named. Binding our own sockets is engine.py's (media) and http.py's (HTTP).
 """
 
 from __future__ import annotations

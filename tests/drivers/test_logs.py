@@ -29,7 +29,7 @@ def test_our_own_loggers_follow_the_level_and_no_library_does(log: io.StringIO) 
     assert log.getvalue() == "DEBUG d4e_sfu.server from 10.1.2.3\n"
 
 
-@pytest.mark.parametrize("name", ["aiohttp.server", "d4e_sfu.server.http"])
+@pytest.mark.parametrize("name", ["aiohttp.server", "d4e_sfu.drivers.http"])
 def test_of_what_a_library_warns_of_addresses_are_taken_out(log: io.StringIO, name: str) -> None:
     logging.getLogger(name).warning("Error handling request from %s", "203.0.113.9")
     assert log.getvalue() == f"WARNING {name} Error handling request from <address>\n"

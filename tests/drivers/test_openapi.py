@@ -55,7 +55,7 @@ async def test_every_route_is_described_and_nothing_else(config: Config) -> None
     try:
         routes = {
             each
-            for runner in server._runners
+            for runner in server.http.runners
             for route in runner.app.router.routes()
             if route.resource is not None
             for each in served(route.method, route.resource.canonical)

@@ -20,8 +20,8 @@ from d4e_sfu.core.participant import Participant
 from d4e_sfu.core.sfu import Sfu
 from d4e_sfu.drivers import body, roomservice
 from d4e_sfu.drivers.entrance import Entrance
+from d4e_sfu.drivers.http import http_log
 from d4e_sfu.drivers.roomservice import ServerApi
-from d4e_sfu.server import _http_log
 from tests.conftest import WALL, MintToken
 from tests.core.house import join_request
 from tests.doubles import (
@@ -72,7 +72,7 @@ async def open_house(config: Config, mint: MintToken) -> AsyncIterator[House]:
     entrance.setup(app)
     ServerApi(sfu, entrance, wall=lambda: WALL).setup(app)
     server = TestServer(app)
-    await server.start_server(access_log=None, auto_decompress=False, logger=_http_log())
+    await server.start_server(access_log=None, auto_decompress=False, logger=http_log())
     async with TestClient(server) as http:
         yield House(sfu, http, mint)
 

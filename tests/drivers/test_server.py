@@ -21,11 +21,13 @@ from d4e_sfu import config as configuration
 from d4e_sfu import server as servers
 from d4e_sfu.config import Admin, Audit, Config, Drain, Http, Limits, Listener, Media, MediaAddress, Tls
 from d4e_sfu.drivers import certificates
+from d4e_sfu.drivers import http as http_driver
+from d4e_sfu.drivers.beat import Lag
 from d4e_sfu.drivers.control import Verdict, ask
 from d4e_sfu.drivers.notify import Notifier
 from d4e_sfu.drivers.sockets import Inherited, Mismatch
 from d4e_sfu.errors import EX_CONFIG, ConfigError, Problem
-from d4e_sfu.server import Lag, Server
+from d4e_sfu.server import Server
 from tests.conftest import MintToken
 from tests.drivers.test_signal import PATH, query, receive, receive_kinds
 
@@ -55,7 +57,7 @@ async def http() -> AsyncIterator[aiohttp.ClientSession]:
 
 
 def url(server: Server, path: str = "/", *, admin: bool = False) -> str:
-    listening = server._listening[-1 if admin else 0]
+    listening = server.http.listening[-1 if admin else 0]
     host, port = listening.sockets[0].getsockname()[:2]
     return f"http://{host}:{port}{path}"
 
@@ -144,9 +146,9 @@ async def test_a_dead_worker_is_noticed_and_its_people_may_come_back_at_once(
 
 
 async def test_a_silent_connection_is_not_held(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(servers, "HTTP_PATIENCE", 0.2)
+    monkeypatch.setattr(http_driver, "HTTP_PATIENCE", 0.2)
     server = await Server.start(small(config))
-    host, port = server._listening[0].sockets[0].getsockname()[:2]
+    host, port = server.http.listening[0].sockets[0].getsockname()[:2]
     silent = await asyncio.open_connection(host, port)
     slow = await asyncio.open_connection(host, port)
     slow[1].write(b"GET / HTTP/1.1\r\nHost: x\r\n")
@@ -179,7 +181,7 @@ async def test_a_reload_holds_for_whoever_joins_next(
 async def test_what_the_operator_got_wrong_outside_the_file_ends_the_start(
     server: Server, config: Config, caplog: pytest.LogCaptureFixture
 ) -> None:
-    host, port = server._listening[0].sockets[0].getsockname()[:2]
+    host, port = server.http.listening[0].sockets[0].getsockname()[:2]
     taken = small(config).model_copy(update={"http": Http(listeners=(Listener(address=host, port=port),))})
     assert await servers._serve(taken, None) == EX_CONFIG
     assert str(port) in caplog.text
@@ -507,7 +509,7 @@ async def test_the_certificate_of_dtls_is_renewed_for_every_worker(
 
 
 async def fingerprint(server: Server) -> bytes:
-    host, port = server._listening[0].sockets[0].getsockname()[:2]
+    host, port = server.http.listening[0].sockets[0].getsockname()[:2]
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     _, writer = await asyncio.open_connection(host, port, ssl=context)

@@ -92,7 +92,7 @@ async def test_no_candidate_makes_us_send_or_ask_anything(
     sdp = description.replace("a=mid:0\r\n", f"a=mid:0\r\n{in_offer}a=rtcp:9 IN IP4 {ELSEWHERE}\r\n")
     assert sdp.count(ELSEWHERE) > 10
     offer = rtc.SessionDescription(type="offer", sdp=sdp, id=1)
-    host, port = server._listening[0].sockets[0].getsockname()[:2]
+    host, port = server.http.listening[0].sockets[0].getsockname()[:2]
     params = {**query(mint("an", now=time.time())), "join_request": wrapped(offer)}
     async with (
         aiohttp.ClientSession() as http,

@@ -35,7 +35,7 @@ async def answer(config: Config, data: bytes) -> bytes:
     }
     server = await Server.start(config.model_copy(update=update))
     try:
-        host, port = server._listening[0].sockets[0].getsockname()[:2]
+        host, port = server.http.listening[0].sockets[0].getsockname()[:2]
         reader, writer = await asyncio.open_connection(host, port)
         writer.write(data)
         async with asyncio.timeout(5):

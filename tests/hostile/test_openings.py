@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from d4e_sfu.drivers import certificates
-from d4e_sfu.server import HTTP_PATIENCE
+from d4e_sfu.drivers.http import HTTP_PATIENCE
 from tests.hostile.caller import Caller
 from tests.lab.server import Server, free_ports, running
 

@@ -14,8 +14,8 @@ import pytest
 import pytest_asyncio
 from livekit.protocol import rtc
 
+from d4e_sfu.drivers.http import HTTP_PATIENCE
 from d4e_sfu.drivers.pages import Pages
-from d4e_sfu.server import HTTP_PATIENCE
 from tests.hostile.caller import Caller
 from tests.hostile.test_openings import PATIENCE
 from tests.hostile.test_signalling import cheapest, costing

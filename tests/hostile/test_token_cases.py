@@ -17,10 +17,10 @@ from aiohttp import web
 from d4e_sfu.core import tokens
 from d4e_sfu.core.sfu import Sfu
 from d4e_sfu.drivers.entrance import Entrance
+from d4e_sfu.drivers.http import Discreet, http_log
 from d4e_sfu.drivers.roomservice import ServerApi
 from d4e_sfu.drivers.signal import MAX_LINE, Signalling
 from d4e_sfu.drivers.whip import Whip
-from d4e_sfu.server import _Discreet, _http_log
 from tests.core.test_tokens import CONFIG, NOW, REFUSED, claims, sign
 from tests.doubles import EngineDouble, sfu_on
 
@@ -50,12 +50,12 @@ async def house() -> AsyncIterator[tuple[int, Sfu]]:
     for door in (Whip, Signalling, ServerApi):
         door(sfu, entrance, wall=lambda: NOW).setup(app)
     runner = web.AppRunner(
-        app, max_line_size=MAX_LINE, max_field_size=MAX_LINE, access_log=None, logger=_http_log(), shutdown_timeout=0.1
+        app, max_line_size=MAX_LINE, max_field_size=MAX_LINE, access_log=None, logger=http_log(), shutdown_timeout=0.1
     )
     await runner.setup()
     loop, server = asyncio.get_running_loop(), runner.server
     assert server is not None
-    listening = await loop.create_server(lambda: _Discreet(server, loop=loop, **server._kwargs), "127.0.0.1", 0)
+    listening = await loop.create_server(lambda: Discreet(server, loop=loop, **server._kwargs), "127.0.0.1", 0)
     yield listening.sockets[0].getsockname()[1], sfu
     listening.close()
     await runner.cleanup()
