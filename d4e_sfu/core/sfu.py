@@ -108,7 +108,7 @@ class Sfu:
 
         `way`: into the place where he checks his network, instead of the room.
         """
-        self._check_open(grants.room)
+        self._check_open(grants.room if way is None else netcheck.place(grants, way).room)
         grants = self._moderation.decisions.applied(grants, wall=wall)
         if way is None:
             rights, room_policy = policy.rights(self._config, grants), policy.room_policy(self._config, grants.room)

@@ -85,3 +85,13 @@ async def test_a_server_that_is_full_or_goes_away_says_so(house: House, config: 
             config.model_copy(update={"limits": config.limits.model_copy(update={"participants": 0})})
         )
     await problem(await house.publish("/check/send"), 503)
+
+
+async def test_a_running_room_is_no_reason_to_begin_a_check_while_the_server_drains(house: House) -> None:  # noqa: F811
+    house.join("an")
+    assert (await house.publish("/check/send")).status == 201
+    house.sfu.drain()
+    sentence = await problem(await house.publish("/check/send", token=house.mint("binh", "doctor")), 503)
+    assert "takes no new calls" in sentence
+    receive = await house.ask("POST", "/check/receive", offer(direction="recvonly"), Content_Type=SDP)
+    assert receive.status == 201, "one that has begun goes on"

@@ -20,6 +20,7 @@ from livekit.protocol import rtc
 from d4e_sfu import config as configuration
 from d4e_sfu import server as servers
 from d4e_sfu.config import Admin, Audit, Config, Drain, Http, Limits, Listener, Media, MediaAddress, Tls
+from d4e_sfu.core import ending
 from d4e_sfu.drivers import certificates
 from d4e_sfu.drivers import http as http_driver
 from d4e_sfu.drivers.beat import Lag
@@ -285,7 +286,7 @@ async def join(http: aiohttp.ClientSession, server: Server, token: str) -> aioht
 async def test_a_drain_refuses_new_rooms_lets_calls_go_on_and_ends_with_the_last(
     config: Config, http: aiohttp.ClientSession, mint: MintToken, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(servers, "QUIET", 0.3)
+    monkeypatch.setattr(ending, "QUIET", 0.3)
     admin = Admin(port=0, control=tmp_path / "control")
     server = await Server.start(small(config).model_copy(update={"admin": admin}))
     first = await join(http, server, mint("an", now=time.time()))

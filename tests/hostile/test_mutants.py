@@ -13,10 +13,9 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from d4e_sfu import server as servers
 from d4e_sfu.config import Admin, Config, Http, Listener, Media, MediaAddress
 from d4e_sfu.core import sdp
-from d4e_sfu.drivers import dtls, entrance, pages, signal
+from d4e_sfu.drivers import dtls, entrance, http, pages, signal
 from d4e_sfu.errors import TooLarge
 from d4e_sfu.server import Server
 from tests.core.test_sdp import AUDIO, HEAD
@@ -95,7 +94,7 @@ def without_limit(data: bytes, limit: int) -> bytes:
 
 
 MUTANTS: list[tuple[Attack, object, str, object]] = [
-    (shows_the_next_request, servers, "_Discreet", web.RequestHandler),
+    (shows_the_next_request, http, "Discreet", web.RequestHandler),
     (lets_a_foreign_page_ask, entrance.Entrance, "check", lambda *_: None),
     (follows_a_link, Path, "is_symlink", lambda _: False),
     (reads_too_many_groups, sdp, "MAX_IN_ALL", {}),
