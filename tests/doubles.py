@@ -9,7 +9,7 @@ import dataclasses
 import random
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from livekit.protocol import models, rtc, webhook
 
@@ -132,23 +132,34 @@ class Section:
     direction: str
     track: str = ""
     simulcast: bool = False
+    codecs: tuple[str, ...] = ("VP8",)
+
+
+# Payload type and parameters of each, as Chromium has them; that of its repair is the next.
+_VIDEO: Final = {
+    "VP8": (96, ""),
+    "VP9": (98, "profile-id=0"),
+    "H264": (102, "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f"),
+    "AV1": (45, "level-idx=5;profile=0;tier=0"),
+}
 
 
 class Description:
     """The peer connection of a client, as far as its offers show: sections are added and never removed."""
 
-    def __init__(self, name: str, *, audios: int = 3, videos: int = 3) -> None:
+    def __init__(self, name: str, *, audios: int = 3, videos: int = 3, decodes: tuple[str, ...] = ("VP8",)) -> None:
+        self.decodes = decodes
         self.name = "".join(letter for letter in name if letter.isalnum())  # RFC 8839 §5.4: ice-char
         self.sections = [Section("audio", "recvonly") for _ in range(audios)]
-        self.sections += [Section("video", "recvonly") for _ in range(videos)]
+        self.sections += [Section("video", "recvonly", codecs=decodes) for _ in range(videos)]
         self.sections.append(Section("application", ""))
 
     def add_receiving(self, kind: str, count: int) -> None:
-        self.sections.extend(Section(kind, "recvonly") for _ in range(count))
+        self.sections.extend(Section(kind, "recvonly", codecs=self.decodes) for _ in range(count))
 
-    def publish(self, kind: str, track: str, *, simulcast: bool = False) -> int:
+    def publish(self, kind: str, track: str, *, simulcast: bool = False, codecs: tuple[str, ...] = ("VP8",)) -> int:
         """Returns the index of the section, which is its mid."""
-        self.sections.append(Section(kind, "sendonly", track, simulcast))
+        self.sections.append(Section(kind, "sendonly", track, simulcast, codecs))
         return len(self.sections) - 1
 
     def unpublish(self, index: int) -> None:
@@ -204,18 +215,21 @@ class Description:
                 "a=fmtp:111 minptime=10;useinbandfec=1",
                 *([f"a=ssrc:{1000 + index} cname:{self.name}"] if section.track else []),
             ]
+        numbers = " ".join(f"{_VIDEO[codec][0]} {_VIDEO[codec][0] + 1}" for codec in section.codecs)
         lines = [
-            "m=video 9 UDP/TLS/RTP/SAVPF 96 97",
+            f"m=video 9 UDP/TLS/RTP/SAVPF {numbers}",
             *common,
             "a=extmap:3 http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01",
             "a=extmap:4 urn:ietf:params:rtp-hdrext:sdes:mid",
             "a=extmap:10 urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id",
             "a=extmap:11 urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id",
-            "a=rtpmap:96 VP8/90000",
-            *[f"a=rtcp-fb:96 {each}" for each in ("goog-remb", "transport-cc", "ccm fir", "nack", "nack pli")],
-            "a=rtpmap:97 rtx/90000",
-            "a=fmtp:97 apt=96",
         ]
+        for codec in section.codecs:
+            number, parameters = _VIDEO[codec]
+            feedback = ("goog-remb", "transport-cc", "ccm fir", "nack", "nack pli")
+            lines += [f"a=rtpmap:{number} {codec}/90000", *(f"a=rtcp-fb:{number} {each}" for each in feedback)]
+            lines += [f"a=fmtp:{number} {parameters}"] if parameters else []
+            lines += [f"a=rtpmap:{number + 1} rtx/90000", f"a=fmtp:{number + 1} apt={number}"]
         if section.simulcast:
             lines += [f"a=rid:{rid} send" for rid in "qhf"] + ["a=simulcast:send q;h;f"]
         elif section.track:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from livekit.protocol import rtc
 
 from d4e_sfu._engine import Command
-from d4e_sfu.core import bandwidth, offer, payloads, placement, sdp, sections
+from d4e_sfu.core import backup, bandwidth, offer, payloads, placement, sdp, sections
 from d4e_sfu.core.sdp import Direction
 from d4e_sfu.errors import BadRequest
 
@@ -216,7 +216,8 @@ def _accepted(subscription: Subscription, found: offer.Offered | None) -> bool:
     if found is not None and found.direction in (Direction.RECVONLY, Direction.SENDRECV):
         choice = payloads.subscribable(found.section, outgoing.codec, outgoing.format)
     if found is None or choice is None:
-        room.not_supported(subscription)
+        if not backup.fall_back(subscription):
+            room.not_supported(subscription)
         return False
     room.forward(subscription, placement.spec_of(found, outgoing, choice))
     return True

@@ -8,7 +8,7 @@ the same state gives the same answer. On the path of a join: `core/room` → her
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -83,6 +83,19 @@ class Answer:
     unsupported: Sequence[SubscriptionId]  # the client's sections lack the codec; more of them would not help
     # (audios, videos) to ask for with media_sections_requirement; (0, 0) = a new offer is enough; None = do not ask.
     missing: tuple[int, int] | None
+
+    def after(self, first: Answer, *, fallen: Set[int]) -> Answer:
+        """To the same offer, when what was `fallen` of the first answer's unsupported had become other subscriptions:
+        all that both have changed."""
+        unsupported = [each for each in first.unsupported if each not in fallen]
+        return replace(
+            self,
+            published=[*first.published, *self.published],
+            unpublished=[*first.unpublished, *self.unpublished],
+            placed=[*first.placed, *self.placed],
+            displaced=[*first.displaced, *self.displaced],
+            unsupported=[*unsupported, *self.unsupported],
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +237,12 @@ class Negotiation:
         """This track may no longer be published: its section is free for another, whatever the client goes on with."""
         bound = {mid: each for mid, each in self._state.bound.items() if each.published.track_sid != track_sid}
         self._state = replace(self._state, bound=bound)
+
+    def receives(self, kind: Kind, codec: Codec, stream_format: str) -> bool:
+        """Whether the client's sections show that it could decode this; as long as there are none, it could."""
+        offered = [each for each in self._state.offered.values() if each.direction is Direction.RECVONLY]
+        sections = [each.section for each in offered if each.section.kind == kind]
+        return not sections or any(payloads.subscribable(each, codec, stream_format) for each in sections)
 
     def missing(self, outgoing: Sequence[Outgoing]) -> tuple[int, int] | None:
         """What to ask the client for, between offers, as in `Answer.missing`, if these are the subscriptions now.

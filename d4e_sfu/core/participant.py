@@ -18,11 +18,13 @@ from d4e_sfu.core.allowance import Allowance
 from d4e_sfu.core.bandwidth import Bandwidth
 from d4e_sfu.core.datapacket import Mail
 from d4e_sfu.core.permission import Permission
+from d4e_sfu.core.publication import PublicationState
 from d4e_sfu.core.quality import Cause, Quality, Word
 from d4e_sfu.core.sections import SectionsRequirement
 
 if TYPE_CHECKING:
     from d4e_sfu.config import DataLimits
+    from d4e_sfu.core.bindings import PendingTrack
     from d4e_sfu.core.boundary import Client, TransportId
     from d4e_sfu.core.dual import Template, Uplink
     from d4e_sfu.core.negotiation import LocalTransport, Negotiation, RemoteTransport
@@ -273,6 +275,14 @@ class Participant:
         if len(self.wishes) < MAX_WISHES:
             self.wishes[sid] = now
 
+    def sections_due(self) -> list[PendingTrack]:
+        """What he has announced and no section carries yet, oldest first."""
+        return [codec.pending() for codec in self.by_key().values() if codec.state is PublicationState.PENDING]
+
+    def by_key(self) -> dict[str, Publication]:
+        """What he publishes, in each of its codecs, as negotiation names it."""
+        return {codec.key: codec for publication in self.publications.values() for codec in publication.codecs}
+
     @property
     def sending(self) -> Participant | Uplink:
         """The connection on which he publishes."""
@@ -360,7 +370,7 @@ class Participant:
             "held_bytes": self.mail.held_bytes,
             "quality": self.quality.debug_state(),
             "bandwidth": self.bandwidth.debug_state(),
-            "publications": [publication.debug_state() for publication in self.publications.values()],
+            "publications": [codec.debug_state() for codec in self.by_key().values()],
             "subscriptions": [subscription.debug_state() for subscription in self.subscriptions.values()],
         }
 

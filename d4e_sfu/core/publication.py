@@ -2,12 +2,15 @@
 
 It begins as a promise (`add_track`, state PENDING) and becomes media when an offer carries it (BOUND). What others
 see is its `TrackInfo`; what the engine knows is its `PublicationSpec`. Who may subscribe is the room's business.
+
+The same source in a second codec is its `backup` (backup.py): another publication for negotiation and engine, with the
+sid and the `TrackInfo` of the first.
 """
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from livekit.protocol import models, rtc
@@ -64,6 +67,7 @@ MAX_NAME: Final = 256  # characters
 
 
 class PublicationState(enum.Enum):
+    NAMED = "named"  # as a backup: nobody has needed it yet, and nothing announces its section
     PENDING = "pending"  # announced by add_track, no section yet
     BOUND = "bound"  # a section carries it; the engine forwards it
 
@@ -77,12 +81,15 @@ class Publication:
     """`id` names it in the engine and is used once BOUND; `sid` names it for clients from the start."""
 
     __slots__ = (
+        "asked_at",
+        "backup",
         "cid",
         "codec_cids",
         "format",
         "heard",
         "heights",
         "id",
+        "index",
         "info",
         "is_video",
         "is_voice",
@@ -100,20 +107,26 @@ class Publication:
     def __init__(
         self,
         id: PublicationId,
-        sid: str,
         publisher: Participant,
-        request: rtc.AddTrackRequest,
+        info: models.TrackInfo,
         *,
-        codec: Codec,
+        index: int = 0,
+        cid: str = "",
+        codec_cids: Sequence[str] = (),
         max_bitrate: int,
-        red: bool,
     ) -> None:
+        """`index`: of its codec among those of `info`; 0, or 1 for a backup. The cids are the client's names for it."""
         self.id = id
         self.publisher = publisher
-        self.cid = request.cid
+        self.info = info
+        self.index = index
+        self.cid = cid
+        self.codec_cids = codec_cids
         self.max_bitrate = max_bitrate
-        self.state = PublicationState.PENDING
+        self.state = PublicationState.NAMED if index else PublicationState.PENDING
         self.spec: PublicationSpec | None = None
+        self.backup: Publication | None = None
+        self.asked_at: float | None = None  # for a backup: its publisher was told that somebody needs it
         # How many spatial layers there may be to choose from: encodings, or layers of the only one. What one stream of
         # a scalable codec holds, the engine sees; who asks for more than there is gets the highest.
         self.sizes = 1
@@ -121,18 +134,50 @@ class Publication:
         self.weights = Weights()
         self.use: Use | None = None
         self.format = ""  # the codec's a=fmtp, once BOUND
-        self.codec_cids = tuple(codec.cid for codec in request.simulcast_codecs[:MAX_LAYERS])
-        self.info = _track_info(sid, request, MIME_TYPES[codec], red=red)
         # What it is stays; and it is asked for each viewer and picture a few times a second.
-        self.is_video = self.info.type == models.TrackType.VIDEO
-        self.source = _source(self.info.source, audio=not self.is_video)
+        self.is_video = info.type == models.TrackType.VIDEO
+        self.source = _source(info.source, audio=not self.is_video)
         self.is_voice = self.source is Source.MICROPHONE
-        self.heights = _heights(self.info)
-        self.rids = tuple(layer.rid for layer in self.info.layers if layer.rid)
+        self.heights: Sequence[int] = ()
+        self.rids: tuple[str, ...] = ()
+        self.read_layers()
 
     @property
     def sid(self) -> str:
         return self.info.sid
+
+    @property
+    def key(self) -> str:
+        """How negotiation tells it from every other section's."""
+        return f"{self.sid}/{self.index}" if self.index else self.sid
+
+    @property
+    def codec(self) -> models.SimulcastCodecInfo:
+        """What others see of this codec of it."""
+        return self.info.codecs[self.index]
+
+    @property
+    def codecs(self) -> Sequence[Publication]:
+        """It, and its backup if it has one."""
+        return (self,) if self.backup is None else (self, self.backup)
+
+    @property
+    def first(self) -> Publication:
+        """The publication that this is the backup of, or itself."""
+        return self.publisher.publications[self.sid] if self.index else self
+
+    def withdraw(self) -> None:
+        """Its sections carry it no more, whatever the client goes on with."""
+        negotiation = self.publisher.sending.negotiation
+        assert negotiation is not None
+        for each in self.codecs:
+            negotiation.withdraw(each.key)
+
+    def read_layers(self) -> None:
+        """What its publisher has said of the sizes."""
+        layers = self.codec.layers or self.info.layers
+        self.heights = _heights(self.info, layers)
+        self.rids = tuple(layer.rid for layer in layers if layer.rid)
 
     @property
     def is_simulcast(self) -> bool:
@@ -147,24 +192,27 @@ class Publication:
         scalable = len(spec.encodings) == 1 and spec.codec in _SCALABLE
         self.sizes = MAX_LAYERS if scalable else len(spec.encodings)
         self.format = published.format
-        self.info.mid = spec.mid
-        self.info.mime_type = MIME_TYPES[spec.codec]
-        self.info.simulcast = len(spec.encodings) > 1
-        codec = self.info.codecs[0]
-        codec.mime_type, codec.mid, codec.sdp_cid = self.info.mime_type, spec.mid, published.sdp_cid
+        codec = self.codec
+        codec.mime_type, codec.mid, codec.sdp_cid = MIME_TYPES[spec.codec], spec.mid, published.sdp_cid
         if self.is_video:
             mode = models.VideoLayer.Mode
             codec.video_layer_mode = (
                 mode.MULTIPLE_SPATIAL_LAYERS_PER_STREAM if scalable else mode.ONE_SPATIAL_LAYER_PER_STREAM
             )
+        if self.index == 0:
+            self.info.mid, self.info.mime_type = codec.mid, codec.mime_type
+            self.info.simulcast = len(spec.encodings) > 1
+            if self.backup is not None and self.backup.codec.mime_type == codec.mime_type:
+                self.backup = None  # his client knows no other after all
+                del self.info.codecs[1:]
 
     def pending(self) -> PendingTrack:
         """As negotiation sees it while no section carries it."""
         return PendingTrack(
-            sid=self.sid,
+            sid=self.key,
             cid=self.cid,
             kind="video" if self.is_video else "audio",
-            mime_type=self.info.mime_type,
+            mime_type=self.codec.mime_type,
             max_bitrate=self.max_bitrate,
             codec_cids=self.codec_cids,
             rids=self.rids,
@@ -177,7 +225,8 @@ class Publication:
     def resize(self, width: int, height: int) -> None:
         """The publisher's own picture has changed size."""
         self.info.width, self.info.height = width, height
-        self.heights = _heights(self.info)
+        for each in self.codecs:
+            each.read_layers()
 
     def layer_for_quality(self, quality: models.VideoQuality) -> int:
         """Spatial layer for LOW, MEDIUM, HIGH; with fewer of them, the highest there is."""
@@ -202,15 +251,16 @@ class Publication:
             "source": models.TrackSource.Name(self.info.source).lower(),
             "state": self.state.value,
             "muted": self.info.muted,
-            "mime_type": self.info.mime_type,
+            "mime_type": self.codec.mime_type,
             "encodings": len(self.spec.encodings) if self.spec else 1,
             "heights": list(self.heights),
             "max_bitrate": self.max_bitrate,
         }
 
 
-def _track_info(sid: str, request: rtc.AddTrackRequest, mime_type: str, *, red: bool) -> models.TrackInfo:
-    """What others see. Sizes and layers are the publisher's claims: they only choose a layer."""
+def track_info(sid: str, request: rtc.AddTrackRequest, mime_types: Sequence[str], *, red: bool) -> models.TrackInfo:
+    """What others see. Sizes and layers are the publisher's claims: they only choose a layer. `mime_types`: its codec,
+    and that of its backup if it has one; a client publishes with the first, whatever it asked for."""
     video = request.type == models.TrackType.VIDEO
     layers = request.layers[:MAX_LAYERS] if video else []
     asked = request.simulcast_codecs[0] if request.simulcast_codecs else None
@@ -226,7 +276,7 @@ def _track_info(sid: str, request: rtc.AddTrackRequest, mime_type: str, *, red: 
         height=request.height if video else 0,
         layers=layers,
         simulcast=len(layers) > 1,
-        mime_type=mime_type,
+        mime_type=mime_types[0],
         stream=request.stream[:MAX_NAME] or ("screen" if request.source in _SCREEN else "camera"),
         disable_dtx=request.disable_dtx,
         stereo=request.stereo,
@@ -236,8 +286,9 @@ def _track_info(sid: str, request: rtc.AddTrackRequest, mime_type: str, *, red: 
         audio_features=request.audio_features[:16],
         backup_codec_policy=request.backup_codec_policy,
     )
-    # One codec only, ours: a client publishes with codecs[0], whatever it asked for.
-    info.codecs.add(mime_type=mime_type, cid=request.cid, layers=layers)
+    info.codecs.add(mime_type=mime_types[0], cid=request.cid, layers=layers)
+    for mime_type in mime_types[1:]:
+        info.codecs.add(mime_type=mime_type)
     return info
 
 
@@ -247,9 +298,9 @@ def _source(source: models.TrackSource, *, audio: bool) -> Source:
     return known
 
 
-def _heights(info: models.TrackInfo) -> Sequence[int]:
+def _heights(info: models.TrackInfo, layers: Iterable[models.VideoLayer]) -> Sequence[int]:
     """Short side of each spatial layer, lowest first."""
-    known = sorted(min(layer.width, layer.height) for layer in info.layers if layer.width and layer.height)
+    known = sorted(min(layer.width, layer.height) for layer in layers if layer.width and layer.height)
     if known:
         return known + [known[-1]] * (MAX_LAYERS - len(known))
     if info.width and info.height:

@@ -14,10 +14,10 @@ from livekit.protocol import models, rtc
 
 from d4e_sfu._engine import Codec
 from d4e_sfu.config import CodecName
-from d4e_sfu.core import dual, policy, resume
+from d4e_sfu.core import backup, dual, policy, resume
 from d4e_sfu.core.participant import HAND_ATTRIBUTE, Participant, clean_attributes
 from d4e_sfu.core.permission import Permission
-from d4e_sfu.core.publication import CODECS, MIME_TYPES, Publication, PublicationState, sid_prefix
+from d4e_sfu.core.publication import CODECS, MIME_TYPES, Publication, PublicationState, sid_prefix, track_info
 from d4e_sfu.core.subscription import Wanted
 from d4e_sfu.core.tokens import MAX_ATTRIBUTES, MAX_METADATA, is_name
 from d4e_sfu.errors import BadRequest, TooLarge
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 Reason = rtc.RequestResponse.Reason
 
+MAX_CODECS: Final = 4  # that a client names for one publication; there are no more for pictures
+MAX_CID: Final = 256  # characters
 MAX_PENDING: Final = 20  # announced publications without a section; the reference server's number
 MAX_PUBLICATIONS: Final = 32  # of one participant
 MAX_SIDS: Final = 1000  # in one message
@@ -57,7 +59,11 @@ def answer_to_ours(participant: Participant, description: rtc.SessionDescription
 
 
 def add_track(participant: Participant, request: rtc.AddTrackRequest, *, ids: Ids, now: float) -> None:
-    """Promise a publication; `track_published` tells its sid, the section comes with an offer."""
+    """Promise a publication, or the other codec of one; `track_published` tells its sid, the section comes with an
+    offer."""
+    if request.sid:
+        _add_codec(participant, request)
+        return
     reason = _refusal(participant, request)
     if reason is not None:
         _respond(participant, reason, add_track=request)
@@ -66,21 +72,47 @@ def add_track(participant: Participant, request: rtc.AddTrackRequest, *, ids: Id
     source = policy.source_of(request.source, audio=audio)
     room = participant.room
     assert source is not None
-    codec = _codec(request, room.policy.codecs)
-    assert codec is not None
+    codecs = _codecs(request, room.policy.codecs)
+    prefix = "audio/" if audio else "video/"
+    asked = {_mime_type(each, prefix): each for each in reversed(request.simulcast_codecs)}
+    mime_types = [MIME_TYPES[codec] for codec in codecs]
+    named = asked.get(mime_types[0].lower(), rtc.SimulcastCodec())
     publication = Publication(
         ids.publication(),
-        ids.sid(sid_prefix(request)),
         participant,
-        request,
-        codec=codec,
+        track_info(ids.sid(sid_prefix(request)), request, mime_types, red=room.policy.red),
+        cid=request.cid,
+        codec_cids=[named.cid] if named.cid else (),
         max_bitrate=room.policy.max_bitrate[source],
-        red=room.policy.red,
     )
+    if len(codecs) > 1:
+        publication.backup = backup.named(publication, ids.publication())
+        backup.announce(publication.backup, asked[mime_types[1].lower()])
     room.promise(publication)
     participant.send(
         rtc.SignalResponse(track_published=rtc.TrackPublishedResponse(cid=request.cid, track=publication.info))
     )
+
+
+def _add_codec(participant: Participant, request: rtc.AddTrackRequest) -> None:
+    """What was named as the backup of a publication is to be sent now."""
+    publication = participant.publications.get(request.sid)
+    found = None if publication is None else publication.backup
+    named = next(iter(request.simulcast_codecs), rtc.SimulcastCodec())
+    if publication is None or publication.state is not PublicationState.BOUND:
+        _respond(participant, Reason.NOT_FOUND, add_track=request)
+    elif found is None or _mime_type(named, "video/") != found.codec.mime_type.lower():
+        _respond(participant, Reason.UNSUPPORTED_TYPE, add_track=request)
+    elif found.state is not PublicationState.NAMED:
+        _respond(participant, Reason.QUEUED, add_track=request)
+    elif not _are_fit(request):
+        _respond(participant, Reason.INVALID_REQUEST, add_track=request)
+    else:
+        layers = named.layers or request.layers
+        backup.announce(found, rtc.SimulcastCodec(cid=named.cid or request.cid, layers=layers))
+        participant.send(
+            rtc.SignalResponse(track_published=rtc.TrackPublishedResponse(cid=request.cid, track=publication.info))
+        )
 
 
 def _refusal(participant: Participant, request: rtc.AddTrackRequest) -> rtc.RequestResponse.Reason | None:
@@ -89,9 +121,9 @@ def _refusal(participant: Participant, request: rtc.AddTrackRequest) -> rtc.Requ
     source = policy.source_of(request.source, audio=request.type == models.TrackType.AUDIO)
     if source is None or source not in participant.rights.publish:
         return Reason.NOT_ALLOWED
-    if request.sid:
-        return Reason.NOT_FOUND  # a second codec for an existing publication: we list one codec only
-    if _codec(request, participant.room.policy.codecs) is None:
+    if not _are_fit(request):
+        return Reason.INVALID_REQUEST
+    if not _codecs(request, participant.room.policy.codecs):
         return Reason.UNSUPPORTED_TYPE
     publications = participant.publications.values()
     pending = [each for each in publications if each.state is PublicationState.PENDING]
@@ -102,15 +134,28 @@ def _refusal(participant: Participant, request: rtc.AddTrackRequest) -> rtc.Requ
     return None
 
 
-def _codec(request: rtc.AddTrackRequest, allowed: tuple[CodecName, ...]) -> Codec | None:
-    """The codec that the client prefers, if the room allows it; else the room's first of that kind."""
+def _are_fit(request: rtc.AddTrackRequest) -> bool:
+    """Its codecs: not too many, each with a name of its own for the section that carries it, or none yet."""
+    cids = [codec.cid for codec in request.simulcast_codecs if codec.cid]
+    few = len(request.simulcast_codecs) <= MAX_CODECS
+    return few and len({*cids}) == len(cids) and all(len(cid) <= MAX_CID for cid in (request.cid, *cids))
+
+
+def _codecs(request: rtc.AddTrackRequest, allowed: tuple[CodecName, ...]) -> list[Codec]:
+    """The codec that the client prefers of those that the room allows, else the room's first of that kind; and for
+    pictures the next that he names, as the backup. None: the room allows none of that kind."""
     prefix = "audio/" if request.type == models.TrackType.AUDIO else "video/"
-    codecs = [codec for codec in map(CODECS.__getitem__, allowed) if MIME_TYPES[codec].startswith(prefix)]
-    asked = request.simulcast_codecs[0].codec.lower() if request.simulcast_codecs else ""
-    for codec in codecs:
-        if MIME_TYPES[codec].lower() in (asked, prefix + asked):
-            return codec
-    return codecs[0] if codecs else None
+    codecs = {MIME_TYPES[codec].lower(): codec for codec in map(CODECS.__getitem__, allowed)}
+    codecs = {mime_type: codec for mime_type, codec in codecs.items() if mime_type.startswith(prefix)}
+    asked = dict.fromkeys(_mime_type(each, prefix) for each in request.simulcast_codecs)
+    found = [codecs[mime_type] for mime_type in asked if mime_type in codecs] or [*codecs.values()][:1]
+    return found[:1] if prefix == "audio/" else found[:2]
+
+
+def _mime_type(named: rtc.SimulcastCodec, prefix: str) -> str:
+    """Clients write "vp8" or "video/VP8"."""
+    lowered = named.codec.lower()
+    return lowered if lowered.startswith(prefix) else prefix + lowered
 
 
 def mute(participant: Participant, request: rtc.MuteTrackRequest, *, ids: Ids, now: float) -> None:

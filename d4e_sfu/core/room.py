@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from livekit.protocol import models, rtc
 
 from d4e_sfu._engine import Command, SubscriptionSpec, Voice
-from d4e_sfu.core import audience, bandwidth, dual, encodings, reports, sections
+from d4e_sfu.core import audience, backup, bandwidth, dual, encodings, reports, sections
 from d4e_sfu.core.negotiation import LocalTransport, Negotiation
 from d4e_sfu.core.participant import Participant, State
 from d4e_sfu.core.publication import CODECS, Publication, PublicationState
@@ -182,6 +182,7 @@ class Room:
         self._judge(now=now)
         bandwidth.share_all(self.participants.values(), now=now)
         encodings.tell(self.participants.values(), now=now)
+        backup.expire(self, now=now)
         info = self.info()
         counts = (info.num_participants, info.num_publishers)
         if counts == self._told or now - self._told_at < COUNTS_SECONDS:
@@ -295,8 +296,13 @@ class Room:
         publication.publisher.publications[publication.sid] = publication
 
     def unpublish(self, publication: Publication, *, now: float) -> None:
-        """The publisher has ended it."""
-        self._remove_publication(publication)
+        """The publisher has ended it, or its second codec alone."""
+        if publication.index:
+            backup.ended(publication.first, self._ids.publication())
+            self.worker.engine.submit([Command.RemovePublication(publication.id)])
+        else:
+            self._remove_publication(publication)
+            publication.withdraw()
         publication.publisher.changed()
         self.tell_others(publication.publisher, now=now)
 
@@ -339,11 +345,11 @@ class Room:
 
     def _withdraw(self, publication: Publication) -> None:
         """Its publisher may no longer publish it. He is told; his next offer ends its section."""
-        publisher = publication.publisher
-        assert publisher.sending.negotiation is not None
         self._remove_publication(publication)
-        publisher.sending.negotiation.withdraw(publication.sid)
-        publisher.send(rtc.SignalResponse(track_unpublished=rtc.TrackUnpublishedResponse(track_sid=publication.sid)))
+        publication.withdraw()
+        publication.publisher.send(
+            rtc.SignalResponse(track_unpublished=rtc.TrackUnpublishedResponse(track_sid=publication.sid))
+        )
 
     def _publish(self, publication: Publication, *, now: float) -> list[Participant]:
         """An offer has carried it: the engine takes its packets, the others hear of it and subscribe. Returns these."""
@@ -354,6 +360,8 @@ class Room:
         self.worker.engine.submit([Command.AddPublication(publication.id, transport, publication.spec)])
         publisher.changed()
         self.tell_others(publisher, at_once=True, now=now)  # before any answer carries it
+        if publication.index:
+            return backup.bound(publication)
         reports.track_published(self.announcer, publication)
         subscribers = []
         for other in self._others(publisher):
@@ -374,7 +382,8 @@ class Room:
                 self._tell_silent(participant, publication.publisher)
         del publication.publisher.publications[publication.sid]
         if publication.state is PublicationState.BOUND:
-            self.worker.engine.submit([Command.RemovePublication(publication.id)])
+            bound = [each for each in publication.codecs if each.state is PublicationState.BOUND]
+            self.worker.engine.submit([Command.RemovePublication(each.id) for each in bound])
             reports.track_unpublished(self.announcer, publication)
 
     # --- who subscribes ----------------------------------------------------------------------------------------------
@@ -462,15 +471,20 @@ class Room:
             participant.send(audience.speakers_changed(speaking))
         # With adaptive streams the client tells the size of each view soon; until then the smallest is enough.
         quality = models.VideoQuality.LOW if participant.client_can.adaptive_stream else models.VideoQuality.HIGH
-        participant.subscriptions[publication.sid] = Subscription(
-            self._ids.subscription(),
-            publication,
-            participant,
-            ssrcs=self._ssrcs(participant),
-            spare=self._ssrcs(participant),
-            wanted=Wanted(quality=quality),
-        )
+        chosen = backup.choose(publication, participant)
+        participant.subscriptions[publication.sid] = self._subscription(participant, chosen, Wanted(quality=quality))
         return True
+
+    def _subscription(self, participant: Participant, publication: Publication, wanted: Wanted) -> Subscription:
+        id, ssrcs, spare = self._ids.subscription(), self._ssrcs(participant), self._ssrcs(participant)
+        return Subscription(id, publication, participant, ssrcs=ssrcs, spare=spare, wanted=wanted)
+
+    def switch(self, subscription: Subscription, publication: Publication) -> None:
+        """The same source in another codec: streams of their own, in another section."""
+        participant = subscription.subscriber
+        self._stop_forwarding(subscription)
+        participant.retire(subscription)
+        participant.subscriptions[publication.sid] = self._subscription(participant, publication, subscription.wanted)
 
     def _ssrcs(self, participant: Participant) -> tuple[int, int]:
         return self._ids.ssrc(participant.ssrcs), self._ids.ssrc(participant.ssrcs)
@@ -524,13 +538,8 @@ class Room:
     def answer(self, participant: Participant, offer: rtc.SessionDescription, *, now: float) -> None:
         """His offer: what it publishes, ends and has room for. Raises ClientError, and has then changed nothing."""
         sending, here = participant.sending, participant.uplink is None  # on that connection he receives as well
-        assert sending.negotiation is not None
         assert sending.transport is not None
-        answer = sending.negotiation.answer(
-            offer.sdp,
-            pending=[each.pending() for each in participant.publications.values() if each.spec is None],
-            outgoing=[each.outgoing() for each in sections.worthy(participant, now=now)] if here else [],
-        )
+        answer = backup.answer(participant, offer.sdp, now=now)
         if sending.remote is None:
             self.open_transport(sending, answer.remote, may_publish=bool(participant.rights.publish))
         else:
@@ -555,7 +564,7 @@ class Room:
         """Ask for what is missing; only the client makes offers. Nothing missing, or just asked: nothing is sent."""
         if participant.remote is None or participant.negotiation is None:
             return  # his first offer is on its way
-        waiting = any(each.mid is None for each in participant.subscriptions.values())
+        waiting = any(each.mid is None and each.publication.spec for each in participant.subscriptions.values())
         if not (waiting or participant.sections.deferred) or not participant.sections.may_ask(now=now):
             return
         worthy = sections.worthy(participant, now=now)
@@ -620,11 +629,12 @@ class Room:
         self.worker.engine.submit([Command.RestartIce(end.transport, local.ufrag, local.pwd, remote.ufrag)])
 
     def _apply(self, participant: Participant, answer: Answer, *, now: float) -> None:
-        for sid in answer.unpublished:
-            self.unpublish(participant.publications[sid], now=now)
+        for key in answer.unpublished:
+            if (ended := participant.by_key().get(key)) is not None:  # a backup may have gone with the first codec
+                self.unpublish(ended, now=now)
         subscribers: dict[str, Participant] = {}
         for published in answer.published:
-            publication = participant.publications[published.track_sid]
+            publication = participant.by_key()[published.track_sid]
             publication.bind(published)
             subscribers.update({each.sid: each for each in self._publish(publication, now=now)})
         for each in subscribers.values():  # once for all that this offer has brought
@@ -642,7 +652,7 @@ class Room:
             self.not_supported(by_id[unsupported])
 
     def not_supported(self, subscription: Subscription) -> None:
-        """His client cannot decode it."""
+        """His client cannot decode it, in any codec that there is."""
         participant, publication = subscription.subscriber, subscription.publication
         del participant.subscriptions[publication.sid]
         participant.retire(subscription)
@@ -656,7 +666,8 @@ class Room:
         self.forwarded[subscription.id] = subscription
         publication = subscription.publication
         if not publication.heard and not subscription.subscriber.rights.hidden:
-            publication.heard = True
+            for codec in publication.first.codecs:
+                codec.heard = True
             told = rtc.TrackSubscribed(track_sid=publication.sid)
             publication.publisher.send(rtc.SignalResponse(track_subscribed=told))
         added = Command.AddSubscription(subscription.id, publication.id, transport, spec)

@@ -47,6 +47,7 @@ def worthy(participant: Participant, *, now: float) -> list[Subscription]:
     wanted = [
         each
         for each in participant.subscriptions.values()
+        if each.publication.spec is not None  # a backup may have to be asked for first
         if each.mid is not None or not (sparing and each.publication.info.muted)
     ]
     wanted.sort(key=rank)

@@ -425,8 +425,9 @@ class Sfu:
             if room.worker.engine is engine:
                 for participant in room.participants.values():
                     for publication in participant.publications.values():
-                        for rate in by_publication.get(publication.id, ()):
-                            publication.weights.measure(rate, now=now)
+                        for codec in publication.codecs:
+                            for rate in by_publication.get(codec.id, ()):
+                                codec.weights.measure(rate, now=now)
 
     def _layer_changed(self, engine: Engine, subscription: int, spatial: int | None) -> None:
         for room in self.rooms.values():

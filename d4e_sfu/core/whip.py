@@ -98,7 +98,8 @@ def publisher(offer: str, *, max_sections: int) -> rtc.JoinRequest:
             type=kind,
             source=models.TrackSource.MICROPHONE if audio else models.TrackSource.CAMERA,
             layers=[models.VideoLayer(rid=rid) for rid in named if rid in rids],
-            simulcast_codecs=[rtc.SimulcastCodec(codec=codec) for codec in _codecs(section)],
+            # His second choice is not a second codec: he sends one, and nothing is negotiated later.
+            simulcast_codecs=[rtc.SimulcastCodec(codec=codec) for codec in _codecs(section)[:1]],
         )
     if not request.add_track_requests:
         raise Unprocessable("The offer sends nothing.", rule="whip_nothing")
