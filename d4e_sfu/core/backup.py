@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from d4e_sfu.core.boundary import PublicationId
-    from d4e_sfu.core.negotiation import Answer
+    from d4e_sfu.core.negotiation import Answer, Kind
     from d4e_sfu.core.participant import Participant
     from d4e_sfu.core.placement import Outgoing
     from d4e_sfu.core.room import Room
@@ -49,14 +49,13 @@ def announce(backup: Publication, asked: rtc.SimulcastCodec) -> None:
         backup.state = PublicationState.PENDING
 
 
-def choose(publication: Publication, participant: Participant) -> Publication:
-    """In which codec he is to receive it, as far as it is known what his client can decode."""
-    backup = publication.backup
-    if backup is None or not _decodes(participant, backup):
-        return publication
+def choose(publication: Publication, participant: Participant) -> Publication | None:
+    """In which codec he is to receive it, as far as it is known what his client can decode. None: in none."""
+    able = [each for each in publication.codecs if _decodes(participant, each)]
     regress = publication.info.backup_codec_policy == models.BackupCodecPolicy.REGRESSION
-    instead = regress and backup.state is PublicationState.BOUND
-    return backup if instead or not _decodes(participant, publication) else publication
+    if regress and able and able[-1].state is PublicationState.BOUND:
+        return able[-1]
+    return next(iter(able), None)
 
 
 def fall_back(subscription: Subscription) -> bool:
@@ -126,4 +125,5 @@ def _decodes(participant: Participant, publication: Publication) -> bool:
     codec = payloads.codec_of(publication.codec.mime_type)
     assert codec is not None
     assert participant.negotiation is not None
-    return participant.negotiation.receives("video", codec, publication.format)
+    kind: Kind = "video" if publication.is_video else "audio"
+    return participant.negotiation.receives(kind, codec, publication.format)

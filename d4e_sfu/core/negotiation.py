@@ -240,9 +240,13 @@ class Negotiation:
 
     def receives(self, kind: Kind, codec: Codec, stream_format: str) -> bool:
         """Whether the client's sections show that it could decode this; as long as there are none, it could."""
-        offered = [each for each in self._state.offered.values() if each.direction is Direction.RECVONLY]
-        sections = [each.section for each in offered if each.section.kind == kind]
-        return not sections or any(payloads.subscribable(each, codec, stream_format) for each in sections)
+        shown = False
+        for each in self._state.offered.values():
+            if each.direction is Direction.RECVONLY and each.section.kind == kind:
+                if payloads.subscribable(each.section, codec, stream_format) is not None:
+                    return True
+                shown = True
+        return not shown
 
     def missing(self, outgoing: Sequence[Outgoing]) -> tuple[int, int] | None:
         """What to ask the client for, between offers, as in `Answer.missing`, if these are the subscriptions now.

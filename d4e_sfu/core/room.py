@@ -21,7 +21,7 @@ from d4e_sfu.core.participant import Participant, State
 from d4e_sfu.core.publication import CODECS, Publication, PublicationState
 from d4e_sfu.core.resume import Departed
 from d4e_sfu.core.speakers import Speakers, silent
-from d4e_sfu.core.subscription import Subscription, Wanted
+from d4e_sfu.core.subscription import Subscription, Wanted, not_subscribed
 
 if TYPE_CHECKING:
     from d4e_sfu.core.boundary import Announcer, SubscriptionId, TransportId
@@ -399,7 +399,7 @@ class Room:
         """He asks for a publication by its sid; one that does not exist yet stays a wish."""
         publication = self.find_publication(sid)
         if not participant.rights.subscribe:
-            participant.send(_not_subscribed(sid, models.SubscriptionError.SE_UNKNOWN))
+            participant.send(not_subscribed(sid, models.SubscriptionError.SE_UNKNOWN))
         elif publication is None:
             participant.wish(sid, now=now)
         elif self._subscribe(participant, publication):
@@ -466,12 +466,15 @@ class Room:
         if not publisher.permission.allows(participant, publication.sid):
             self._tell_permission(participant, publication, allowed=False)
             return False
+        chosen = backup.choose(publication, participant)
+        if chosen is None:
+            participant.send(not_subscribed(publication.sid, models.SubscriptionError.SE_CODEC_UNSUPPORTED))
+            return False
         speaking = self.speakers.among([publisher.sid])
         if speaking and not quietly and publisher.sid not in participant.hears():
             participant.send(audience.speakers_changed(speaking))
         # With adaptive streams the client tells the size of each view soon; until then the smallest is enough.
         quality = models.VideoQuality.LOW if participant.client_can.adaptive_stream else models.VideoQuality.HIGH
-        chosen = backup.choose(publication, participant)
         participant.subscriptions[publication.sid] = self._subscription(participant, chosen, Wanted(quality=quality))
         return True
 
@@ -657,7 +660,7 @@ class Room:
         del participant.subscriptions[publication.sid]
         participant.retire(subscription)
         self._tell_silent(participant, publication.publisher)
-        participant.send(_not_subscribed(publication.sid, models.SubscriptionError.SE_CODEC_UNSUPPORTED))
+        participant.send(not_subscribed(publication.sid, models.SubscriptionError.SE_CODEC_UNSUPPORTED))
 
     def forward(self, subscription: Subscription, spec: SubscriptionSpec) -> None:
         transport = subscription.subscriber.transport
@@ -668,8 +671,9 @@ class Room:
         if not publication.heard and not subscription.subscriber.rights.hidden:
             for codec in publication.first.codecs:
                 codec.heard = True
-            told = rtc.TrackSubscribed(track_sid=publication.sid)
-            publication.publisher.send(rtc.SignalResponse(track_subscribed=told))
+            publication.publisher.send(
+                rtc.SignalResponse(track_subscribed=rtc.TrackSubscribed(track_sid=publication.sid))
+            )
         added = Command.AddSubscription(subscription.id, publication.id, transport, spec)
         self.worker.engine.submit([added, *subscription.steer()])
 
@@ -694,7 +698,3 @@ class Room:
 
 def _update(infos: Iterable[models.ParticipantInfo]) -> rtc.SignalResponse:
     return rtc.SignalResponse(update=rtc.ParticipantUpdate(participants=infos))
-
-
-def _not_subscribed(sid: str, error: models.SubscriptionError) -> rtc.SignalResponse:
-    return rtc.SignalResponse(subscription_response=rtc.SubscriptionResponse(track_sid=sid, err=error))

@@ -53,6 +53,11 @@ class Wanted:
         return min(self.width, self.height)
 
 
+def not_subscribed(sid: str, error: models.SubscriptionError) -> rtc.SignalResponse:
+    """Why he does not get this publication."""
+    return rtc.SignalResponse(subscription_response=rtc.SubscriptionResponse(track_sid=sid, err=error))
+
+
 class Subscription:
     """`id` names it in the engine; it is there only while `mid` is set."""
 

@@ -174,10 +174,10 @@ def test_nothing_is_asked_of_a_publisher_while_nobody_needs_it(house: House) -> 
 def test_who_can_decode_neither_is_told_so_and_nothing_is_asked_of_the_publisher(house: House) -> None:
     an, odd = house.join("an"), viewer(house, "odd", "H264")
     sid = publish(an)
-    odd.offer()
-    refused = odd.client.last("subscription_response")
-    assert (refused.track_sid, refused.err) == (sid, models.SubscriptionError.SE_CODEC_UNSUPPORTED)
-    assert odd.participant.subscriptions == {}
+    for person in (odd, viewer(house, "late", "H264")):
+        refused = person.client.last("subscription_response")
+        assert (refused.track_sid, refused.err) == (sid, models.SubscriptionError.SE_CODEC_UNSUPPORTED)
+        assert person.participant.subscriptions == {}
     house.sfu.tick(now=0.5)
     assert told(an) == []
 

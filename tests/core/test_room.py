@@ -585,7 +585,6 @@ def test_a_subscriber_without_the_codec_is_told_so(house: House) -> None:
     (publication,) = house.engine.take(Command.AddPublication)
     assert publication.spec.codec == Codec.H264
     assert satisfy(binh) is None, "more sections of his would not help"
-    binh.offer()
     response = binh.client.last("subscription_response")
     assert response.err == models.SubscriptionError.SE_CODEC_UNSUPPORTED
     assert binh.participant.subscriptions == {}

@@ -171,6 +171,12 @@ class Client(Tab):
     async def heard(self, identity: str) -> dict[str, float] | None:
         return await self.call("heard", identity)  # type: ignore[no-any-return]
 
+    async def codecs(self, kind: str, of: str = "inbound-rtp") -> set[str]:
+        """Of the streams that carry something, by name in lower case."""
+        mime_types = {each["id"]: each["mimeType"] for each in await self.stats("codec")}
+        streams = [each for each in await self.stats(of, kind=kind) if each.get("codecId") in mime_types]
+        return {mime_types[each["codecId"]].partition("/")[2].lower() for each in streams}
+
     async def events(self, name: str) -> list[str]:
         every: list[list[Any]] = await self.page.evaluate("lab.events")
         return [event[1] for event in every if event[0] == name]
