@@ -33,6 +33,7 @@ MAX_TOKEN_ID: Final = 256
 
 _ALGORITHMS: Final = {("EC", "P-256"): "ES256", ("OKP", "Ed25519"): "EdDSA"}  # RFC 7518 §3.4, RFC 8037 §3.1
 _SHA256: Final = re.compile(r"[0-9A-Fa-f]{64}", re.ASCII)
+_COMMENT: Final = re.compile(r"(^|\s)#.*")
 
 
 class PublicKey(NamedTuple):
@@ -80,7 +81,7 @@ def read_secrets(config: Config, environ: Mapping[str, str]) -> Iterator[tuple[L
 
 
 def read_revoked(config: Config) -> Iterator[tuple[Location, str]]:
-    """A token a line, `#` and what follows is for people."""
+    """A token a line; `#` at the beginning or behind a space, and what follows, is for people."""
     if config.revoked is None:
         return
     try:
@@ -96,14 +97,16 @@ def read_revoked(config: Config) -> Iterator[tuple[Location, str]]:
         return
     found = set()
     for number, line in enumerate(text.splitlines(), start=1):
-        word = line.partition("#")[0].strip()
+        word = _COMMENT.sub("", line).strip()
         if word.count(".") == 2 and word.startswith("eyJ"):
             # What a file says that many may read must not be what opens a room.
             yield ("revoked",), f"line {number} is a token itself: d4e-sfu token-id prints what stands for it"
         elif len(word) > MAX_TOKEN_ID or " " in word:
             yield ("revoked",), f"line {number} is neither a SHA-256 nor a jti"
         elif word:
-            found.add(word.lower() if _SHA256.fullmatch(word) else word)
+            found.add(word)
+            if _SHA256.fullmatch(word):  # a jti may look like one, and is another in other letters
+                found.add(word.lower())
     config._revoked = frozenset(found)
 
 

@@ -197,6 +197,17 @@ def test_a_token_is_taken_back_by_its_hash_or_its_id_and_others_are_not(tmp_path
     tokens.verify(token, again, now=NOW)
 
 
+@pytest.mark.parametrize("id", ["AB" * 32, "ab" * 32, "visit#9"])
+def test_an_id_of_any_form_can_be_taken_back(tmp_path: Path, id: str) -> None:
+    """One that looks like a hash is no hash, and a mark in the middle of one begins no comment."""
+    (tmp_path / "revoked").write_text(f"{id} # a tablet\n")
+    config = load(tmp_path, "keys: [{id: province, secret_env: SECRET}]\nrevoked: revoked")
+    with pytest.raises(Unauthorized) as refused:
+        tokens.verify(sign(claims(jti=id)), config, now=NOW)
+    assert refused.value.rule == "revoked"
+    tokens.verify(sign(claims(jti="visit")), config, now=NOW)
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

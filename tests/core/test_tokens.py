@@ -124,7 +124,18 @@ def der(token: str) -> str:
 PEM = ES256.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
 REVOKED_BY_ID = foreign(jti="visit-1")
 REVOKED_BY_HASH = sign(claims(sub="was.robbed"))
-CONFIG._revoked = frozenset({"visit-1", tokens.token_id(REVOKED_BY_HASH)})
+REVOKED_ES256 = foreign(sub="was.robbed")
+CONFIG._revoked = frozenset({"visit-1", *map(tokens.token_id, (REVOKED_BY_HASH, REVOKED_ES256))})
+
+
+def twin(token: str) -> str:
+    """The same claims under another signature that is as right: of r and s, ECDSA takes r and n - s as well. Whoever
+    holds a token can make it."""
+    signed, _, signature = token.rpartition(".")
+    raw = base64.urlsafe_b64decode(signature + "==")
+    order = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551  # of P-256 (SEC 2 §2.4.2)
+    other = raw[:32] + (order - int.from_bytes(raw[32:])).to_bytes(32)
+    return f"{signed}.{base64.urlsafe_b64encode(other).decode().rstrip('=')}"
 
 
 REFUSED = [
@@ -159,6 +170,7 @@ REFUSED = [
     ("a key that is over", sign(claims(iss="old")), "key_retired"),
     ("revoked by its id", REVOKED_BY_ID, "revoked"),
     ("revoked by its hash", REVOKED_BY_HASH, "revoked"),
+    ("revoked, and signed otherwise", twin(REVOKED_ES256), "revoked"),
     # form
     ("empty", "", "token_form"),
     ("one part", "abc", "token_form"),
