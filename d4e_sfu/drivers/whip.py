@@ -94,8 +94,8 @@ class Whip:
             status=201,
             text=session.answer,
             content_type=SDP,
-            # Relative: we need not know by which name we are called, and believe no Host.
-            headers={"Location": f"{request.rel_url.raw_path.rstrip('/')}/{session.id}", "ETag": session.etag},
+            # Relative: we need not know by which name we are called, and believe no Host. Two slashes would begin one.
+            headers={"Location": f"/{request.rel_url.raw_path.strip('/')}/{session.id}", "ETag": session.etag},
         )
         for server in self._sfu.ice_servers(participant):  # RFC 9725 §4.6
             for url in server.urls:
@@ -110,15 +110,11 @@ class Whip:
         """Candidates, or an ICE restart."""
         session, participant = self._session(request)
         _expect(request, FRAGMENT)
-        wanted = request.headers.get("If-Match")
-        if wanted is None:
-            raise UnconditionalError("If-Match is missing.", rule="whip_unconditional")
-        tags = [tag.strip() for tag in wanted.split(",")]
-        if "*" not in tags and session.etag not in tags:
-            raise StaleError("The ICE session is another one by now.", rule="whip_stale")
+        _match(request, session)
         said = whip.fragment(_text(await body.read(request, MAX_FRAGMENT)))
         if self._sessions.get(session.id) is not session:
             raise _gone()  # ended while we read
+        _match(request, session)  # or was restarted
         if not whip.is_restart(participant, said):
             return web.Response(status=204)
         answer = whip.restart(participant, said, now=time.monotonic())
@@ -217,6 +213,16 @@ def _gone() -> NotFound:
 def _expect(request: web.Request, content_type: str) -> None:
     if request.content_type != content_type:
         raise WrongType(f"The body must be {content_type}.", rule="whip_type")
+
+
+def _match(request: web.Request, session: _Session) -> None:
+    """RFC 9725 §4.3.1: what is asked is asked of one ICE session, or of whichever there is."""
+    wanted = request.headers.get("If-Match")
+    if wanted is None:
+        raise UnconditionalError("If-Match is missing.", rule="whip_unconditional")
+    tags = [tag.strip() for tag in wanted.split(",")]
+    if "*" not in tags and session.etag not in tags:
+        raise StaleError("The ICE session is another one by now.", rule="whip_stale")
 
 
 def _text(data: bytes) -> str:

@@ -216,6 +216,18 @@ async def test_no_description_of_a_page_of_another_name(house: House) -> None:
     assert answer.headers["Location"].startswith("/whip/ward/")
 
 
+@pytest.mark.parametrize("path", ["//whip/ward", "///whip/ward"])
+async def test_a_session_is_on_this_server_however_many_slashes_a_client_writes(house: House, path: str) -> None:
+    """RFC 3986 §4.2: what begins with two of them names another host, and his token would go there."""
+    url = house.http.make_url("/").with_path(path)
+    headers = {"Authorization": f"Bearer {house.mint('camera-1', 'doctor')}", "Content-Type": SDP}
+    async with house.http.session.post(url, data=offer(), headers=headers) as answer:
+        assert answer.status == 201
+        location = answer.headers["Location"]
+    assert re.fullmatch(r"/whip/ward/[A-Za-z0-9]+", location)
+    assert (await house.ask("DELETE", location)).status == 200
+
+
 # --- playing ---------------------------------------------------------------------------------------------------------
 
 
@@ -331,6 +343,26 @@ async def test_a_patch_that_is_wrong_is_refused_and_the_session_goes_on(
         made.headers["Location"], trickle(house.people["camera-1"]), If_Match=made.headers["ETag"]
     )
     assert again.status == 204
+
+
+async def test_a_patch_counts_for_the_session_that_is_there_when_all_of_it_has_come(house: House) -> None:
+    """Two restarts under one name: the slower one is late by then."""
+    made = await house.publish()
+    location, etag = made.headers["Location"], made.headers["ETag"]
+    rest = asyncio.Event()
+
+    async def slowly() -> AsyncIterator[bytes]:
+        yield RESTART[:9].encode()
+        await rest.wait()
+        yield RESTART[9:].replace("another1", "another2").encode()
+
+    slow = asyncio.ensure_future(house.patch(location, slowly(), If_Match=etag))  # type: ignore[arg-type]
+    await asyncio.sleep(0.05)
+    assert (await house.patch(location, If_Match=etag)).status == 200
+    house.engine.commands.clear()
+    rest.set()
+    await problem(await slow, 412)
+    assert house.engine.commands == []
 
 
 # --- refused ---------------------------------------------------------------------------------------------------------
