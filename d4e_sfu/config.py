@@ -78,7 +78,10 @@ class Config(Settings):
     keys: Annotated[
         tuple[Key, ...], live("Keys that may sign tokens; without one nobody can join.", max_length=64)
     ] = ()
-    revoked: Annotated[FilePath | None, live("Refused tokens, one a line: SHA-256, or jti. Read at reload.")] = None
+    revoked: Annotated[
+        FilePath | None,
+        live("Refused tokens, one a line: SHA-256, or jti. Read at reload, which ends calls joined with one."),
+    ] = None
     roles: Annotated[
         Mapping[RoleName, Role],
         AfterValidator(MappingProxyType),
@@ -232,5 +235,7 @@ def changes(old: BaseModel, new: BaseModel, *, within: str = "") -> Iterator[Cha
 def outlook(started: Config, old: Config, new: Config) -> list[str]:
     """What a reload does, a line for each setting: whatever needs a restart is told until there was one."""
     live = [change.key for change in changes(old, new) if change.reload == "live"]
+    if old.revoked_tokens != new.revoked_tokens and "revoked" not in live:
+        live.append("revoked")  # the same file, with others in it
     waiting = [change.key for change in changes(started, new) if change.reload == "restart"]
     return [*(f"{key} changed" for key in live), *(f"{key} needs a restart" for key in waiting)]

@@ -255,7 +255,9 @@ class Server:
         # Settings that need a restart are read at the start alone, so the new values wait there.
         self.config = config
         self.entrance.reconfigure(config)
-        self.sfu.reconfigure(config)
+        if gone := self.sfu.reconfigure(config, now=time.monotonic()):
+            lines.append(f"sent away, since their tokens are taken back: {gone}")
+            log.warning("%s", lines[-1])
         self.webhooks.reconfigure(config)
         self._offer_turn()
         self.metrics.reloaded(accepted=True)

@@ -48,10 +48,8 @@ def send_if_due(participant: Participant, config: Config, *, now: float) -> None
         if now - last.at < (INTERVAL if same else CHANGE_INTERVAL):
             return
     key = config.key(participant.grants.key)
-    # One that is no longer in the configuration signs nothing more, nor does one of which we know the public half; and
-    # who has a token that was revoked gets no other.
-    wanted = key is not None and key.can_sign and participant.grants.id not in config.revoked_tokens
-    if key is not None and wanted:
+    # One that is no longer in the configuration signs nothing more, nor does one of which we know the public half.
+    if key is not None and key.can_sign:
         wall = participant.joined_wall + (now - participant.joined_at)
         expires = max(wall + LIFE, participant.grants.expires)
         # Whoever is removed takes his latest token with him: so long is he remembered.
@@ -79,6 +77,7 @@ def _token(participant: Participant, key: Key, *, wall: float) -> str:
             attributes=attributes,
             kind=grants.kind,
             id=grants.id,
+            first=grants.first,
             video={
                 "roomAdmin": grants.room_admin,
                 "roomCreate": grants.room_create,

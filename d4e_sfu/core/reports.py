@@ -47,11 +47,13 @@ def participant_active(announcer: Announcer, participant: Participant, *, now: f
     )
 
 
-def participant_left(announcer: Announcer, participant: Participant, reason: models.DisconnectReason) -> None:
+def participant_left(
+    announcer: Announcer, participant: Participant, reason: models.DisconnectReason, *, cause: str = ""
+) -> None:
     """Who goes before his media could flow has never joined, for those outside."""
     room = participant.room
-    name = models.DisconnectReason.Name(reason).lower()
-    announcer.announce("participant_left", {**participant.who, "reason": name})
+    cause = cause or models.DisconnectReason.Name(reason).lower()
+    announcer.announce("participant_left", {**participant.who, "reason": cause})
     event = "participant_connection_aborted" if participant.active_at is None else "participant_left"
     announcer.report(
         lambda: webhook.WebhookEvent(

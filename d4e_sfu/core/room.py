@@ -135,9 +135,13 @@ class Room:
         action: rtc.LeaveRequest.Action = Action.DISCONNECT,
         code: int = 1000,
         sentence: str = "",
+        cause: str = "",
         now: float,
     ) -> None:
-        """He is gone, whoever wanted it: his client is told if it is still there, and so are the others."""
+        """He is gone, whoever wanted it: his client is told if it is still there, and so are the others.
+
+        `cause`: what our own records say, where the protocol's reason says less.
+        """
         if participant.state is State.DISCONNECTED:
             return
         crowd = self._is_crowd and not participant.publications
@@ -150,7 +154,7 @@ class Room:
             self._tell(self.participants.values(), _update([departure]), of=participant)
         elif not participant.rights.hidden:
             self._unheard[participant.sid] = departure
-        reports.participant_left(self.announcer, participant, reason)
+        reports.participant_left(self.announcer, participant, reason, cause=cause)
         if not self.participants:
             self.empty_since = now
 

@@ -152,6 +152,10 @@ class Sfu:
         peer connections, and on the one that receives it is we who offer.
         """
         grants, request = admission.grants, admission.request
+        if tokens.is_revoked(grants, self._config):  # it may have been since `admit`
+            client.send(leave(Reason.PARTICIPANT_REMOVED, Action.DISCONNECT))
+            client.close(1008, tokens.NOT_ACCEPTED)
+            return None
         if request.reconnect:
             return self._resume(client, admission, now=now)
         if self._refuses(grants.room):  # it may have begun since `admit`
@@ -514,9 +518,24 @@ class Sfu:
             if room.empty_since is not None and now - room.empty_since >= room.idle_timeout:
                 self._forget(room, Ended.ROOM_END_IDLE_TIMEOUT)
 
-    def reconfigure(self, config: Config) -> None:
-        """Live settings from a newly loaded configuration: they hold for whoever joins next."""
+    def reconfigure(self, config: Config, *, now: float) -> int:
+        """Live settings from a newly loaded configuration: they hold for whoever joins next.
+
+        Whoever has come with a token that is taken back by now has to go. Returns how many.
+        """
         self._config = config
+        people = (each for room in self.rooms.values() for each in room.participants.values())
+        gone = [each for each in people if tokens.is_revoked(each.grants, config)]
+        for participant in gone:
+            participant.room.leave(
+                participant,
+                Reason.PARTICIPANT_REMOVED,
+                code=1008,
+                sentence="the token was taken back",
+                cause="token_revoked",
+                now=now,
+            )
+        return len(gone)
 
     @property
     def people(self) -> int:

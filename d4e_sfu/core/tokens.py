@@ -83,6 +83,8 @@ class Grants:
     room_list: bool = False
     id: str = ""
     """Its `jti`, else what `token_id` says; a refreshed token keeps that of the first."""
+    first: str = ""
+    """What `token_id` says of it, or in a refreshed token (`d4e: {first}`) of that with which it began."""
 
 
 def verify(token: str, config: Config, *, now: float) -> Grants:
@@ -104,10 +106,15 @@ def verify(token: str, config: Config, *, now: float) -> Grants:
     if key.accept_until is not None and now >= key.accept_until:
         _refuse("key_retired")
     digest = token_id(token)
-    given = _text(claims, "jti", MAX_NAME)
-    if not config.revoked_tokens.isdisjoint((digest, given)):
+    grants = _grants(claims, key=key, digest=digest, not_before=not_before, expires=expires)
+    if digest in config.revoked_tokens or is_revoked(grants, config):
         _refuse("revoked")
-    return _grants(claims, key=key, id=given or digest, not_before=not_before, expires=expires)
+    return grants
+
+
+def is_revoked(grants: Grants, config: Config) -> bool:
+    """Whether the token that they are from, or the one with which it began, has been taken back."""
+    return not config.revoked_tokens.isdisjoint((grants.id, grants.first))
 
 
 def token_id(token: str) -> str:
@@ -132,6 +139,7 @@ def mint(
     kind: str = "standard",
     video: Mapping[str, bool | str | Sequence[str]] | None = None,
     id: str = "",
+    first: str = "",
 ) -> str:
     """A token for one participant; `video` adds to `roomJoin` and `room`. `now` in Unix seconds, `ttl` in seconds."""
     if not key.can_sign:
@@ -147,8 +155,8 @@ def mint(
     claims |= {claim: value for claim, value in optional.items() if value}
     if kind != "standard":
         claims["kind"] = kind
-    if role is not None:
-        claims["d4e"] = {"role": role}
+    if ours := {name: value for name, value in (("role", role), ("first", first or None)) if value is not None}:
+        claims["d4e"] = ours
     return jwt.encode(claims, key.secret, algorithm=_ALGORITHM)
 
 
@@ -242,21 +250,25 @@ def _time(value: object) -> int:
 # --- claims ----------------------------------------------------------------------------------------------------------
 
 
-def _grants(claims: dict[str, Any], *, key: Key, id: str, not_before: float, expires: float) -> Grants:
+def _grants(claims: dict[str, Any], *, key: Key, digest: str, not_before: float, expires: float) -> Grants:
     video = claims.get("video")
     if not isinstance(video, dict):
         _refuse("no_video_grant")
     can_publish = _flag(video, "canPublish", absent=True)
     kind = _text(claims, "kind", MAX_NAME)
+    ours = claims.get("d4e")
+    if not isinstance(ours, dict | None):
+        _refuse("claim_type")
     return Grants(
         key=key.id,
-        id=id,
+        id=_text(claims, "jti", MAX_NAME) or digest,
+        first=_text(ours or {}, "first", MAX_NAME) or digest,
         identity=_text(claims, "sub", MAX_NAME) or _text(claims, "jti", MAX_NAME),
         name=_text(claims, "name", MAX_NAME),
         metadata=_text(claims, "metadata", MAX_METADATA, lines=True),
         attributes=_attributes(claims),
         kind=kind if kind in _KINDS else "standard",
-        role=_role(claims),
+        role=_role(ours or {}),
         not_before=not_before,
         expires=expires,
         room=_text(video, "room", MAX_NAME),
@@ -329,12 +341,7 @@ def _attributes(claims: Mapping[str, Any]) -> Mapping[str, str]:
     return MappingProxyType(named)
 
 
-def _role(claims: Mapping[str, Any]) -> str | None:
-    ours = claims.get("d4e")
-    if ours is None:
-        return None
-    if not isinstance(ours, dict):
-        _refuse("claim_type")
+def _role(ours: Mapping[str, Any]) -> str | None:
     role = ours.get("role")
     if role is None:
         return None

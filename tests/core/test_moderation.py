@@ -277,7 +277,7 @@ def test_what_is_too_large_changes_nothing(house: House, more: dict[str, Any]) -
 def test_a_role_that_a_reload_took_away_is_not_given_back(house: House, config: Config) -> None:
     an = house.join("an")
     roles = {name: role for name, role in config.roles.items() if name != "doctor"}
-    house.sfu.reconfigure(config.model_copy(update={"roles": roles}))
+    house.sfu.reconfigure(config.model_copy(update={"roles": roles}), now=0.0)
     with pytest.raises(NotNow):
         permit(house, an)
 

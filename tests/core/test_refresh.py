@@ -158,7 +158,7 @@ def test_it_is_signed_with_the_key_of_the_original_and_not_after_that_is_gone(co
     (grants,) = fresh(an)
     assert grants.key == OTHER.id
     an.connect()
-    house.sfu.reconfigure(config)
+    house.sfu.reconfigure(config, now=300.0)
     house.sfu.tick(now=INTERVAL)
     assert fresh(an) == []
 

@@ -413,6 +413,7 @@ def test_what_mint_makes_verify_takes() -> None:
         "room_create": False,
         "room_list": False,
         "id": tokens.token_id(token),
+        "first": tokens.token_id(token),
     }
     assert tokens.verify(token, CONFIG, now=NOW).attributes == {"ward": "nhi"}
 

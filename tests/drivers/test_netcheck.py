@@ -82,7 +82,7 @@ async def test_a_server_that_is_full_or_goes_away_says_so(house: House, config: 
         house.sfu.drain()
     else:
         house.sfu.reconfigure(
-            config.model_copy(update={"limits": config.limits.model_copy(update={"participants": 0})})
+            config.model_copy(update={"limits": config.limits.model_copy(update={"participants": 0})}), now=0.0
         )
     await problem(await house.publish("/check/send"), 503)
 

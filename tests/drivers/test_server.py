@@ -15,12 +15,13 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-from livekit.protocol import rtc
+from livekit.protocol import models, rtc
 
 from d4e_sfu import config as configuration
 from d4e_sfu import server as servers
 from d4e_sfu.config import Admin, Audit, Config, Drain, Http, Limits, Listener, Media, MediaAddress, Tls
 from d4e_sfu.core import ending
+from d4e_sfu.core.tokens import token_id
 from d4e_sfu.drivers import certificates
 from d4e_sfu.drivers import http as http_driver
 from d4e_sfu.drivers.beat import Lag
@@ -469,6 +470,35 @@ async def test_every_privileged_call_is_exactly_one_record(
         ("reload", "signal", "nothing has changed"),
         ("leave", mai, "signal_close"),
     ]
+
+
+async def test_a_reload_ends_the_call_of_whoever_came_with_a_token_that_is_taken_back(
+    recorded: Server, http: aiohttp.ClientSession, mint: MintToken
+) -> None:
+    now = time.time()
+    lost = mint("an", now=now)
+    call, other = await join(http, recorded, lost), await join(http, recorded, mint("mai", now=now))
+    config = recorded.config.model_copy()
+    config._revoked = frozenset({token_id(lost)})
+    verdict = recorded.reload(lambda: config)
+    assert verdict == Verdict(True, ("revoked changed", "sent away, since their tokens are taken back: 1"))
+    while (message := await receive(call)).WhichOneof("message") != "leave":
+        pass
+    assert message.leave.reason == models.DisconnectReason.PARTICIPANT_REMOVED
+    assert message.leave.action == rtc.LeaveRequest.Action.DISCONNECT
+    assert (await call.receive()).type is aiohttp.WSMsgType.CLOSE
+    assert call.close_code == 1008
+    assert list(recorded.sfu.rooms["ward"].participants) == ["mai"]
+    assert not other.closed
+    assert recorded.audit is not None
+    assert [(each["event"], each["actor"], each["reason"]) for each in records(recorded)[-2:]] == [
+        ("leave", recorded.audit.person("an"), "token_revoked"),
+        ("reload", "signal", ", ".join(verdict.lines)),
+    ]
+    assert b'd4e_sfu_leaves_total{reason="token_revoked"} 1.0' in recorded.metrics.render("")[0]
+    async with http.get(url(recorded, PATH + "/validate"), params=query(lost)) as answer:
+        assert answer.status == 401
+    assert recorded.reload(lambda: config) == Verdict(True, ()), "once"
 
 
 async def test_on_a_full_disk_a_privileged_call_is_refused_with_that_reason_and_calls_go_on(

@@ -435,7 +435,7 @@ async def test_a_session_answers_to_nobody_else(house: House, mint: MintToken) -
 
 
 async def test_a_full_room_says_when_to_come_again(config: Config, house: House) -> None:
-    house.sfu.reconfigure(config.model_copy(update={"rooms": (RoomRule(name="*", capacity=1),)}))
+    house.sfu.reconfigure(config.model_copy(update={"rooms": (RoomRule(name="*", capacity=1),)}), now=0.0)
     assert (await house.publish()).status == 201
     refused = await house.publish(identity="camera-2")
     await problem(refused, 503)
