@@ -16,7 +16,7 @@ from collections.abc import Collection
 
 from benchmarks.load import cpu_seconds, loaded
 from benchmarks.results import SHORT, record
-from d4e_sfu.core.room import CROWD_SECONDS
+from d4e_sfu.core.crowd import CROWD_SECONDS
 from tests.lab.client import Camera, Lab, Member, Voice
 from tests.lab.server import Server
 

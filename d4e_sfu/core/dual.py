@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from livekit.protocol import rtc
 
 from d4e_sfu._engine import Command
-from d4e_sfu.core import backup, bandwidth, offer, payloads, placement, sdp, sections
+from d4e_sfu.core import backup, bandwidth, connection, offer, payloads, placement, sdp, sections
 from d4e_sfu.core.sdp import Direction
 from d4e_sfu.errors import BadRequest
 
@@ -180,9 +180,9 @@ def answered(participant: Participant, description: rtc.SessionDescription, *, n
     assert local is not None
     if participant.remote is None:
         participant.local = local
-        room.open_transport(participant, remote, may_publish=False, offers_channels=True)
+        connection.establish(room, participant, remote, may_publish=False, offers_channels=True)
     elif local is not participant.local:
-        room.restart_ice(participant, local, remote)
+        connection.restart_ice(room, participant, local, remote)
     ids: dict[Extension, int] = {}
     for each in found.values():
         if each.choice is not None:

@@ -14,7 +14,7 @@ from livekit.protocol import models, rtc
 
 from d4e_sfu._engine import Codec
 from d4e_sfu.config import CodecName
-from d4e_sfu.core import backup, dual, policy, resume
+from d4e_sfu.core import backup, dual, exchange, policy, resume
 from d4e_sfu.core.participant import HAND_ATTRIBUTE, Participant, clean_attributes
 from d4e_sfu.core.permission import Permission
 from d4e_sfu.core.publication import CODECS, MIME_TYPES, Publication, PublicationState, sid_prefix, track_info
@@ -49,7 +49,7 @@ def offer(participant: Participant, description: rtc.SessionDescription, *, ids:
         raise BadRequest("The offer is not of type offer.", rule="offer_type")
     if not participant.offers.take(now=now):
         raise TooLarge("Too many offers.", rule="offer_rate")
-    participant.room.answer(participant, description, now=now)
+    exchange.answer(participant, description, now=now)
 
 
 def answer_to_ours(participant: Participant, description: rtc.SessionDescription, *, ids: Ids, now: float) -> None:

@@ -1,7 +1,7 @@
 """One room: who is in, who publishes, who subscribes to what, and what each is told of the others.
 
 All publications and subscriptions are made and ended here, and all engine commands for them are given here. What a
-single client may ask for is in requests.py; his description (SDP) is read and written by negotiation.py.
+single client may ask for is in requests.py; his description (SDP) is answered by exchange.py.
 
 The one order that matters: everyone is told of a publication (`update`) before any answer carries it, else clients
 drop its media as that of a stranger.
@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Final
 from livekit.protocol import models, rtc
 
 from d4e_sfu._engine import Command, SubscriptionSpec, Voice
-from d4e_sfu.core import audience, backup, bandwidth, dual, encodings, reports, sections
+from d4e_sfu.core import audience, backup, bandwidth, dual, encodings, exchange, reports
+from d4e_sfu.core.crowd import Crowd
 from d4e_sfu.core.negotiation import LocalTransport, Negotiation
 from d4e_sfu.core.participant import Participant, State
 from d4e_sfu.core.publication import CODECS, Publication, PublicationState
@@ -25,9 +26,7 @@ from d4e_sfu.core.subscription import Subscription, Wanted, not_subscribed
 
 if TYPE_CHECKING:
     from d4e_sfu.core.boundary import Announcer, SubscriptionId, TransportId
-    from d4e_sfu.core.dual import Uplink
     from d4e_sfu.core.ids import Ids
-    from d4e_sfu.core.negotiation import Answer, RemoteTransport
     from d4e_sfu.core.policy import Rights, RoomPolicy
     from d4e_sfu.core.roominfo import RoomInfo
     from d4e_sfu.core.tokens import Grants
@@ -40,10 +39,6 @@ Action = rtc.LeaveRequest.Action
 REPLACES_BY_IDENTITY: Final = 12
 # Between two updates of how many are here.
 COUNTS_SECONDS: Final = 5.0
-# From so many people on, whoever only watches comes and goes in company: the others hear of it together, this often
-# (the reference server's interval). At once it would be two messages for each pair of them.
-CROWD: Final = 30
-CROWD_SECONDS: Final = 3.0
 
 
 class Room:
@@ -75,8 +70,7 @@ class Room:
         self._order: tuple[str | None, frozenset[str]] = (None, frozenset())  # who led and who spoke, as allocated by
         self._told = (0, 0)  # participants and publishers, as in the last room_update
         self._told_at = now
-        self._unheard: dict[str, models.ParticipantInfo | None] = {}  # by sid: who has come (None) or gone in a crowd
-        self._heard_at = now
+        self._crowd = Crowd(now=now)
         self._ids = ids
         self._transports = transports  # the process's table; the room keeps its own rows in it
         self.announcer = announcer
@@ -88,7 +82,7 @@ class Room:
     ) -> None:
         """Replaces whoever has the same identity; tells the client of the others and the others of him."""
         existing = self.participants.get(participant.identity)
-        crowd = existing is None and self._is_crowd
+        crowd = existing is None and self._crowd.is_one(self.participants)
         if existing is not None:
             self._replace(existing, by=participant, now=now)
         self.participants[participant.identity] = participant
@@ -102,10 +96,10 @@ class Room:
             other.info() for other in self._others(participant) if not other.rights.hidden
         )
         participant.send(rtc.SignalResponse(join=join_response))
-        if any(gone is not None and gone.identity == participant.identity for gone in self._unheard.values()):
+        if self._crowd.has_left(participant.identity):
             self._tell_crowd()  # clients take the end of his last visit for the end of this one, should it come later
         if crowd:
-            self._unheard[participant.sid] = None
+            self._crowd.came(participant)
         else:
             self.tell_others(participant, now=now)
         self.announcer.announce("participant_joined", participant.who)
@@ -144,16 +138,16 @@ class Room:
         """
         if participant.state is State.DISCONNECTED:
             return
-        crowd = self._is_crowd and not participant.publications
+        crowd = self._crowd.is_one(self.participants) and not participant.publications
         self._end(participant)
         del self.participants[participant.identity]
         participant.hang_up(reason, action, code=code, sentence=sentence)
-        self._unheard.pop(participant.sid, None)
+        self._crowd.forget(participant)
         departure = self._departure(participant, reason, now=now)
         if not crowd:
             self._tell(self.participants.values(), _update([departure]), of=participant)
         elif not participant.rights.hidden:
-            self._unheard[participant.sid] = departure
+            self._crowd.went(participant, departure)
         reports.participant_left(self.announcer, participant, reason, cause=cause)
         if not self.participants:
             self.empty_since = now
@@ -165,8 +159,8 @@ class Room:
             participant.active_at = now
             bandwidth.share(participant, at_once=True, now=now)
             participant.changed()
-            if self._is_crowd and not participant.publications:
-                self._unheard[participant.sid] = None
+            if self._crowd.is_one(self.participants) and not participant.publications:
+                self._crowd.came(participant)
             else:
                 self.tell_others(participant, now=now)
             reports.participant_active(self.announcer, participant, now=now)
@@ -179,8 +173,7 @@ class Room:
                 self.apply_permissions(participant, now=now)
             if participant.untold or participant.untold_himself:
                 self.tell_others(participant, himself=participant.untold_himself, at_once=True, now=now)
-        if now - self._heard_at >= CROWD_SECONDS:
-            self._heard_at = now
+        if self._crowd.is_due(now=now):
             self._tell_crowd()
         self.tell_speakers(now=now)
         self._judge(now=now)
@@ -198,7 +191,7 @@ class Room:
 
     def introduce(self, participant: Participant, *, now: float) -> None:
         """He is about to be heard of in another way: who has come with a crowd is told of now."""
-        if participant.sid in self._unheard:
+        if self._crowd.holds(participant):
             self.tell_others(participant, now=now)
 
     def signal_lost(self, participant: Participant) -> None:
@@ -219,21 +212,14 @@ class Room:
             return
         himself |= participant.untold_himself
         participant.untold = participant.untold_himself = False
-        self._unheard.pop(participant.sid, None)
+        self._crowd.forget(participant)
         self._tell(self._others(participant), update, of=participant)
         if himself:
             participant.send(update)
 
-    @property
-    def _is_crowd(self) -> bool:
-        return len(self.participants) >= CROWD
-
     def _tell_crowd(self) -> None:
         """Who has come and gone in the last seconds, to everyone in one message; to themselves as well."""
-        unheard, self._unheard = self._unheard, {}
-        here = {each.sid: each for each in self.participants.values() if not each.rights.hidden}
-        infos = [gone or here[sid].info() for sid, gone in unheard.items() if gone is not None or sid in here]
-        if infos:
+        if infos := self._crowd.take(self.participants.values()):
             update = _update(infos)
             for participant in self.participants.values():
                 participant.send(update)
@@ -248,7 +234,7 @@ class Room:
         elders = [
             each for each in self._others(by) if by.rights.hidden or each.client_can.protocol < REPLACES_BY_IDENTITY
         ]
-        self._unheard.pop(old.sid, None)
+        self._crowd.forget(old)
         self._tell(elders, _update([self._departure(old, Reason.DUPLICATE_IDENTITY, now=now)]), of=old)
         reports.participant_left(self.announcer, old, Reason.DUPLICATE_IDENTITY)
 
@@ -319,7 +305,7 @@ class Room:
             self.worker.engine.submit(each.subscriptions[publication.sid].steer())
             bandwidth.touch(each)
             if not muted:
-                self.require_sections(each, now=now)  # who has never heard or seen it has none for it
+                exchange.require_sections(each, now=now)  # who has never heard or seen it has none for it
 
     def set_rights(self, participant: Participant, grants: Grants, rights: Rights, *, now: float) -> None:
         """A moderator has given and taken. What he may no longer do ends now, in the engine; he need not join again."""
@@ -345,7 +331,7 @@ class Room:
             for other in self._others(participant):
                 for publication in other.publications.values():
                     self._subscribe(participant, publication)
-            self.require_sections(participant, now=now)
+            exchange.require_sections(participant, now=now)
 
     def _withdraw(self, publication: Publication) -> None:
         """Its publisher may no longer publish it. He is told; his next offer ends its section."""
@@ -355,7 +341,7 @@ class Room:
             rtc.SignalResponse(track_unpublished=rtc.TrackUnpublishedResponse(track_sid=publication.sid))
         )
 
-    def _publish(self, publication: Publication, *, now: float) -> list[Participant]:
+    def publish(self, publication: Publication, *, now: float) -> list[Participant]:
         """An offer has carried it: the engine takes its packets, the others hear of it and subscribe. Returns these."""
         publisher = publication.publisher
         transport = publisher.sending.transport
@@ -408,7 +394,7 @@ class Room:
             participant.wish(sid, now=now)
         elif self._subscribe(participant, publication):
             participant.sections.wanted_anew()
-            self.require_sections(participant, now=now)
+            exchange.require_sections(participant, now=now)
 
     def unsubscribe(self, participant: Participant, sid: str, *, now: float) -> None:
         participant.wishes.pop(sid, None)
@@ -421,7 +407,7 @@ class Room:
         self._tell_silent(participant, subscription.publication.publisher)
         if carried and participant.sections.may_ask(now=now):
             # His browser takes the picture away when its section is answered `inactive`: ask for an offer as it is.
-            self._ask_for_sections(participant, (0, 0), now=now)
+            exchange.ask_for_sections(participant, (0, 0), now=now)
 
     def settle(self, subscription: Subscription, wanted: Wanted, *, now: float) -> None:
         """His view has changed: another layer, or none. Never a negotiation."""
@@ -445,7 +431,7 @@ class Room:
                 elif publication.sid in other.forbidden:
                     self._tell_permission(other, publication, allowed=True)
                     if other.client_can.auto_subscribe and self._subscribe(other, publication):
-                        self.require_sections(other, now=now)
+                        exchange.require_sections(other, now=now)
 
     def _tell_permission(self, participant: Participant, publication: Publication, *, allowed: bool) -> None:
         (participant.forbidden.discard if allowed else participant.forbidden.add)(publication.sid)
@@ -493,6 +479,36 @@ class Room:
         participant.retire(subscription)
         participant.subscriptions[publication.sid] = self._subscription(participant, publication, subscription.wanted)
 
+    def not_supported(self, subscription: Subscription) -> None:
+        """His client cannot decode it, in any codec that there is."""
+        participant, publication = subscription.subscriber, subscription.publication
+        del participant.subscriptions[publication.sid]
+        participant.retire(subscription)
+        self._tell_silent(participant, publication.publisher)
+        participant.send(not_subscribed(publication.sid, models.SubscriptionError.SE_CODEC_UNSUPPORTED))
+
+    def displace(self, subscription: Subscription) -> None:
+        """His client has taken its section for something else."""
+        participant = subscription.subscriber
+        self._stop_forwarding(subscription)
+        participant.keep((subscription.ssrc, subscription.rtx_ssrc))
+        subscription.move(spare=self._ssrcs(participant))
+
+    def forward(self, subscription: Subscription, spec: SubscriptionSpec) -> None:
+        transport = subscription.subscriber.transport
+        assert transport is not None
+        subscription.place(spec)
+        self.forwarded[subscription.id] = subscription
+        publication = subscription.publication
+        if not publication.heard and not subscription.subscriber.rights.hidden:
+            for codec in publication.first.codecs:
+                codec.heard = True
+            publication.publisher.send(
+                rtc.SignalResponse(track_subscribed=rtc.TrackSubscribed(track_sid=publication.sid))
+            )
+        added = Command.AddSubscription(subscription.id, publication.id, transport, spec)
+        self.worker.engine.submit([added, *subscription.steer()])
+
     def _ssrcs(self, participant: Participant) -> tuple[int, int]:
         return self._ids.ssrc(participant.ssrcs), self._ids.ssrc(participant.ssrcs)
 
@@ -539,147 +555,6 @@ class Room:
         """He receives nothing of this publisher any more, and would not hear that he has stopped."""
         if self.speakers.among([publisher.sid]) and publisher.sid not in participant.hears():
             participant.send(audience.speakers_changed([silent(publisher.sid)]))
-
-    # --- descriptions ------------------------------------------------------------------------------------------------
-
-    def answer(self, participant: Participant, offer: rtc.SessionDescription, *, now: float) -> None:
-        """His offer: what it publishes, ends and has room for. Raises ClientError, and has then changed nothing."""
-        sending, here = participant.sending, participant.uplink is None  # on that connection he receives as well
-        assert sending.transport is not None
-        answer = backup.answer(participant, offer.sdp, now=now)
-        if sending.remote is None:
-            self.open_transport(sending, answer.remote, may_publish=bool(participant.rights.publish))
-        else:
-            self._go_on(sending, answer.local, answer.remote)
-        self.worker.engine.submit([Command.SetExtensions(sending.transport, answer.extensions, answer.allow_mixed)])
-        self._apply(participant, answer, now=now)
-        if answer.placed:
-            bandwidth.share(participant, at_once=True, now=now)
-        participant.send(
-            rtc.SignalResponse(
-                answer=rtc.SessionDescription(
-                    type="answer", sdp=answer.sdp, id=offer.id, mid_to_track_id=answer.mid_to_track_id
-                )
-            )
-        )
-        if here and (answer.placed or answer.missing is None):
-            participant.sections.helped()
-        if answer.missing is not None and participant.sections.may_ask(now=now):
-            self._ask_for_sections(participant, answer.missing, now=now)
-
-    def require_sections(self, participant: Participant, *, now: float) -> None:
-        """Ask for what is missing; only the client makes offers. Nothing missing, or just asked: nothing is sent."""
-        if participant.remote is None or participant.negotiation is None:
-            return  # his first offer is on its way
-        waiting = any(each.mid is None and each.publication.spec for each in participant.subscriptions.values())
-        if not (waiting or participant.sections.deferred) or not participant.sections.may_ask(now=now):
-            return
-        worthy = sections.worthy(participant, now=now)
-        if participant.sections.deferred or any(each.mid is None for each in worthy):
-            missing = participant.negotiation.missing([each.outgoing() for each in worthy])
-            participant.sections.deferred = missing is not None
-            if missing is not None:
-                self._ask_for_sections(participant, missing, now=now)
-
-    def _ask_for_sections(self, participant: Participant, missing: tuple[int, int], *, now: float) -> None:
-        audios, videos = missing
-        if not participant.sections.ask(now=now):
-            return
-        if participant.template is not None:
-            dual.offer_to(participant, now=now)
-            return
-        participant.send(
-            rtc.SignalResponse(
-                media_sections_requirement=rtc.MediaSectionsRequirement(num_audios=audios, num_videos=videos)
-            )
-        )
-
-    def open_transport(
-        self, end: Participant | Uplink, remote: RemoteTransport, *, may_publish: bool, offers_channels: bool = False
-    ) -> None:
-        local, transport, voices = end.local, end.transport, self.policy.voices
-        assert transport is not None
-        assert local is not None
-        end.remote = remote
-        start = self.policy.start_bitrate
-        commands: list[Command] = [
-            Command.AddTransport(transport, local.ufrag, local.pwd, remote.ufrag, may_publish, start)
-        ]
-        if voices is not None:
-            commands.append(Command.SetVoices(transport, voices))
-        self.worker.engine.submit(commands)
-        self.worker.associations.open(
-            transport,
-            ours=local.fingerprint,
-            fingerprints=remote.fingerprints,
-            role=remote.role,
-            sctp_port=remote.sctp_port,
-            max_message_size=remote.max_message_size,
-            offers_channels=offers_channels,
-        )
-
-    def _go_on(self, end: Participant | Uplink, local: LocalTransport, remote: RemoteTransport) -> None:
-        """What another offer may change of a connection."""
-        before, end.remote = end.remote, remote
-        assert before is not None
-        assert end.transport is not None
-        if local is not end.local:
-            self.restart_ice(end, local, remote)
-        if before.sctp_port is None and remote.sctp_port is not None:
-            port, size = remote.sctp_port, remote.max_message_size
-            self.worker.associations.open_data(end.transport, sctp_port=port, max_message_size=size)
-
-    def restart_ice(self, end: Participant | Uplink, local: LocalTransport, remote: RemoteTransport) -> None:
-        """His client looks for another path, on the same association; what is under way goes on meanwhile."""
-        end.local, end.remote = local, remote
-        assert end.transport is not None
-        self.worker.engine.submit([Command.RestartIce(end.transport, local.ufrag, local.pwd, remote.ufrag)])
-
-    def _apply(self, participant: Participant, answer: Answer, *, now: float) -> None:
-        for key in answer.unpublished:
-            if (ended := participant.by_key().get(key)) is not None:  # a backup may have gone with the first codec
-                self.unpublish(ended, now=now)
-        subscribers: dict[str, Participant] = {}
-        for published in answer.published:
-            publication = participant.by_key()[published.track_sid]
-            publication.bind(published)
-            subscribers.update({each.sid: each for each in self._publish(publication, now=now)})
-        for each in subscribers.values():  # once for all that this offer has brought
-            self.require_sections(each, now=now)
-        by_id = {subscription.id: subscription for subscription in participant.subscriptions.values()}
-        for displaced in answer.displaced:
-            subscription = by_id[displaced]
-            self._stop_forwarding(subscription)
-            participant.keep((subscription.ssrc, subscription.rtx_ssrc))
-            subscription.move(spare=self._ssrcs(participant))
-        for placed in answer.placed:
-            subscription = by_id[placed.subscription]
-            self.forward(subscription, placed.spec)
-        for unsupported in answer.unsupported:
-            self.not_supported(by_id[unsupported])
-
-    def not_supported(self, subscription: Subscription) -> None:
-        """His client cannot decode it, in any codec that there is."""
-        participant, publication = subscription.subscriber, subscription.publication
-        del participant.subscriptions[publication.sid]
-        participant.retire(subscription)
-        self._tell_silent(participant, publication.publisher)
-        participant.send(not_subscribed(publication.sid, models.SubscriptionError.SE_CODEC_UNSUPPORTED))
-
-    def forward(self, subscription: Subscription, spec: SubscriptionSpec) -> None:
-        transport = subscription.subscriber.transport
-        assert transport is not None
-        subscription.place(spec)
-        self.forwarded[subscription.id] = subscription
-        publication = subscription.publication
-        if not publication.heard and not subscription.subscriber.rights.hidden:
-            for codec in publication.first.codecs:
-                codec.heard = True
-            publication.publisher.send(
-                rtc.SignalResponse(track_subscribed=rtc.TrackSubscribed(track_sid=publication.sid))
-            )
-        added = Command.AddSubscription(subscription.id, publication.id, transport, spec)
-        self.worker.engine.submit([added, *subscription.steer()])
 
     # --- what is said of the room ------------------------------------------------------------------------------------
 

@@ -14,7 +14,19 @@ from typing import TYPE_CHECKING, Any, Final
 from livekit.protocol import models, rtc
 
 from d4e_sfu._engine import Event, Link, Rate, Voice
-from d4e_sfu.core import bandwidth, datapacket, departure, netcheck, policy, refresh, reports, requests, resume, tokens
+from d4e_sfu.core import (
+    bandwidth,
+    datapacket,
+    departure,
+    exchange,
+    netcheck,
+    policy,
+    refresh,
+    reports,
+    requests,
+    resume,
+    tokens,
+)
 from d4e_sfu.core.boundary import SubscriptionId, Taken, TransportId
 from d4e_sfu.core.dual import Template, offer_to
 from d4e_sfu.core.ids import Ids
@@ -511,7 +523,7 @@ class Sfu:
                 elif participant.lost_at is not None and now - participant.lost_at >= self._config.limits.resume:
                     room.leave(participant, Reason.SIGNAL_CLOSE, now=now)
                 else:
-                    room.require_sections(participant, now=now)
+                    exchange.require_sections(participant, now=now)
                     refresh.send_if_due(participant, self._config, now=now)
                     participant.mail.forget(now=now)
             room.tick(now=now)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from livekit.protocol import models, rtc
 
 from d4e_sfu.config import Source
-from d4e_sfu.core import policy, sdp
+from d4e_sfu.core import connection, policy, sdp
 from d4e_sfu.core.publication import PublicationState
 from d4e_sfu.core.sdp import Direction
 from d4e_sfu.errors import BadRequest, Forbidden, NothingYet, TooMany, Unprocessable
@@ -178,7 +178,7 @@ def restart(participant: Participant, said: Fragment, *, now: float) -> str:
     if not participant.offers.take(now=now):
         raise TooMany("Too many restarts.", rule="restart_rate", retry_after=1.0)
     local, remote = participant.negotiation.restart(said.ufrag, said.pwd)
-    participant.room.restart_ice(participant, local, remote)
+    connection.restart_ice(participant.room, participant, local, remote)
     return participant.negotiation.fragment()
 
 

@@ -6,9 +6,9 @@ import pytest
 from livekit.protocol import models, rtc
 
 from d4e_sfu.config import Config, RoomRule
-from d4e_sfu.core import room as rooms
+from d4e_sfu.core import crowd as crowds
 from d4e_sfu.core.boundary import DataKind
-from d4e_sfu.core.room import CROWD_SECONDS
+from d4e_sfu.core.crowd import CROWD_SECONDS
 from tests.conftest import MintToken
 from tests.core.house import House, Person
 from tests.doubles import microphone
@@ -20,7 +20,7 @@ CROWD = 5  # instead of the real number: every join costs milliseconds
 @pytest.fixture
 def crowd(config: Config, mint: MintToken, monkeypatch: pytest.MonkeyPatch) -> tuple[House, list[Person]]:
     """A room that is full enough to be one, and quiet for a while."""
-    monkeypatch.setattr(rooms, "CROWD", CROWD)
+    monkeypatch.setattr(crowds, "CROWD", CROWD)
     roles = {**config.roles, "ghost": config.roles["observer"].model_copy(update={"hidden": True})}
     house = House(config.model_copy(update={"rooms": (RoomRule(name="*", capacity=200),), "roles": roles}), mint)
     people = [house.join(f"person-{number}", "observer") for number in range(CROWD + 2)]
@@ -142,7 +142,7 @@ def test_who_is_hidden_stays_so_in_a_crowd(crowd: tuple[House, list[Person]]) ->
 
 
 def test_in_a_small_room_everyone_is_told_of_at_once(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rooms, "CROWD", CROWD)
+    monkeypatch.setattr(crowds, "CROWD", CROWD)
     people = [house.join(f"person-{number}", "observer") for number in range(CROWD)]
     first = people[0]
     assert told(first) == [(f"person-{number}", "JOINED") for number in range(1, CROWD)]
