@@ -25,7 +25,7 @@ from d4e_sfu.mistakes import explain
 from d4e_sfu.settings.access import DEFAULT_ROLES, Key, Role, Source
 from d4e_sfu.settings.limits import DataLimits, Limits, Links, Rate, Rates
 from d4e_sfu.settings.listening import Admin, Front, Http, Listener, Media, MediaAddress, Tls
-from d4e_sfu.settings.operation import Audit, Drain, Webhooks
+from d4e_sfu.settings.operation import Audit, Drain, Trial, Webhooks
 from d4e_sfu.settings.rooms import CodecName, MaxBitrate, RoomRule
 from d4e_sfu.settings.setting import Reload, Settings, live, restart
 from d4e_sfu.settings.values import FilePath, RoleName
@@ -55,6 +55,7 @@ __all__ = [
     "RoomRule",
     "Source",
     "Tls",
+    "Trial",
     "Webhooks",
     "changes",
     "control_path",
@@ -95,6 +96,7 @@ class Config(Settings):
     rates: Annotated[Rates, live("How often someone may ask.")] = Rates()
     links: Annotated[Links, live("The links to clients.")] = Links()
     limits: Annotated[Limits, live("Bounds for what comes from outside.")] = Limits()
+    testing: Annotated[Trial, live("What only a server for tests should allow.")] = Trial()
 
     _revoked: frozenset[str] = PrivateAttr(frozenset())
 

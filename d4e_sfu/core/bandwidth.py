@@ -52,7 +52,18 @@ STREAMS_TOPIC: Final = "d4e.streams"
 class Bandwidth:
     """Of one participant."""
 
-    __slots__ = ("allocated_at", "allocation", "demand", "due", "estimate", "heard", "places", "redundancy", "waits")
+    __slots__ = (
+        "allocated_at",
+        "allocation",
+        "cap",
+        "demand",
+        "due",
+        "estimate",
+        "heard",
+        "places",
+        "redundancy",
+        "waits",
+    )
 
     def __init__(self) -> None:
         self.heard = False  # his feedback has moved the estimate from where it starts
@@ -63,13 +74,14 @@ class Bandwidth:
         self.waits = False  # pictures do, for a first word of what the link carries
         self.demand = 0  # as the engine was told
         self.redundancy = True  # his voices may have it; as the engine was told
+        self.cap: int | None = None  # no more than this is taken to be carried, whatever is estimated
         self.places: int | None = None  # for voices, where his link carries no more; as the engine was told
 
     @property
     def budget(self) -> int | None:
         if self.estimate is None or self.estimate.bitrate == NO_ESTIMATE or not self.heard:
-            return None
-        return self.estimate.bitrate
+            return self.cap
+        return self.estimate.bitrate if self.cap is None else min(self.estimate.bitrate, self.cap)
 
     @property
     def is_short(self) -> bool:

@@ -21,6 +21,7 @@ from d4e_sfu.core.permission import Permission
 from d4e_sfu.core.publication import PublicationState
 from d4e_sfu.core.quality import Cause, Quality, Word
 from d4e_sfu.core.sections import SectionsRequirement
+from d4e_sfu.core.simulation import Simulated
 
 if TYPE_CHECKING:
     from d4e_sfu.config import DataLimits
@@ -157,6 +158,7 @@ class Participant:
         "room",
         "sections",
         "sid",
+        "simulated",
         "ssrcs",
         "state",
         "subscriptions",
@@ -230,6 +232,7 @@ class Participant:
         self.refreshed: Refreshed | None = None
         self.told_quality: dict[str, tuple[Word, str, Cause]] = {}  # by sid: what he was told of others, and himself
         self.mail = Mail(data_limits, now=now)
+        self.simulated = Simulated()
 
     def become(self, state: State) -> None:
         assert state in _TRANSITIONS[self.state], f"{self.state} → {state}"

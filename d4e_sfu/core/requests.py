@@ -288,7 +288,7 @@ def _tell_if_bound(publication: Publication, *, now: float) -> None:
 
 
 # Left out, and ignored: `trickle` (we are ICE-lite and need no candidate of theirs), `update_layers`
-# (deprecated), `simulate` (a test hook), `update_data_subscription`.
+# (deprecated), `simulate` (a test hook: simulation.py), `update_data_subscription`.
 _REQUESTS: Final[Mapping[str, Callable[..., None]]] = {
     "offer": offer,
     "answer": answer_to_ours,

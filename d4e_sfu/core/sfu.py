@@ -25,6 +25,7 @@ from d4e_sfu.core import (
     reports,
     requests,
     resume,
+    simulation,
     tokens,
 )
 from d4e_sfu.core.boundary import SubscriptionId, Taken, TransportId
@@ -232,6 +233,8 @@ class Sfu:
             client.send(leave(Reason.STATE_MISMATCH, Action.RECONNECT))
             client.close(1000, "nothing to resume")
             return None
+        if simulation.takes(participant, client):
+            return None
         seconds = 0.0 if participant.lost_at is None else now - participant.lost_at
         # By the token with which he has come back, which may last longer.
         servers = self.ice_servers(participant, expires=grants.expires)
@@ -240,6 +243,7 @@ class Sfu:
             "participant_resumed", {"room": participant.room.sid, "participant": participant.sid, "seconds": seconds}
         )
         refresh.send_if_due(participant, self._config, now=now)
+        simulation.resumed(participant)
         return participant
 
     def ice_servers(self, participant: Participant, *, expires: float | None = None) -> list[rtc.ICEServer]:
@@ -315,7 +319,11 @@ class Sfu:
         if participant.state is State.DISCONNECTED:
             return
         try:
-            requests.answer(participant, request, ids=self._ids, now=now)
+            if request.WhichOneof("message") == "simulate":
+                allowed, announcer = self._config.testing.simulate, self._announcer
+                simulation.answer(participant, request.simulate, allowed=allowed, announcer=announcer, now=now)
+            else:
+                requests.answer(participant, request, ids=self._ids, now=now)
         except ClientError as error:
             self.client_error(participant, error, now=now)
 
@@ -526,6 +534,7 @@ class Sfu:
                     exchange.require_sections(participant, now=now)
                     refresh.send_if_due(participant, self._config, now=now)
                     participant.mail.forget(now=now)
+                    simulation.tick(participant, now=now)
             room.tick(now=now)
             if room.empty_since is not None and now - room.empty_since >= room.idle_timeout:
                 self._forget(room, Ended.ROOM_END_IDLE_TIMEOUT)

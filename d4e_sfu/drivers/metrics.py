@@ -215,6 +215,7 @@ class Metrics:
         self.data_refused: Counter[str] = Counter()
         self.moderations: Counter[str] = Counter()
         self.resumes: Counter[str] = Counter()
+        self.simulations: Counter[str] = Counter()
         self.reloads: Counter[str] = Counter()
         self.last_reload_accepted = True
         self._joining: set[object] = set()  # sids; no more than there are participants
@@ -243,6 +244,10 @@ class Metrics:
                 _count(self.client_errors, facts.get("rule", OTHER))
             case "data_refused":
                 _count(self.data_refused, reason)
+            case "simulated":
+                self.simulations["done"] += 1
+            case "simulate_refused":
+                self.simulations["refused"] += 1
             case "moderated":
                 _count(self.moderations, facts.get("action", OTHER))
 
@@ -346,6 +351,9 @@ class _Series(Collector):
         yield _by("leaves", "Participants who left, by reason.", "reason", kept.leaves)
         yield _by("client_errors", "Clients put out for what they sent, by rule.", "rule", kept.client_errors)
         yield _by("data_refused", "Data messages not passed on, by reason.", "reason", kept.data_refused, REFUSALS)
+        yield _by(
+            "simulations", "Failures that clients have asked for.", "result", kept.simulations, ("done", "refused")
+        )
         yield _by("moderations", "What moderators did, by the server API.", "action", kept.moderations, MODERATIONS)
 
     def _webhooks(self) -> Iterator[Metric]:

@@ -1,11 +1,11 @@
-"""What an operator wants of the server beside calls: its audit log, what others are told of it, how it ends."""
+"""What an operator wants of the server beside calls: its audit log, webhooks, how it ends, what tests may do to it."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import PrivateAttr, StrictInt
+from pydantic import PrivateAttr, StrictBool, StrictInt
 
 from d4e_sfu.settings.setting import Settings, live, restart
 from d4e_sfu.settings.values import FilePath, KeyId, Seconds, WebhookUrl
@@ -45,6 +45,15 @@ class Webhooks(Settings):
     give_up: Annotated[
         Seconds, live("So old an event is not tried again; those of its room wait behind it.", ge=1, le=7 * 86_400)
     ] = 3600.0
+
+
+class Trial(Settings):
+    """What only a server for tests should allow."""
+
+    simulate: Annotated[
+        StrictBool,
+        live("Clients may ask for failures of their own connection, as the `simulateScenario` of their SDKs does."),
+    ] = False
 
 
 class Drain(Settings):

@@ -157,7 +157,8 @@ limits: {}
         (
             "colour: red",
             "1:1: colour: unknown key; known here: "
-            "http, front, admin, media, audit, webhooks, drain, keys, revoked, roles, rooms, rates, links, limits",
+            "http, front, admin, media, audit, webhooks, drain, keys, revoked, roles, rooms, rates, links, limits, "
+            "testing",
         ),
         ("media: 7", "1:8: media: expected settings (key: value), not 7"),
         ("media: {port: '7882'}", "1:15: media.port: expected a whole number, not '7882'"),
