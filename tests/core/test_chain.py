@@ -96,6 +96,22 @@ def test_a_beginning_that_was_let_go_after_its_time_is_no_removal() -> None:
     assert read([*lines[1001:], expired], checkpoints).problems == ["records 1 to 1001 are missing at the beginning"]
 
 
+@pytest.mark.parametrize(
+    "facts",
+    [
+        pytest.param("", id="nothing more"),
+        pytest.param(',"through":"x","head":1', id="no number"),
+        pytest.param(",[", id="no JSON"),
+        pytest.param(f',"x":{"[" * 99_999}', id="deeper than is read"),
+    ],
+)
+def test_a_first_line_that_anyone_may_have_written_is_told_and_no_end_of_the_examination(facts: str) -> None:
+    lines, _ = written(3)
+    forged = f'{{"seq":2,"event":"expired"{facts},"mac":"{"0" * 64}"}}'
+    problems = read([forged, lines[2]]).problems
+    assert "records 1 to 1 are missing at the beginning" in problems
+
+
 # --- 1,000 times -----------------------------------------------------------------------------------------------------
 
 
