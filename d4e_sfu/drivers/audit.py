@@ -336,6 +336,8 @@ def examine(folder: Path, secret: Secret, journal: Iterable[str]) -> Report:
             forged.append(f"the checkpoint of record {match[1]} at {match[3]} is not signed by this log's secret")
     report = verify(secret.seals, _lines(folder), found)
     report.problems.extend(forged)
+    if report.records == 0:  # the first that a server does is to write one
+        report.problems.append(f"{folder} holds no record: none was written there, or all were removed")
     return report
 
 

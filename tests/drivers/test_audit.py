@@ -223,6 +223,10 @@ def test_a_checkpoint_finds_a_cut_that_is_older_and_the_younger_are_counted(
     assert examine(tmp_path, SECRET, forged).problems == [
         "the checkpoint of record 8 at 2026-11-18T11:06:40.000Z is not signed by this log's secret"
     ]
+    file.unlink()
+    assert examine(tmp_path, SECRET, []).problems == [
+        f"{tmp_path} holds no record: none was written there, or all were removed"
+    ]
 
 
 def test_a_month_has_its_file_and_goes_after_its_time_without_a_break(tmp_path: Path, clock: Clock) -> None:
