@@ -54,12 +54,12 @@ bundle: wheel  ## dist/d4e-sfu-VERSION.tar: everything that an installation with
 .PHONY: test
 test: $(VENV)/.dev engine page peer chromium firefox  ## the short form of every test: Rust, page, Python, browsers
 	@mkdir -p $(PROOFS) && rm -f $(PROOFS)/*
-	$(MAKE) --no-print-directory --keep-going test-rust test-page test-python test-fuzz
+	$(MAKE) --no-print-directory --keep-going test-rust test-page test-python test-boot test-fuzz
 
 .PHONY: test-long
-test-long: $(VENV)/.dev engine page peer chromium firefox go-client  ## what takes longer; its outcome is kept in benchmarks/results/
+test-long: $(VENV)/.dev engine page peer chromium firefox go-client $(ANSIBLE)/newest/.ready  ## what takes longer; its outcome is kept in benchmarks/results/
 	@mkdir -p $(PROOFS)
-	outcome=0; $(PY) -m pytest -m "long and not appliance" --junitxml=$(PROOFS)/pytest-long.xml --durations=10 || outcome=$$?; \
+	outcome=0; $(PY) -m pytest -m "(long or boot) and not appliance" --junitxml=$(PROOFS)/pytest-long.xml --durations=10 || outcome=$$?; \
 	  $(PY) -m tests.long_results $(PROOFS)/pytest-long.xml; exit $$outcome
 
 .PHONY: test-appliance
@@ -110,9 +110,15 @@ test-page: $(WEB)/node_modules/.ready  ## types and unit tests of the page
 	cd $(WEB) && npm run --silent check && npm test --silent -- --reporter=default --reporter=junit --outputFile.junit=$(CURDIR)/$(PROOFS)/page.xml
 
 .PHONY: test-python
-test-python: $(VENV)/.dev engine page peer firefox promtool  ## the Python tests that are not long, browsers included
+test-python: $(VENV)/.dev engine page peer firefox promtool $(ANSIBLE)/newest/.ready  ## the Python tests that are not long, browsers included
 	@mkdir -p $(PROOFS)
-	$(PY) -m pytest -m "not long and not appliance" --junitxml=$(PROOFS)/pytest.xml --durations=15
+	$(PY) -m pytest -m "not long and not boot and not appliance" --junitxml=$(PROOFS)/pytest.xml --durations=15
+
+.PHONY: test-boot
+test-boot: $(VENV)/.dev engine page $(ANSIBLE)/newest/.ready guest  ## the appliance's short form: boot a machine of this one's root, install on it, try its walls
+	@mkdir -p $(PROOFS)
+	outcome=0; $(PY) -m pytest -m "boot and not long" tests/boot --junitxml=$(PROOFS)/pytest-boot.xml --durations=5 || outcome=$$?; \
+	  $(PY) -m tests.appliance.tally $(PROOFS)/pytest-boot.xml; exit $$outcome
 
 .PHONY: test-fuzz
 test-fuzz: $(VENV)/.dev engine c++  ## every fuzz target, a minute for all of them, from the committed corpus
@@ -240,6 +246,13 @@ build/tools/pebble:
 	@command -v go >/dev/null || { echo "Go is missing, and the ACME test server is written in it: install Go 1.24 or newer"; exit 1; }
 	GOBIN=$(CURDIR)/build/tools GOFLAGS=-trimpath go install \
 	  github.com/letsencrypt/pebble/v2/cmd/pebble@$(PEBBLE) github.com/letsencrypt/pebble/v2/cmd/pebble-challtestsrv@$(PEBBLE)
+
+# Where nobody may install what boots a machine, the tests that need one are skipped, and say why.
+.PHONY: guest
+guest:
+	@for tool in systemd-nspawn nft ip ps curl; do command -v $$tool >/dev/null || missing=1; done; \
+	  if [ "$${missing:-}" ] && [ "$$(id -u)" = 0 ]; then apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
+	    --no-install-recommends systemd-container nftables iproute2 procps curl || echo "No machine is booted: apt-get did not install systemd-container"; fi
 
 .PHONY: nspawn
 nspawn:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance import TOP, LedgerError, Outcome, Proofs, Staleness, cargo, judge, ledger, report
+from tests.appliance.tally import tally
 
 DONE = '[[entry]]\nid = "a.b"\nsays = "It works."\nproof = {proof}\nstate = "done"\n'
 
@@ -140,12 +141,23 @@ def test_what_the_runners_leave_behind_is_read(tmp_path: Path) -> None:
         '<testcase classname="tests.core.test_room" name="test_three"><failure/></testcase>'
         '<testcase classname="tests.core.test_room" name="test_four"/>'
         '<testcase classname="tests.core.test_room" name="test_four"><error>teardown</error></testcase>'
+        '<testcase classname="tests.boot.test_units" name="test_kept"><skipped/></testcase>'
+        '<testcase classname="tests.boot.test_units" name="test_kept_and_failed"><failure/></testcase>'
         "</testsuite></testsuites>"
     )
     (tmp_path / "build/proofs/cargo-engine.txt").write_text("test a::b ... ok\ntest a::c ... ignored, slow\n")
     (tmp_path / "build/proofs/cargo-peer.txt").write_text("test a::b ... FAILED\ntest a::d - should panic ... ok\n")
     (tmp_path / "benchmarks/results/test-long.json").write_text(
-        json.dumps([{"name": "tests/e2e/test_long.py::test_soak", "outcome": "passed", "machine": "m", "commit": "c"}])
+        json.dumps(
+            [
+                {"name": name, "outcome": "passed", "machine": "m", "commit": "c"}
+                for name in (
+                    "tests/e2e/test_long.py::test_soak",
+                    "tests/boot/test_units.py::test_kept",
+                    "tests/boot/test_units.py::test_kept_and_failed",
+                )
+            ]
+        )
     )
     proofs = Proofs.load(tmp_path)
     assert proofs.of("tests/core/test_room.py::test_one").outcome is Outcome.PASSED
@@ -155,9 +167,26 @@ def test_what_the_runners_leave_behind_is_read(tmp_path: Path) -> None:
     assert proofs.of("tests/core/test_room.py").outcome is Outcome.FAILED
     assert proofs.of("tests/e2e/test_long.py::test_soak").outcome is Outcome.PASSED
     assert "make test-long at c, STALE" in proofs.of("tests/e2e/test_long.py::test_soak").detail
+    skipped_here = proofs.of("tests/boot/test_units.py::test_kept")
+    assert skipped_here.outcome is Outcome.PASSED, "a machine that could not run it says nothing against one that could"
+    assert "make test-long at c" in skipped_here.detail
+    assert proofs.of("tests/boot/test_units.py::test_kept_and_failed").outcome is Outcome.FAILED
     assert proofs.of("cargo: a::b").outcome is Outcome.FAILED
     assert proofs.of("cargo: a::c").outcome is Outcome.SKIPPED
     assert proofs.of("cargo: a::d").outcome is Outcome.PASSED
+
+
+def test_the_last_line_of_a_tally_counts_apart_what_was_skipped_and_says_why(tmp_path: Path) -> None:
+    cases = '<testcase classname="tests.boot.test_x" name="test_one"/>'
+    (tmp_path / "whole.xml").write_text(f"<testsuites><testsuite>{cases}</testsuite></testsuites>")
+    assert tally(tmp_path / "whole.xml") == "1 passed, 0 failed"
+    cases += (
+        '<testcase classname="tests.boot.test_x" name="test_two"><failure/></testcase>'
+        '<testcase classname="tests.boot.test_x" name="test_three"><skipped message="it takes root"/></testcase>'
+        '<testcase classname="tests.boot.test_x" name="test_four"><skipped message="it takes root"/></testcase>'
+    )
+    (tmp_path / "part.xml").write_text(f"<testsuites><testsuite>{cases}</testsuite></testsuites>")
+    assert tally(tmp_path / "part.xml") == "1 passed, 1 failed, 2 skipped (it takes root)"
 
 
 def test_a_doc_test_line_or_a_summary_is_no_test() -> None:

@@ -1,4 +1,7 @@
-"""The units under a real systemd: sockets, walls, watchdog, restarts, reload. One boot for all of it."""
+"""The units under a real systemd: sockets, walls, watchdog, restarts, reload. One boot for all of it.
+
+What takes seconds, and proves most, is short; the rest is long.
+"""
 
 from __future__ import annotations
 
@@ -22,8 +25,6 @@ from tests.boot import crowd
 from tests.boot.guest import SETTINGS, TOP, Guest, guest
 from tests.lab import browser as browsers
 from tests.lab.server import Server
-
-pytestmark = pytest.mark.long
 
 HERE = Path(__file__).parent
 
@@ -88,6 +89,7 @@ def test_every_denied_act_is_denied_in_the_unit_and_possible_outside_of_it(machi
     assert len(possible) >= 40, "or nothing was proved"
 
 
+@pytest.mark.long
 def test_a_stopped_process_is_restarted_by_the_watchdog(serving: Guest) -> None:
     pid = main_pid(serving)
     serving.run("kill", "-STOP", str(pid))
@@ -98,6 +100,7 @@ def test_a_stopped_process_is_restarted_by_the_watchdog(serving: Guest) -> None:
     assert "Watchdog timeout" in serving.journal()
 
 
+@pytest.mark.long
 def test_a_configuration_error_is_not_tried_again(machine: Guest) -> None:
     machine.settings()
     machine.run("systemctl", "reset-failed")
@@ -112,6 +115,7 @@ def test_a_configuration_error_is_not_tried_again(machine: Guest) -> None:
     assert "/etc/d4e-sfu/d4e-sfu.yaml:6:20: limits.sections: expected a whole number" in machine.journal()
 
 
+@pytest.mark.long
 def test_other_sockets_than_the_configuration_wants_are_named_with_both_sides(machine: Guest) -> None:
     machine.settings()
     machine.run("systemctl", "reset-failed")
@@ -141,6 +145,7 @@ def test_a_reload_waits_for_the_verdict(serving: Guest) -> None:
     assert "d4e_sfu_config_last_reload_successful 0.0" in serving.get("/metrics")
 
 
+@pytest.mark.long
 def test_the_audit_log_is_written_and_verifies_against_the_checkpoints_in_the_journal(serving: Guest) -> None:
     serving.run("systemctl", "reload", "d4e-sfu.service")
     serving.run("systemctl", "restart", "d4e-sfu.service")
@@ -173,6 +178,7 @@ class Inside(Server):
         return self.process.run(*command, *who).stdout.strip()
 
 
+@pytest.mark.long
 @pytest.mark.browser
 async def test_two_browsers_see_each_other_through_a_server_inside_the_unit(
     serving: Guest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -210,6 +216,7 @@ def test_a_restart_keeps_the_sockets_and_loses_no_datagram(serving: Guest) -> No
 CROWD, BACK_SECONDS = 50, 5.0
 
 
+@pytest.mark.long
 def test_fifty_people_rejoin_by_themselves_after_a_restart_under_load(serving: Guest, tmp_path: Path) -> None:
     secret = (serving.root / "etc/d4e-sfu/keys/province.key").read_text().strip()
     grants = [(f"person-{n}", api.VideoGrants(room_join=True, room=f"ward-{n // crowd.ROOM}")) for n in range(CROWD)]
