@@ -169,8 +169,9 @@ def booted(root: Path, seen: Mapping[str, Path] = TREE) -> Iterator[Guest]:
                 if nspawn.poll() is not None or time.monotonic() - began > BOOT_SECONDS:
                     _not_up(console)
                 time.sleep(0.1)
-            _REFUSED["why"] = ""
-            yield Guest(root, leader, began)
+            guest = Guest(root, leader, began)
+            _may_confine(guest)
+            yield guest
         finally:
             _end(nspawn, leader)
             _remove(group)
@@ -201,6 +202,17 @@ def _remove(group: Path) -> None:
 
 # What became of the first boot. A machine that has booted one can boot them all: what comes after is a failure.
 _REFUSED: dict[str, str] = {}
+
+
+def _may_confine(guest: Guest) -> None:
+    """Whether the kernel gives a guest what every hardened unit asks for, whatever that unit is."""
+    if "why" in _REFUSED:
+        return
+    walls = [f"--property={each}=yes" for each in ("PrivateNetwork", "PrivateUsers", "PrivateMounts", "PrivateIPC")]
+    tried = guest.run("systemd-run", "--quiet", "--wait", *walls, "/bin/true", check=False)
+    _REFUSED["why"] = "" if tried.returncode == 0 else "a booted machine may not confine its units here"
+    if why := _REFUSED["why"]:
+        not_here(why)
 
 
 def _not_up(console: IO[bytes]) -> NoReturn:
@@ -264,7 +276,7 @@ def _install(root: Path) -> None:
 def _mount(stack: contextlib.ExitStack, at: Path, *words: str) -> None:
     done = subprocess.run(["mount", *words, str(at)], capture_output=True, text=True, check=False)
     if done.returncode:
-        not_here(f"nothing may be mounted: {done.stderr.strip()}")
+        not_here(f"nothing may be mounted ({done.stderr.partition(chr(10))[0].rpartition(': ')[2]})")
     stack.callback(subprocess.run, ["umount", str(at)], check=True)
 
 
