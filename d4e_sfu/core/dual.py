@@ -191,8 +191,9 @@ def answered(participant: Participant, description: rtc.SessionDescription, *, n
     allow_mixed = session.extmap_allow_mixed
     room.worker.engine.submit([Command.SetExtensions(participant.transport, tuple(ids.items()), allow_mixed)])
     placed = False
-    for mid, sid in negotiation.carried().items():
-        subscription = participant.subscriptions.get(sid)
+    by_id = {each.id: each for each in participant.subscriptions.values()}
+    for mid, id in negotiation.placed().items():
+        subscription = by_id.get(id)  # it may have ended since we offered it
         if subscription is not None and subscription.mid is None:
             placed |= _accepted(subscription, found.get(mid))
     if placed:

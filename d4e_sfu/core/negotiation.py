@@ -88,12 +88,13 @@ class Answer:
         """To the same offer, when what was `fallen` of the first answer's unsupported had become other subscriptions:
         all that both have changed."""
         unsupported = [each for each in first.unsupported if each not in fallen]
+        displaced = [each for each in first.displaced if each not in fallen]
         return replace(
             self,
             published=[*first.published, *self.published],
             unpublished=[*first.unpublished, *self.unpublished],
             placed=[*first.placed, *self.placed],
-            displaced=[*first.displaced, *self.displaced],
+            displaced=[*displaced, *self.displaced],
             unsupported=[*unsupported, *self.unsupported],
         )
 
@@ -228,6 +229,10 @@ class Negotiation:
     @property
     def max_sections(self) -> int:
         return self._max_sections
+
+    def placed(self) -> dict[str, SubscriptionId]:
+        """Which section carries which subscription, by mid."""
+        return {place.mid: subscription for subscription, place in self._state.places.items()}
 
     def carried(self) -> dict[str, str]:
         """Which section carries which track, by mid and sid."""

@@ -6,14 +6,17 @@ import pytest
 from livekit.protocol import models, rtc
 
 from d4e_sfu._engine import Codec, Command
+from d4e_sfu.core import whip
 from d4e_sfu.core.backup import PATIENCE
 from d4e_sfu.core.encodings import DELAY
 from d4e_sfu.core.requests import MAX_CID, MAX_CODECS
+from tests.conftest import WALL
 from tests.core.house import House, Person
 from tests.core.test_dual import answer as dual_answer
+from tests.core.test_dual import answer_of as dual_answer_of
 from tests.core.test_dual import join as dual_join
 from tests.core.test_room import satisfy, tracks
-from tests.doubles import Description, camera
+from tests.doubles import ClientDouble, Description, camera
 
 Refusal = rtc.RequestResponse.Reason
 Policy = models.BackupCodecPolicy
@@ -235,6 +238,53 @@ def test_a_publisher_who_wants_to_send_one_codec_only_sends_the_second_to_all(
         satisfy(young, now=tenth / 10)
     moved = [each.publication for each in house.engine.take(Command.AddSubscription)]
     assert moved == ([second] if policy == Policy.REGRESSION else [])
+
+
+def test_whoever_can_no_longer_decode_what_he_has_falls_back_as_well(house: House) -> None:
+    an, young = house.join("an"), viewer(house, "young", *BOTH)
+    sid = publish(an)
+    satisfy(young)
+    add_codec(an, sid, now=1.0)
+    first, second = (each.publication for each in house.engine.take(Command.AddPublication))
+    for section in young.description.sections:
+        section.codecs = ("VP8",)
+    young.offer(now=2.0)
+    young.offer(now=3.0)
+    carried = [each.publication for each in house.engine.take(Command.AddSubscription)]
+    assert carried == [first, second]
+    assert len(house.engine.take(Command.RemoveSubscription)) == 1
+    assert not young.client.take("subscription_response")
+
+
+def test_an_answer_to_an_offer_of_the_first_codec_says_nothing_of_the_second(house: House) -> None:
+    an, _ = house.join("an"), viewer(house, "old", "VP8")
+    request = two_codecs()
+    request.backup_codec_policy = Policy.REGRESSION
+    sid = publish(an, request)
+    binh = dual_join(house, "binh")
+    offered = binh.client.last("offer")
+    add_codec(an, sid, now=1.0)  # everybody is to have it, and his answer is on its way
+    second = house.engine.take(Command.AddPublication)[1].publication
+    binh.ask(answer=dual_answer_of(offered), now=1.5)
+    assert not binh.client.take("subscription_response")
+    for tenth in range(16, 40):
+        house.sfu.tick(now=tenth / 10)
+        if any(response.WhichOneof("message") == "offer" for response in binh.client.responses):
+            dual_answer(binh, now=tenth / 10)
+    (subscription,) = house.engine.take(Command.AddSubscription)
+    assert subscription.publication == second
+
+
+def test_a_player_that_offers_once_gets_the_codec_that_it_knows_with_the_only_answer(house: House) -> None:
+    an, _ = house.join("an"), viewer(house, "old", "VP8")
+    add_codec(an, publish(an))
+    second = house.engine.take(Command.AddPublication)[1].publication
+    house.engine.commands.clear()
+    client, grants = ClientDouble(), house.sfu.verify(house.mint("player", room="ward"), wall=WALL)
+    player = whip.play(house.sfu, client, grants, Description("player").sdp(), wall=WALL, now=1.0)
+    assert player is not None
+    (subscription,) = house.engine.take(Command.AddSubscription)
+    assert (subscription.transport, subscription.publication) == (player.transport, second)
 
 
 def test_with_the_publication_both_codecs_end(house: House) -> None:
