@@ -82,7 +82,11 @@ def _apply(participant: Participant, answer: Answer, *, now: float) -> None:
             room.unpublish(ended, now=now)
     subscribers: dict[str, Participant] = {}
     for published in answer.published:
-        publication = participant.by_key()[published.track_sid]
+        publication = participant.by_key().get(published.track_sid)
+        if publication is None:  # a backup whose first codec has ended with this offer, or is the same
+            assert participant.sending.negotiation is not None
+            participant.sending.negotiation.withdraw(published.track_sid)
+            continue
         publication.bind(published)
         subscribers.update({each.sid: each for each in room.publish(publication, now=now)})
     for each in subscribers.values():  # once for all that this offer has brought

@@ -87,7 +87,6 @@ class Answer:
     def after(self, first: Answer, *, fallen: Set[int]) -> Answer:
         """To the same offer, when what was `fallen` of the first answer's unsupported had become other subscriptions:
         all that both have changed."""
-        unsupported = [each for each in first.unsupported if each not in fallen]
         displaced = [each for each in first.displaced if each not in fallen]
         return replace(
             self,
@@ -95,7 +94,6 @@ class Answer:
             unpublished=[*first.unpublished, *self.unpublished],
             placed=[*first.placed, *self.placed],
             displaced=[*displaced, *self.displaced],
-            unsupported=[*unsupported, *self.unsupported],
         )
 
 

@@ -371,9 +371,9 @@ class Room:
                 participant.retire(subscription)
                 self._tell_silent(participant, publication.publisher)
         del publication.publisher.publications[publication.sid]
-        if publication.state is PublicationState.BOUND:
-            bound = [each for each in publication.codecs if each.state is PublicationState.BOUND]
-            self.worker.engine.submit([Command.RemovePublication(each.id) for each in bound])
+        bound = [each for each in publication.codecs if each.state is PublicationState.BOUND]
+        self.worker.engine.submit([Command.RemovePublication(each.id) for each in bound])
+        if publication in bound:
             reports.track_unpublished(self.announcer, publication)
 
     # --- who subscribes ----------------------------------------------------------------------------------------------

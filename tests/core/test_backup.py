@@ -287,6 +287,46 @@ def test_a_player_that_offers_once_gets_the_codec_that_it_knows_with_the_only_an
     assert (subscription.transport, subscription.publication) == (player.transport, second)
 
 
+def test_of_two_publications_he_falls_back_from_one_and_can_decode_nothing_of_the_other(house: House) -> None:
+    an, _ = house.join("an"), viewer(house, "old", "VP8")
+    sid = publish(an)
+    add_codec(an, sid)
+    an.ask(add_track=two_codecs("screen", "vp9"))
+    other = an.client.last("track_published").track.sid
+    an.description.publish("video", "screen", codecs=("VP9",))
+    an.offer()
+    late = viewer(house, "late", "VP8")
+    assert carried_by(late) == {"3": sid}
+    assert [each.track_sid for each in late.client.take("subscription_response")] == [other]
+
+
+def test_a_second_codec_that_comes_when_the_first_one_ends_is_not_published(house: House) -> None:
+    an = house.join("an")
+    sid = publish(an)
+    request = two_codecs("clone", "vp8")
+    request.sid, request.simulcast_codecs[0].codec, request.simulcast_codecs[0].cid = sid, "vp8", "clone"
+    an.ask(add_track=request)
+    an.description.unpublish(7)
+    an.description.publish("video", "clone", simulcast=True)
+    an.offer()
+    (first,) = house.engine.take(Command.AddPublication)
+    assert [each.publication for each in house.engine.take(Command.RemovePublication)] == [first.publication]
+    assert an.participant.publications == {}
+
+
+def test_two_sections_in_the_same_codec_are_no_backup_of_each_other(house: House) -> None:
+    an = house.join("an")
+    request = two_codecs()
+    request.simulcast_codecs[1].cid = "clone"
+    an.ask(add_track=request)
+    for cid in ("camera", "clone"):
+        an.description.publish("video", cid)
+    an.offer()
+    assert len(house.engine.take(Command.AddPublication)) == 1
+    (publication,) = an.participant.publications.values()
+    assert [each.mime_type for each in publication.info.codecs] == ["video/VP8"]
+
+
 def test_with_the_publication_both_codecs_end(house: House) -> None:
     an, old = house.join("an"), viewer(house, "old", "VP8")
     sid = publish(an)
