@@ -30,13 +30,17 @@ _MASKS: Final = (
     ("token", re.compile(r"eyJ[A-Za-z0-9_-]{5,}(?:\.[A-Za-z0-9_-]+){0,2}")),
     (
         "secret",
-        re.compile(r"(?i)((?:token|secret|password|authorization|bearer|pwd|ufrag|access_token)[\"']?\s*[=:]\s*)\S+"),
+        re.compile(
+            r"(?i)((?:token|secret|password|authorization|bearer|pwd|ufrag|access_token)[\"']?\s*[=:]\s*"
+            r"(?:(?:bearer|basic|digest)\s+)?|\bbearer\s+)(?:\"[^\"]*\"|'[^']*'|\S+)"
+        ),
     ),
-    ("mail", re.compile(r"[A-Za-z0-9._%+-]+@[A-Za-z0-9.-]+\.[A-Za-z]{2,}")),
+    ("mail", re.compile(r"[^\s@<>()\"',:;=]{1,64}@[^\s@<>()\"',:;=]{1,255}\.[^\W\d_]{2,}")),
     ("address", re.compile(r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?![\w.]*\d)")),
     ("address", re.compile(r"(?<![\w:])(?:[0-9A-Fa-f]{1,4}:){2,7}[0-9A-Fa-f:.]*[0-9A-Fa-f](?![\w:])")),
     ("address", re.compile(r"(?<![\w:])(?:[0-9A-Fa-f]{1,4}:)+:(?:[0-9A-Fa-f]{1,4}:?)*(?![\w:])")),
-    ("number", re.compile(r"(?<![\w.:-])(?:\+84|0)\d{9}(?!\d)")),
+    # Of a telephone, however it is grouped, or of an identity card.
+    ("number", re.compile(r"(?<![\w.:-])(?:\+84[ .-]?\d{2,3}|0\d{2,3})[ .-]?\d{3,4}[ .-]?\d{3,4}(?!\d)")),
 )
 _CLOCK: Final = re.compile(r"\d{2}:\d{2}:\d{2}")
 

@@ -13,7 +13,9 @@ from d4e_sfu.drivers.support import masked, write
 
 CANARIES = [
     "203.0.113.99", "10.20.30.40", "2001:db8:1:2::77", "fe80::1c2d:3e4f", "2001:db8:0:0:0:0:0:9",
-    "lan.nguyen@benhvien.example.vn", "0912345678", "+84912345678", "s3cr3t-value-of-a-key",
+    "lan.nguyen@benhvien.example.vn", "0912345678", "+84912345678", "s3cr3t-value-of-a-key", "opaque-1", "opaque-2",
+    "b3BhcXVl", "of two words", "nguyễn.lan@bệnhviện.vn", "091 234 5678", "0912.345.678", "+84 912 345 678",
+    "001099012345",
 ]  # fmt: skip
 LINES = """\
 2026-11-28T18:00:01+0700 host d4e-sfu[812]: INFO d4e_sfu.server participant_joined room=RM_a8k participant=PA_77x
@@ -21,6 +23,10 @@ LINES = """\
 2026-11-28T18:00:03+0700 host d4e-sfu[812]: peer [2001:db8:1:2::77]:50000 fe80::1c2d:3e4f
 2026-11-28T18:00:03+0700 host d4e-sfu[812]: 2001:db8:0:0:0:0:0:9 at 10.20.30.40:5000
 2026-11-28T18:00:04+0700 host d4e-sfu[812]: mail lan.nguyen@benhvien.example.vn call 0912345678 or +84912345678
+2026-11-28T18:00:04+0700 host d4e-sfu[812]: 091 234 5678, 0912.345.678; +84 912 345 678 001099012345
+2026-11-28T18:00:04+0700 host d4e-sfu[812]: nguyễn.lan@bệnhviện.vn Authorization: Bearer opaque-1
+2026-11-28T18:00:04+0700 host d4e-sfu[812]: authorization=Basic b3BhcXVl "bearer opaque-2"
+2026-11-28T18:00:04+0700 host d4e-sfu[812]: "password": "of two words" took=0.123456789 at=1764354005.123456
 2026-11-28T18:00:05+0700 host d4e-sfu[812]: secret=s3cr3t-value-of-a-key listening 192.0.2.5:443 127.0.0.1:7881
 """
 
@@ -58,6 +64,7 @@ def test_nothing_of_a_person_and_no_secret_is_in_the_archive(file: Path, tmp_pat
     assert "room=RM_a8k participant=PA_77x" in log
     assert "listening 192.0.2.5:443 127.0.0.1:7881" in log
     assert "2026-11-28T18:00:05+0700" in log
+    assert "took=0.123456789 at=1764354005.123456" in log
 
 
 @pytest.mark.parametrize("canary", CANARIES[:-1])
