@@ -65,6 +65,7 @@ def write(target: Path, config: Config, *, findings: object, version: str, log: 
     stays = frozenset({"0.0.0.0", "127.0.0.1", "::", "::1", *_ours(config)})
     parts = dict(_parts(config, findings=findings, version=version, log=_journal() if log is None else log))
     target.touch(mode=0o600)
+    target.chmod(0o600)  # where it was there already
     with tarfile.open(target, "w:gz") as archive:
         for name, text in parts.items():
             content = masked(text, stays=stays).encode()[-MAX_BYTES:]
