@@ -94,12 +94,21 @@ def issue(folder: Path, hosts: Sequence[str], *, now: datetime) -> bool:
 def _good(
     certificate: Path, key: Path, authority: x509.Certificate, names: Sequence[x509.GeneralName], now: datetime
 ) -> bool:
-    if not certificate.exists() or not key.exists():
+    try:
+        leaf = x509.load_pem_x509_certificate(certificate.read_bytes())
+        private = serialization.load_pem_private_key(key.read_bytes(), password=None)
+        covered = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        signer = leaf.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value
+    except (OSError, ValueError, x509.ExtensionNotFound):
         return False
-    leaf = x509.load_pem_x509_certificate(certificate.read_bytes())
-    covered = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    public = leaf.public_key()
     return (
         leaf.issuer == authority.subject
+        # An authority that was made anew has the same name; and what the power cut in the middle is no pair.
+        and signer.key_identifier == x509.SubjectKeyIdentifier.from_public_key(authority.public_key()).digest
+        and isinstance(private, ec.EllipticCurvePrivateKey)
+        and isinstance(public, ec.EllipticCurvePublicKey)
+        and private.public_key().public_numbers() == public.public_numbers()
         and all(name in list(covered) for name in names)
         and _utc(leaf.not_valid_after) - now > timedelta(days=RENEW_DAYS)
     )

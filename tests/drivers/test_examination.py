@@ -158,6 +158,21 @@ def test_the_authority_of_a_closed_network_signs_what_passes_and_renews_it_alone
     assert found == []
 
 
+def test_a_pair_of_an_authority_that_was_made_anew_or_that_is_half_written_is_signed_again(tmp_path: Path) -> None:
+    authority("init", str(tmp_path))
+    authority("issue", str(tmp_path), HOST)
+    assert authority("issue", str(tmp_path), HOST).startswith("kept ")
+    key = tmp_path / f"{HOST}.key"
+    key.write_bytes((tmp_path / "ca.key").read_bytes())
+    assert authority("issue", str(tmp_path), HOST).startswith("issued ")
+    for part in ("ca.crt", "ca.key"):
+        (tmp_path / part).unlink()
+    authority("init", str(tmp_path))
+    assert authority("issue", str(tmp_path), HOST).startswith("issued ")
+    pair = (tmp_path / f"{HOST}.crt").read_bytes(), key.read_bytes()
+    assert examine(*pair, hosts=(HOST,), now=datetime.now(UTC), authorities=(tmp_path / "ca.crt").read_bytes()) == []
+
+
 def test_the_command_says_what_is_wrong_in_the_language_asked_for(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
