@@ -199,6 +199,8 @@ class Server:
             await server._start_admin()
             await server._start_control()
             server.webhooks.start()
+            if config.testing.simulate:
+                log.warning("clients may ask for failures of their connections: testing.simulate is on")
         except BaseException:
             await server.stop()
             raise

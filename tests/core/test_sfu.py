@@ -442,7 +442,6 @@ def test_what_is_unknown_or_meant_for_others_is_ignored(house: House) -> None:
     an.ask(answer=rtc.SessionDescription(type="answer", sdp="?"))
     an.ask(trickle=rtc.TrickleRequest(candidateInit="{" * 10_000))
     an.ask(sync_state=rtc.SyncState())
-    an.ask(simulate=rtc.SimulateScenario(node_failure=True))
     an.ask(subscription=rtc.UpdateSubscription(track_sids=["TR_unknown"], subscribe=False))
     an.ask(track_setting=rtc.UpdateTrackSettings(track_sids=["TR_unknown"], disabled=True))
     assert an.client.kinds() == []

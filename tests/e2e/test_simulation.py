@@ -31,6 +31,7 @@ async def happened(client: Client, event: str, so: str = "", *, times: int = 1) 
 
 
 async def test_the_scenarios_of_the_client_library_end_as_it_expects(browser: Browser, testing: Server) -> None:
+    assert "testing.simulate is on" in testing.log, "nobody leaves it on without knowing"
     sender = await Client.join(browser, testing, ROOM, "sender")
     await sender.publish(colour=css(RED))
     viewer = await Client.join(browser, testing, ROOM, "viewer", role="observer")
