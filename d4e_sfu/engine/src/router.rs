@@ -20,6 +20,7 @@ mod probe;
 mod rtcp;
 mod table;
 mod tick;
+mod write;
 
 #[cfg(test)]
 mod tests;

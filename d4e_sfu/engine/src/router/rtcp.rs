@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::Router;
 use super::blame;
 use super::counters::Kind;
-use super::forward::{Stamp, write};
+use super::write::{Stamp, write};
 use crate::api::Event;
 use crate::cache::{Cached, Facts, MAX_AGE};
 use crate::clock::Report;
