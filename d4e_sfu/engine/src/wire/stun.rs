@@ -99,6 +99,37 @@ pub(super) fn header(bytes: &[u8]) -> Option<(u16, Class, TransactionId)> {
     Some((kind & 0xfeef, class, transaction))
 }
 
+/// Shows each attribute with the place where it begins. Returns whether FINGERPRINT is there, which is not shown; `None`
+/// where it is wrong or not the last, where an attribute does not lie in the message whole, or where `see` says so.
+pub(super) fn attributes<'a>(
+    message: &'a [u8],
+    mut see: impl FnMut(usize, u16, &'a [u8]) -> Option<()>,
+) -> Option<bool> {
+    let mut at = HEADER_LEN;
+    let mut fingerprint = false;
+    while at < message.len() {
+        let &[k0, k1, l0, l1] = message.get(at..)?.first_chunk::<4>()?;
+        let kind = u16::from_be_bytes([k0, k1]);
+        let len = usize::from(u16::from_be_bytes([l0, l1]));
+        let value = message.get(at + 4..at + 4 + len)?;
+        if fingerprint {
+            return None; // RFC 8489 §14.7: FINGERPRINT is the last attribute.
+        }
+        if kind == FINGERPRINT {
+            let crc = crc32fast::hash(&message[..at]) ^ FINGERPRINT_XOR;
+            if value != crc.to_be_bytes() {
+                return None;
+            }
+            fingerprint = true;
+        } else {
+            see(at, kind, value)?;
+        }
+        at += 4 + len.next_multiple_of(4);
+    }
+    // The last value's padding must lie inside the message.
+    (at == message.len()).then_some(fingerprint)
+}
+
 impl<'a> Message<'a> {
     /// Anything that is not a well-formed Binding message: `BadStun`.
     pub fn parse(datagram: &'a [u8]) -> Result<Self, DropReason> {
@@ -126,35 +157,15 @@ impl<'a> Message<'a> {
             raw: datagram,
             integrity_at: None,
         };
-        let mut at = HEADER_LEN;
-        while at < datagram.len() {
-            let &[k0, k1, l0, l1] = datagram.get(at..)?.first_chunk::<4>()?;
-            let kind = u16::from_be_bytes([k0, k1]);
-            let len = usize::from(u16::from_be_bytes([l0, l1]));
-            let value = datagram.get(at + 4..at + 4 + len)?;
-            if message.fingerprint {
-                return None; // RFC 8489 §14.7: FINGERPRINT is the last attribute.
+        message.fingerprint = attributes(datagram, |at, kind, value| match kind {
+            _ if message.integrity_at.is_some() => Some(()),
+            MESSAGE_INTEGRITY => {
+                message.integrity_at = (value.len() == INTEGRITY_LEN).then_some(at);
+                message.integrity_at.map(drop)
             }
-            if kind == FINGERPRINT {
-                let crc = crc32fast::hash(&datagram[..at]) ^ FINGERPRINT_XOR;
-                if value != crc.to_be_bytes() {
-                    return None;
-                }
-                message.fingerprint = true;
-            } else if message.integrity_at.is_none() {
-                if kind == MESSAGE_INTEGRITY {
-                    if len != INTEGRITY_LEN {
-                        return None;
-                    }
-                    message.integrity_at = Some(at);
-                } else {
-                    message.attribute(kind, value)?;
-                }
-            }
-            at += 4 + len.next_multiple_of(4);
-        }
-        // The last value's padding must lie inside the datagram.
-        (at == datagram.len()).then_some(message)
+            _ => message.attribute(kind, value),
+        })?;
+        Some(message)
     }
 
     fn attribute(&mut self, kind: u16, value: &'a [u8]) -> Option<()> {
@@ -197,23 +208,22 @@ impl<'a> Message<'a> {
     /// MESSAGE-INTEGRITY is present and right, compared in constant time.
     #[must_use]
     pub fn verify(&self, key: &IntegrityKey) -> bool {
-        let Some(at) = self.integrity_at else {
-            return false;
-        };
-        let tag = integrity(&self.raw[..at], key);
-        let given = &self.raw[at + 4..at + 4 + INTEGRITY_LEN];
-        constant_time::verify_slices_are_equal(tag.as_ref(), given).is_ok()
+        self.integrity_at
+            .is_some_and(|at| proves(self.raw, at, &key.key))
     }
 }
 
-/// RFC 8489 §14.5: over the message so far, with a length that already counts MESSAGE-INTEGRITY.
-fn integrity(before: &[u8], key: &IntegrityKey) -> hmac::Tag {
-    let len = (before.len() - HEADER_LEN + 4 + INTEGRITY_LEN) as u16;
-    let mut context = hmac::Context::with_key(&key.key);
-    context.update(&before[..2]);
-    context.update(&len.to_be_bytes());
-    context.update(&before[4..]);
-    context.sign()
+/// The integrity at this place, whole and of this key's kind, is right. RFC 8489 §14.5: it is over the message before it,
+/// with a length that already counts it.
+pub(super) fn proves(message: &[u8], at: usize, key: &hmac::Key) -> bool {
+    let len = key.algorithm().digest_algorithm().output_len();
+    let counted = (at - HEADER_LEN + 4 + len) as u16;
+    let mut context = hmac::Context::with_key(key);
+    context.update(&message[..2]);
+    context.update(&counted.to_be_bytes());
+    context.update(&message[4..at]);
+    let given = &message[at + 4..at + 4 + len];
+    constant_time::verify_slices_are_equal(context.sign().as_ref(), given).is_ok()
 }
 
 pub(super) fn unmask(value: &[u8], transaction: &TransactionId) -> Option<SocketAddr> {
@@ -602,13 +612,7 @@ mod tests {
         let Some(mut writer) = Writer::new(&mut out, Class::Request, b"abcdefghijkl") else {
             unreachable!()
         };
-        assert!(writer.set_len(HEADER_LEN + 24).is_some());
-        let tag = integrity(&writer.out[..HEADER_LEN], &key);
-        assert!(
-            writer
-                .attribute(MESSAGE_INTEGRITY, &[tag.as_ref()])
-                .is_some()
-        );
+        assert!(writer.sign(MESSAGE_INTEGRITY, &key.key).is_some());
         assert!(writer.attribute(USE_CANDIDATE, &[]).is_some());
         let len = writer.len;
         assert!(writer.set_len(len).is_some());

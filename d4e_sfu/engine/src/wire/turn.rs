@@ -3,13 +3,13 @@
 
 use std::net::SocketAddr;
 
-use aws_lc_rs::{constant_time, hmac};
+use aws_lc_rs::hmac;
 
 use super::drop::DropReason;
 use super::stun::{
-    BINDING, Class, ERROR_CODE, FINGERPRINT, FINGERPRINT_XOR, HEADER_LEN, MESSAGE_INTEGRITY,
-    MESSAGE_INTEGRITY_SHA256, NONCE, PASSWORD_ALGORITHM, REALM, TransactionId, UNKNOWN_ATTRIBUTES,
-    USERNAME, Writer, XOR_MAPPED_ADDRESS, header, unmask,
+    BINDING, Class, ERROR_CODE, MESSAGE_INTEGRITY, MESSAGE_INTEGRITY_SHA256, NONCE,
+    PASSWORD_ALGORITHM, REALM, TransactionId, UNKNOWN_ATTRIBUTES, USERNAME, Writer,
+    XOR_MAPPED_ADDRESS, attributes, header, proves, unmask,
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -154,39 +154,20 @@ impl<'a> Message<'a> {
             sha1_at: None,
             sha256_at: None,
         };
-        let mut at = HEADER_LEN;
-        let mut ended = false;
-        while at < bytes.len() {
-            let &[k0, k1, l0, l1] = bytes.get(at..)?.first_chunk::<4>()?;
-            let kind = u16::from_be_bytes([k0, k1]);
-            let len = usize::from(u16::from_be_bytes([l0, l1]));
-            let value = bytes.get(at + 4..at + 4 + len)?;
-            if ended {
-                return None; // RFC 8489 §14.7: FINGERPRINT is the last attribute.
+        attributes(bytes, |at, kind, value| match kind {
+            // RFC 8489 §14.6: behind MESSAGE-INTEGRITY this one counts still.
+            MESSAGE_INTEGRITY_SHA256 if message.sha256_at.is_none() => {
+                message.sha256_at = (value.len() == 32).then_some(at);
+                message.sha256_at.map(drop)
             }
-            match kind {
-                FINGERPRINT => {
-                    let crc = crc32fast::hash(&bytes[..at]) ^ FINGERPRINT_XOR;
-                    if value != crc.to_be_bytes() {
-                        return None;
-                    }
-                    ended = true;
-                }
-                // RFC 8489 §14.6: behind MESSAGE-INTEGRITY this one counts still.
-                MESSAGE_INTEGRITY_SHA256 if message.sha256_at.is_none() => {
-                    message.sha256_at = (len == 32).then_some(at);
-                    message.sha256_at?;
-                }
-                _ if message.sha1_at.is_some() || message.sha256_at.is_some() => {}
-                MESSAGE_INTEGRITY => {
-                    message.sha1_at = (len == 20).then_some(at);
-                    message.sha1_at?;
-                }
-                _ => message.attribute(kind, value)?,
+            _ if message.sha1_at.is_some() || message.sha256_at.is_some() => Some(()),
+            MESSAGE_INTEGRITY => {
+                message.sha1_at = (value.len() == 20).then_some(at);
+                message.sha1_at.map(drop)
             }
-            at += 4 + len.next_multiple_of(4);
-        }
-        (at == bytes.len()).then_some(message)
+            _ => message.attribute(kind, value),
+        })?;
+        Some(message)
     }
 
     fn attribute(&mut self, kind: u16, value: &'a [u8]) -> Option<()> {
@@ -252,19 +233,11 @@ impl<'a> Message<'a> {
     /// The better of its integrities is right, compared in constant time.
     #[must_use]
     pub fn verify(&self, key: &LongTermKey) -> bool {
-        let (at, len, key) = match (self.sha256_at, self.sha1_at) {
-            (Some(at), _) => (at, 32, &key.sha256),
-            (None, Some(at)) => (at, 20, &key.sha1),
-            (None, None) => return false,
-        };
-        // RFC 8489 §14.5: with a length that ends behind this attribute.
-        let counted = (at - HEADER_LEN + 4 + len) as u16;
-        let mut context = hmac::Context::with_key(key);
-        context.update(&self.raw[..2]);
-        context.update(&counted.to_be_bytes());
-        context.update(&self.raw[4..at]);
-        let given = &self.raw[at + 4..at + 4 + len];
-        constant_time::verify_slices_are_equal(context.sign().as_ref(), given).is_ok()
+        match (self.sha256_at, self.sha1_at) {
+            (Some(at), _) => proves(self.raw, at, &key.sha256),
+            (None, Some(at)) => proves(self.raw, at, &key.sha1),
+            (None, None) => false,
+        }
     }
 }
 
@@ -389,6 +362,7 @@ pub fn write_channel_data(out: &mut [u8], channel: u16, datagram: &[u8]) -> Opti
 #[cfg(any(test, feature = "peer"))]
 pub mod client {
     use super::*;
+    use crate::wire::stun::HEADER_LEN;
 
     /// Attributes in this order, signed where there is a key. Returns the message.
     #[must_use]
@@ -434,7 +408,7 @@ pub mod client {
 
 #[cfg(test)]
 mod tests {
-    use super::super::stun::COOKIE;
+    use super::super::stun::{COOKIE, HEADER_LEN};
     use super::client::{peer, request};
     use super::*;
     use proptest::prelude::*;
