@@ -202,24 +202,53 @@ impl World {
         publication: u32,
         spatial: Option<u8>,
     ) {
+        self.subscribe_as(
+            client,
+            subscription,
+            publication,
+            spec(subscription, spatial),
+        );
+    }
+
+    pub fn subscribe_as(
+        &mut self,
+        client: &Client,
+        subscription: u32,
+        publication: u32,
+        spec: SubscriptionSpec,
+    ) {
         self.apply(Command::AddSubscription {
             subscription,
             publication,
             transport: client.id,
-            spec: SubscriptionSpec {
-                mid: format!("s{subscription}"),
-                payload_type: 100,
-                rtx_payload_type: Some(101),
-                red_payload_type: None,
-                event_payload_type: None,
-                ssrc: 0x5000_0000 + subscription,
-                rtx_ssrc: Some(0x6000_0000 + subscription),
-                cname: "someone".into(),
-                spatial,
-                temporal: 255,
-                transport_wide: true,
-            },
+            spec,
         });
+    }
+}
+
+/// As most subscriptions are: with a stream for what is sent again, and nothing else beside it.
+pub fn spec(subscription: u32, spatial: Option<u8>) -> SubscriptionSpec {
+    SubscriptionSpec {
+        mid: format!("s{subscription}"),
+        payload_type: 100,
+        rtx_payload_type: Some(101),
+        red_payload_type: None,
+        event_payload_type: None,
+        ssrc: 0x5000_0000 + subscription,
+        rtx_ssrc: Some(0x6000_0000 + subscription),
+        cname: "someone".into(),
+        spatial,
+        temporal: 255,
+        transport_wide: true,
+    }
+}
+
+/// Of one who has agreed on no stream for what is sent again.
+pub fn without_repairs(subscription: u32) -> SubscriptionSpec {
+    SubscriptionSpec {
+        rtx_payload_type: None,
+        rtx_ssrc: None,
+        ..spec(subscription, Some(0))
     }
 }
 

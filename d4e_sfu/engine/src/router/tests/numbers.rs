@@ -1,6 +1,6 @@
 //! Transport-wide numbers: every packet to a client who has agreed to tell of it bears the next one.
 
-use super::client::{Source, TWCC};
+use super::client::{Source, TWCC, without_repairs};
 use super::{Client, Got, World, opus, vp8};
 use crate::api::{Codec, Command, Extension, SubscriptionSpec};
 use crate::pacer::{Probe, ProbeId};
@@ -103,24 +103,11 @@ fn a_section_that_has_not_agreed_bears_none_and_disturbs_no_count() {
     world.publish_voice(&sender, 1);
     world.publish_video(&sender, 2, Codec::Vp8, &[]);
     world.subscribe(&viewer, 2, 2, Some(0));
-    world.apply(Command::AddSubscription {
-        subscription: 1,
-        publication: 1,
-        transport: 2,
-        spec: SubscriptionSpec {
-            mid: "s1".into(),
-            payload_type: 100,
-            rtx_payload_type: None,
-            red_payload_type: None,
-            event_payload_type: None,
-            ssrc: 0x5000_0001,
-            rtx_ssrc: None,
-            cname: "someone".into(),
-            spatial: Some(0),
-            temporal: 255,
-            transport_wide: false,
-        },
-    });
+    let spec = SubscriptionSpec {
+        transport_wide: false,
+        ..without_repairs(1)
+    };
+    world.subscribe_as(&viewer, 1, 1, spec);
     let mut voice = Source::new(11, 111, 0).mid("p1");
     let mut camera = Source::new(22, 96, 0).mid("p2");
     let mut numbers = Vec::new();

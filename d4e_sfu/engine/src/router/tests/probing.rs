@@ -1,8 +1,8 @@
 //! What a probe is made of. The estimator says when; here its wish is put in its place.
 
-use super::client::Source;
+use super::client::{Source, without_repairs};
 use super::{Client, Got, World, opus, vp8};
-use crate::api::{Codec, Command, SubscriptionSpec};
+use crate::api::{Codec, Command};
 use crate::now::Now;
 use crate::pacer::{Probe, ProbeId};
 use crate::wire::packet::Header;
@@ -96,12 +96,7 @@ fn while_only_voice_flows_it_is_padding_on_the_stream_for_repairs_of_a_paused_pi
     world.subscribe(&viewer, 2, 2, None);
     // The voice's own stream of repairs is not what this is about: it has none.
     world.apply(Command::RemoveSubscription { subscription: 1 });
-    world.apply(Command::AddSubscription {
-        subscription: 1,
-        publication: 1,
-        transport: 2,
-        spec: without_repairs(),
-    });
+    world.subscribe_as(&viewer, 1, 1, without_repairs(1));
     let mut voice = Source::new(11, 111, 0).mid("p1");
     sender.send(&mut world, &mut voice, &opus(1), false);
     let _ = viewer.media(&mut world);
@@ -124,32 +119,11 @@ fn while_only_voice_flows_it_is_padding_on_the_stream_for_repairs_of_a_paused_pi
 #[test]
 fn without_a_stream_for_repairs_there_is_no_probe() {
     let (mut world, mut sender, mut viewer) = scene();
-    world.apply(Command::AddSubscription {
-        subscription: 1,
-        publication: 1,
-        transport: 2,
-        spec: without_repairs(),
-    });
+    world.subscribe_as(&viewer, 1, 1, without_repairs(1));
     let mut voice = Source::new(11, 111, 0).mid("p1");
     sender.send(&mut world, &mut voice, &opus(1), false);
     let _ = viewer.media(&mut world);
     wish(&mut world, 5);
     assert!(packets(&mut viewer, &mut world).is_empty());
     assert!(world.router.pacing.is_empty(), "it is given up");
-}
-
-fn without_repairs() -> SubscriptionSpec {
-    SubscriptionSpec {
-        mid: "s1".into(),
-        payload_type: 100,
-        rtx_payload_type: None,
-        red_payload_type: None,
-        event_payload_type: None,
-        ssrc: 0x5000_0001,
-        rtx_ssrc: None,
-        cname: "someone".into(),
-        spatial: Some(0),
-        temporal: 255,
-        transport_wide: true,
-    }
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::client::Source;
-use super::client::{Got, TWCC};
+use super::client::{Got, TWCC, without_repairs};
 use super::{Client, World};
 use crate::api::{Command, SubscriptionSpec};
 use crate::wire::codec::red::Payload;
@@ -68,24 +68,13 @@ struct Viewer {
 impl Viewer {
     fn join(world: &mut World, id: u32, red: Option<u8>, link: Link) -> Self {
         let client = Client::join(world, id);
-        world.apply(Command::AddSubscription {
-            subscription: id,
-            publication: 1,
-            transport: id,
-            spec: SubscriptionSpec {
-                mid: "s".into(),
-                payload_type: OPUS,
-                rtx_payload_type: None,
-                red_payload_type: red,
-                event_payload_type: None,
-                ssrc: 0x5000_0000 + id,
-                rtx_ssrc: None,
-                cname: "someone".into(),
-                spatial: Some(0),
-                temporal: 255,
-                transport_wide: true,
-            },
-        });
+        let spec = SubscriptionSpec {
+            mid: "s".into(),
+            payload_type: OPUS,
+            red_payload_type: red,
+            ..without_repairs(id)
+        };
+        world.subscribe_as(&client, id, 1, spec);
         Self {
             client,
             link,

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::client::Source;
+use super::client::{Source, without_repairs};
 use super::{Client, World, opus, vp8};
-use crate::api::{Codec, Command, SubscriptionSpec};
+use crate::api::{Codec, Command};
 use crate::wire::drop::DropReason;
 use crate::wire::packet::Header;
 use crate::wire::rtcp;
@@ -124,28 +124,6 @@ fn a_subscriber_gets_a_lost_packet_again_and_not_twice_within_a_round_trip() {
     assert_eq!(world.drops(DropReason::NotCached), 1, "older than a second");
 }
 
-/// A voice (1) or a picture of one who has agreed on no stream for what is sent again.
-fn without_rtx(world: &mut World, listener: &Client) {
-    world.apply(Command::AddSubscription {
-        subscription: 1,
-        publication: 1,
-        transport: listener.id,
-        spec: SubscriptionSpec {
-            mid: "s1".into(),
-            payload_type: 100,
-            rtx_payload_type: None,
-            red_payload_type: None,
-            event_payload_type: None,
-            ssrc: 0x5000_0001,
-            rtx_ssrc: None,
-            cname: "someone".into(),
-            spatial: Some(0),
-            temporal: 255,
-            transport_wide: true,
-        },
-    });
-}
-
 /// As they left for him.
 fn datagrams(world: &mut World, listener: &Client) -> Vec<Vec<u8>> {
     let left = std::mem::take(&mut world.kept.datagrams);
@@ -161,7 +139,7 @@ fn without_a_stream_for_it_a_voices_packet_goes_again_bit_by_bit_as_it_left() {
     let mut speaker = Client::join(&mut world, 1);
     let mut listener = Client::join(&mut world, 2);
     world.publish_voice(&speaker, 1);
-    without_rtx(&mut world, &listener);
+    world.subscribe_as(&listener, 1, 1, without_repairs(1));
     let mut source = Source::new(0x1111, 111, 65_500).mid("p1");
     let mut speak = |world: &mut World, count: u8| {
         for n in 0..count {
@@ -199,7 +177,7 @@ fn without_a_stream_for_it_a_voices_packet_goes_again_bit_by_bit_as_it_left() {
 fn without_a_stream_for_it_a_picture_is_not_repaired() {
     let (mut world, mut publisher, mut source, mut viewer) = call();
     world.apply(Command::RemoveSubscription { subscription: 1 });
-    without_rtx(&mut world, &viewer);
+    world.subscribe_as(&viewer, 1, 1, without_repairs(1));
     for n in 0..3 {
         publisher.send(&mut world, &mut source, &frame(n, n == 0), true);
         let left = datagrams(&mut world, &viewer);

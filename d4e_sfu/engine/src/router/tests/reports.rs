@@ -1,6 +1,6 @@
 //! RTCP by its rules: what a report must hold, times asked and answered, sources that end, and SSRCs that are taken.
 
-use super::client::Source;
+use super::client::{Source, spec};
 use super::{Client, Got, World, opus};
 use crate::api::{Command, Event, SubscriptionSpec};
 use crate::wire::drop::DropReason;
@@ -242,17 +242,9 @@ fn no_number_is_given_to_two_of_our_streams_to_one_client() {
             publication: 1,
             transport: 2,
             spec: SubscriptionSpec {
-                mid: "x".into(),
-                payload_type: 100,
-                rtx_payload_type: Some(101),
-                red_payload_type: None,
-                event_payload_type: None,
                 ssrc,
                 rtx_ssrc,
-                cname: "someone".into(),
-                spatial: Some(0),
-                temporal: 255,
-                transport_wide: true,
+                ..spec(subscription, Some(0))
             },
         });
         let snapshot = world.router.snapshot();

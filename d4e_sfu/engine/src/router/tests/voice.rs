@@ -1,6 +1,6 @@
 //! Voices: redundant audio, keys pressed, silence, and the codecs of old devices.
 
-use super::client::Source;
+use super::client::{Source, spec};
 use super::{Client, STARTS, World, opus};
 use crate::api::{Codec, Command, Encoding, PublicationSpec, SubscriptionSpec};
 use crate::wire::drop::DropReason;
@@ -38,24 +38,13 @@ fn publish_with(world: &mut World, client: &Client, codec: Codec, nack: bool) {
 }
 
 fn subscribe(world: &mut World, client: &Client, red: Option<u8>, keys: Option<u8>) {
-    world.apply(Command::AddSubscription {
-        subscription: client.id,
-        publication: 1,
-        transport: client.id,
-        spec: SubscriptionSpec {
-            mid: "s".into(),
-            payload_type: 9,
-            rtx_payload_type: Some(101),
-            red_payload_type: red,
-            event_payload_type: keys,
-            ssrc: 0x5000_0000 + client.id,
-            rtx_ssrc: Some(0x6000_0000 + client.id),
-            cname: "someone".into(),
-            spatial: Some(0),
-            temporal: 255,
-            transport_wide: true,
-        },
-    });
+    let spec = SubscriptionSpec {
+        payload_type: 9,
+        red_payload_type: red,
+        event_payload_type: keys,
+        ..spec(client.id, Some(0))
+    };
+    world.subscribe_as(client, client.id, 1, spec);
 }
 
 /// One redundant block of four bytes, then the packet's own sound.
