@@ -26,12 +26,13 @@ from benchmarks.memory import resident
 from benchmarks.results import SHORT, record
 from d4e_sfu._engine import Codec, Command, Encoding, Extension, PublicationSpec, SubscriptionSpec
 from tests.engine.test_laboratory import EXTENSIONS, SERVER, Table
-from tests.hostile.caller import Caller, Socket
+from tests.hostile.caller import Caller
 from tests.hostile.test_media_port import forgeries
 from tests.lab.client import Voice, lab
 from tests.lab.hello import client_hello
 from tests.lab.network import Conditions
 from tests.lab.server import Server, running
+from tests.lab.stream import Way
 
 FILE = "bench.json"
 HELLOS_PER_SECOND = 500
@@ -117,7 +118,7 @@ async def ssrcs() -> None:
             record(FILE, "memory_authenticated_ssrcs", [(resident(target.pid) - before) / 1024], "MB", "<= 20")
 
 
-async def pour(udp: Socket, count: int) -> None:
+async def pour(udp: Way, count: int) -> None:
     """Media, each of an SSRC of its own, at about ten thousand a second: what the kernel drops proves nothing."""
     template = next(iter(forgeries(2)))
     for n in range(count):

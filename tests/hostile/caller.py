@@ -14,7 +14,7 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Self, cast
+from typing import Self
 
 import aiohttp
 from aioice import stun
@@ -51,15 +51,11 @@ class Credentials:
         return bytes(message)
 
 
-class Socket:
-    """One UDP socket to the media port. What comes back is sorted by its first byte (RFC 7983) and counted."""
-
-    role, state = "controlling", "completed"  # what stock aiortc asks of an ICE transport
+class Socket(Way):
+    """One UDP socket to the media port."""
 
     def __init__(self, server: Server, address: str = "127.0.0.1") -> None:
-        self.answers: asyncio.Queue[bytes] = asyncio.Queue()
-        self.dtls: asyncio.Queue[bytes] = asyncio.Queue()
-        self.bytes_received = 0
+        super().__init__()
         self._media = ("127.0.0.1", server.media_port)
         # Not connected: an ICMP error is no news, and an answer from a wrong address would be.
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
@@ -77,23 +73,13 @@ class Socket:
     def _receive(self) -> None:
         datagram, source = self._socket.recvfrom(1 << 16)
         assert source == self._media
-        self.bytes_received += len(datagram)
-        if datagram[0] < 4:
-            self.answers.put_nowait(datagram)
-        elif 20 <= datagram[0] < 64:
-            self.dtls.put_nowait(datagram)
-
-    async def _recv(self) -> bytes:
-        return await self.dtls.get()
-
-    async def _send(self, datagram: bytes) -> None:
-        self.send(datagram)
+        self.received(datagram)
 
 
 class Caller:
     """`Caller.join` is in the room; after `check` his address is validated; after `connect` he has keys."""
 
-    def __init__(self, signalling: aiohttp.ClientWebSocketResponse, udp: Socket) -> None:
+    def __init__(self, signalling: aiohttp.ClientWebSocketResponse, udp: Way) -> None:
         self.signalling = signalling
         self.udp = udp
         self.certificate = RTCCertificate.generateCertificate()
@@ -106,7 +92,7 @@ class Caller:
     @asynccontextmanager
     async def join(cls, server: Server, room: str, identity: str, way: Way | None = None) -> AsyncIterator[Self]:
         """By UDP, or another way."""
-        udp = Socket(server) if way is None else cast(Socket, way)  # which has its face
+        udp = Socket(server) if way is None else way
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=False)) as http:
             # The offer needs the certificate, the answer comes on the socket that the offer opened.
             caller = cls(None, udp)  # type: ignore[arg-type]

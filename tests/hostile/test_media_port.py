@@ -18,6 +18,7 @@ from tests.hostile.bystanders import bystanders
 from tests.hostile.caller import Caller, Credentials, Socket
 from tests.lab.hello import client_hello
 from tests.lab.server import Server, running
+from tests.lab.stream import Way
 
 # One server for all of them: what it went through in the test before is one hardship more.
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -33,7 +34,7 @@ async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Serv
         yield server
 
 
-async def pour(udp: Socket, datagrams: Iterable[bytes]) -> int:
+async def pour(udp: Way, datagrams: Iterable[bytes]) -> int:
     """All of them at about ten thousand a second: what overflows the kernel's buffer would prove nothing."""
     count = 0
     for count, datagram in enumerate(datagrams, start=1):

@@ -1,5 +1,5 @@
 """Ways to the media port for who can reach nothing but one TCP port: ICE-TCP (RFC 6544, RFC 4571) spoken here, and TURN
-over TLS by aioice's client. Each has the face of `tests.hostile.caller.Socket`, so that a caller can come by either.
+over TLS by aioice's client. By UDP a caller comes otherwise (`tests.hostile.caller.Socket`).
 """
 
 from __future__ import annotations
