@@ -27,8 +27,10 @@ mod switching;
 mod sync;
 mod voice;
 mod voices;
+mod world;
 
-pub(super) use self::client::{Client, Got, World, h264_keyframe, h264_slice, opus, vp8};
+pub(super) use self::client::{Client, Got, h264_keyframe, h264_slice, opus, vp8};
+pub(super) use self::world::World;
 
 /// Where wrap-around bugs live.
 pub(super) const STARTS: [u16; 16] = [

@@ -1,6 +1,7 @@
 //! Transport-wide numbers: every packet to a client who has agreed to tell of it bears the next one.
 
-use super::client::{Source, TWCC, without_repairs};
+use super::client::{Source, TWCC};
+use super::world::without_repairs;
 use super::{Client, Got, World, opus, vp8};
 use crate::api::{Codec, Command, Extension, SubscriptionSpec};
 use crate::pacer::{Probe, ProbeId};

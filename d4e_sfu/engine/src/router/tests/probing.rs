@@ -1,6 +1,7 @@
 //! What a probe is made of. The estimator says when; here its wish is put in its place.
 
-use super::client::{Source, without_repairs};
+use super::client::Source;
+use super::world::without_repairs;
 use super::{Client, Got, World, opus, vp8};
 use crate::api::{Codec, Command};
 use crate::now::Now;

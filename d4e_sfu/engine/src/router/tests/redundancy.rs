@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 
 use super::client::Source;
-use super::client::{Got, TWCC, without_repairs};
+use super::client::{Got, TWCC};
+use super::world::without_repairs;
 use super::{Client, World};
 use crate::api::{Command, SubscriptionSpec};
 use crate::wire::codec::red::Payload;

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::client::{Source, without_repairs};
+use super::client::Source;
+use super::world::without_repairs;
 use super::{Client, World, opus, vp8};
 use crate::api::{Codec, Command};
 use crate::wire::drop::DropReason;

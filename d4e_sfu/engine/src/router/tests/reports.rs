@@ -1,6 +1,7 @@
 //! RTCP by its rules: what a report must hold, times asked and answered, sources that end, and SSRCs that are taken.
 
-use super::client::{Source, spec};
+use super::client::Source;
+use super::world::spec;
 use super::{Client, Got, World, opus};
 use crate::api::{Command, Event, SubscriptionSpec};
 use crate::wire::drop::DropReason;

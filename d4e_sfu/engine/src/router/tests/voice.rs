@@ -1,6 +1,7 @@
 //! Voices: redundant audio, keys pressed, silence, and the codecs of old devices.
 
-use super::client::{Source, spec};
+use super::client::Source;
+use super::world::spec;
 use super::{Client, STARTS, World, opus};
 use crate::api::{Codec, Command, Encoding, PublicationSpec, SubscriptionSpec};
 use crate::wire::drop::DropReason;
