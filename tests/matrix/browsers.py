@@ -20,7 +20,7 @@ from tests.lab.server import running
 GOOD: Final = Conditions(delay=0.05, rate=2_000_000, queue=0.3)
 LOOK: Final = 0.25  # s between two looks
 TOP: Final = 1280  # pixels
-FROZEN: Final = 0.75  # s without a new picture; the slowest forms of one bring two a second
+STANDS: Final = 1.0  # s without a picture at the end of a run, which no later one has counted
 # A picture that costs what a camera's does: a square of it is noise, another piece of it in every frame; made before,
 # for the encoders need the processor. And a voice as a microphone's: one channel, of which the browser makes 24 kbit/s.
 SOURCES: Final = """() => {
@@ -57,6 +57,7 @@ class Look:
     bytes: int
     samples: int
     concealed: int
+    frozen: float  # s, as the browser counts them (webrtc-stats, totalFreezesDuration)
 
 
 class Viewer:
@@ -72,11 +73,13 @@ class Viewer:
         await asyncio.gather(self._task, return_exceptions=True)
 
     def frozen(self, begin: float, end: float) -> float:
-        """Seconds in which the picture stood: of each time without a new one that is too long to be a slow picture."""
+        """Seconds in which the picture was frozen, by the browser's own count (webrtc-stats): each wait for a picture
+        that is longer than three usual ones and 150 ms longer than one. What stands at the end it does not count yet.
+        """
         looks = [look for look in self.looks if begin <= look.at < end]
-        new = [looks[0].at, *(b.at for a, b in pairwise(looks) if b.frames != a.frames), looks[-1].at]
-        gaps = [after - before for before, after in pairwise(new)]
-        return sum(gap for gap in gaps if gap >= FROZEN)
+        last = max((b.at for a, b in pairwise(looks) if b.frames != a.frames), default=looks[0].at)
+        standing = looks[-1].at - last
+        return looks[-1].frozen - looks[0].frozen + (standing if standing > STANDS else 0.0)
 
     def concealment(self, begin: float, end: float) -> float:
         """Share of what was played that had to be invented."""
@@ -103,6 +106,7 @@ class Viewer:
                         sum(each.get("bytesReceived", 0) for each in video),
                         sum(each.get("totalSamplesReceived", 0) for each in audio),
                         sum(each.get("concealedSamples", 0) for each in audio),
+                        sum(each.get("totalFreezesDuration", 0.0) for each in video),
                     )
                 )
             await asyncio.sleep(LOOK)
