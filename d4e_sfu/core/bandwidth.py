@@ -112,7 +112,7 @@ def measure(participant: Participant, estimate: Estimate, *, now: float) -> None
     budget, allocation = bandwidth.budget, bandwidth.allocation
     if budget is not None and old is not None and not bandwidth.due and allocation.holds(budget, now=now):
         full = allocation.is_full and budget * (1 - HEADROOM) >= allocation.demand
-        same = old.redundancy == estimate.redundancy and bandwidth.places is None
+        same = (old.redundancy, old.copies) == (estimate.redundancy, estimate.copies) and bandwidth.places is None
         if same and now - bandwidth.allocated_at < (LOOK if full else LOOK_SHORT):
             return
     if budget is not None or before is not None:
@@ -309,9 +309,10 @@ def _picture(subscription: Subscription, place: Place, *, now: float) -> Picture
 
 
 def _repaired(ladder: tuple[Rung, ...], estimate: Estimate | None) -> tuple[Rung, ...]:
-    """With what is sent again of it on a link that loses so much, until it is there."""
-    loss = 0 if estimate is None else estimate.loss // LOSS_STEP * LOSS_STEP
-    if loss == 0:
+    """With what is sent again of it on a link that loses so much: before he asks, and until it is there."""
+    if estimate is None:
         return ladder
-    share = max(LEAST_LEFT, 1 - loss / 1000)
+    share = max(LEAST_LEFT, 1 - estimate.loss // LOSS_STEP * LOSS_STEP / 1000) / (1 + estimate.copies)
+    if share == 1:
+        return ladder
     return tuple(dataclasses.replace(rung, bitrate=int(rung.bitrate / share)) for rung in ladder)

@@ -44,9 +44,9 @@ def satisfy(person: Person, *, now: float = 0.0) -> None:
         satisfy(person, now=now)
 
 
-def estimate(viewer: Person, bitrate: int, *, redundancy: int = 0, loss: int = 0, now: float) -> None:
+def estimate(viewer: Person, bitrate: int, *, redundancy: int = 0, copies: int = 0, loss: int = 0, now: float) -> None:
     transport = int(viewer.participant.transport or 0)
-    told = Estimate(transport=transport, bitrate=bitrate, redundancy=redundancy, loss=loss)
+    told = Estimate(transport=transport, bitrate=bitrate, redundancy=redundancy, copies=copies, loss=loss)
     viewer.house.sfu.engine_event(viewer.house.engine, Event.Estimates([told]), now=now)
 
 
@@ -111,6 +111,16 @@ def test_what_is_sent_again_of_a_picture_is_part_of_what_it_weighs(house: House)
         assert binh.participant.bandwidth.allocation.used == pytest.approx(used + 50_000, abs=1), loss
     estimate(binh, 2_000_000, loss=300, now=now + 1.0)
     assert layers(binh, voice, picture) == [0, 1]
+
+
+def test_a_picture_whose_packets_go_three_times_weighs_three_times_as_much_at_once(house: House) -> None:
+    an, binh, voice, picture = call(house)
+    measured(an, now=1.0)
+    estimate(binh, 3_000_000, now=1.0)
+    assert layers(binh, voice, picture) == [0, 2]
+    estimate(binh, 3_000_000, copies=2, now=1.0 + 0.25)
+    assert layers(binh, voice, picture) == [0, 1]
+    assert binh.participant.bandwidth.allocation.used == pytest.approx(3 * 500_000 + 50_000, rel=0.001)
 
 
 def test_a_small_link_gets_a_small_picture_then_only_the_voice_and_is_told_why(house: House) -> None:

@@ -290,6 +290,9 @@ pub struct Estimate {
     /// Earlier packets that go with each of a voice's for what he loses of them, or would if `SetRedundancy` let them; 0:
     /// he loses none.
     pub redundancy: u8,
+    /// How often each packet of a picture goes again before anybody asks, as far as the link has room for it: he loses so many
+    /// that what is asked for again is often lost as well.
+    pub copies: u8,
 }
 
 /// What one encoding of a publication has brought in the last second.

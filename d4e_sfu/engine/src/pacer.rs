@@ -1,8 +1,9 @@
 //! When packets may leave for one client, so that what his link cannot carry yet waits here, where voice can pass it, and not
 //! in the link. It keeps the account of what has gone and the line of what waits; it neither reads nor seals a packet.
 //!
-//! Voice never waits. Retransmissions wait for the rate alone, pictures behind retransmissions, and padding fills what a
-//! probe needs and nothing else does. While the account is in order nothing waits and the line is not used.
+//! Voice never waits. Retransmissions wait for the rate alone, pictures behind retransmissions, copies that nobody has asked
+//! for behind pictures, and padding fills what a probe needs and nothing else does. While the account is in order nothing
+//! waits and the line is not used.
 //!
 //! What waits has no number yet: it is named by its place in its encoding's cache, and decided about when it leaves. So
 //! whatever is given up in the line leaves no hole that the client would ask for.
@@ -26,6 +27,9 @@ const MAX_WAITING: usize = 2_048;
 /// or its picture is given up.
 const MAX_REPAIR_WAIT: Duration = Duration::from_millis(250);
 const MAX_REPAIRS: usize = 256;
+/// A copy that comes later than this comes when the packet itself has been asked for.
+const MAX_COPY_WAIT: Duration = Duration::from_millis(100);
+const MAX_COPIES: usize = 512;
 /// A probe that takes longer than twice its time and this says nothing of the link any more.
 const MAX_PROBE_LATE: Duration = Duration::from_millis(50);
 /// A link that was the limit is called so for this long: Python is told five times a second.
@@ -88,6 +92,7 @@ pub struct Pacer {
     free: Now,
     repairs: VecDeque<Repair>,
     pictures: VecDeque<Waiting>,
+    copies: VecDeque<Repair>,
     cluster: Option<Cluster>,
     /// A picture has waited, or was shed, at that time.
     limited: Option<Now>,
@@ -169,6 +174,13 @@ impl Pacer {
         room
     }
 
+    /// A packet that was just sent goes again when nothing else does, if that is soon.
+    pub fn copy(&mut self, copy: Repair) {
+        if self.copies.len() < MAX_COPIES {
+            self.copies.push_back(copy);
+        }
+    }
+
     /// What waits of this encoding (or of all) for this subscription waits no longer.
     pub fn forget(&mut self, subscription: u32, encoding: Option<u8>) {
         self.pictures.retain(|waiting| {
@@ -176,15 +188,16 @@ impl Pacer {
                 || encoding.is_some_and(|encoding| waiting.encoding != encoding)
         });
         if encoding.is_none() {
-            self.repairs
-                .retain(|repair| repair.subscription != subscription);
+            for line in [&mut self.repairs, &mut self.copies] {
+                line.retain(|repair| repair.subscription != subscription);
+            }
         }
     }
 
     /// Something waits here, or is to be sent as a probe.
     #[must_use]
     pub fn waits(&self) -> bool {
-        !self.pictures.is_empty() || !self.repairs.is_empty() || self.cluster.is_some()
+        self.waiting() > 0 || self.cluster.is_some()
     }
 
     /// The link is, or has just been, the limit of what is sent.
@@ -242,21 +255,31 @@ impl Pacer {
         {
             return self.pictures.pop_front().map(Next::Picture);
         }
+        while let Some(copy) = self.copies.front() {
+            let late = now.since(copy.since) > MAX_COPY_WAIT;
+            if !late && !ready {
+                break;
+            }
+            let copy = self.copies.pop_front()?;
+            if !late {
+                return Some(Next::Repair(copy));
+            }
+        }
         probing.then_some(Next::Padding)
     }
 
     /// When `next` has something again, at the latest; `None` where nothing waits.
     #[must_use]
     pub fn due(&self) -> Option<Now> {
-        let line = (!self.pictures.is_empty() || !self.repairs.is_empty())
-            .then(|| Now(self.free.0.saturating_sub(BURST.as_nanos() as u64)));
+        let line =
+            (self.waiting() > 0).then(|| Now(self.free.0.saturating_sub(BURST.as_nanos() as u64)));
         let probe = self.cluster.as_ref().map(|cluster| cluster.next);
         [line, probe].into_iter().flatten().min()
     }
 
     #[must_use]
     pub fn waiting(&self) -> usize {
-        self.pictures.len() + self.repairs.len()
+        self.pictures.len() + self.repairs.len() + self.copies.len()
     }
 }
 
@@ -294,6 +317,32 @@ mod tests {
             assert!(pacer.open(AT) && pacer.open_to_repair(AT));
             assert_eq!(pacer.sent(AT, 1_200), None);
         }
+    }
+
+    #[test]
+    fn copies_leave_behind_pictures_and_those_that_come_too_late_do_not() {
+        let copy = |number, since| Repair {
+            subscription: 3,
+            number: SeqNo(number),
+            since,
+        };
+        let mut pacer = Pacer::default();
+        pacer.set_bitrate(200_000, false); // 40 ms for each
+        (0..5).for_each(|number| pacer.copy(copy(number, AT)));
+        assert!(pacer.waits() && pacer.due().is_some());
+        pacer.wait(waiting(3, AT));
+        let left = drain(&mut pacer, AT, 300);
+        let expected = [
+            Next::Picture(waiting(3, AT)),
+            Next::Repair(copy(0, AT)),
+            Next::Repair(copy(1, AT)),
+            Next::Repair(copy(2, AT)),
+        ];
+        assert_eq!(left, expected, "the others were late");
+        (0..2_000).for_each(|number| pacer.copy(copy(number, AT)));
+        assert_eq!(pacer.waiting(), MAX_COPIES);
+        pacer.forget(3, None);
+        assert!(!pacer.waits());
     }
 
     #[test]

@@ -168,7 +168,7 @@ impl Link {
 #[pymethods]
 impl Estimate {
     #[new]
-    #[pyo3(signature = (*, transport, bitrate, loss=0, queue_ms=0, limited=false, redundancy=0))]
+    #[pyo3(signature = (*, transport, bitrate, loss=0, queue_ms=0, limited=false, redundancy=0, copies=0))]
     fn py_new(
         transport: u32,
         bitrate: u32,
@@ -176,6 +176,7 @@ impl Estimate {
         queue_ms: u16,
         limited: bool,
         redundancy: u8,
+        copies: u8,
     ) -> Self {
         Self {
             transport,
@@ -184,6 +185,7 @@ impl Estimate {
             queue_ms,
             limited,
             redundancy,
+            copies,
         }
     }
     fn __repr__(&self) -> String {

@@ -12,7 +12,7 @@ use crate::api::{Event, MAX_ENCODINGS};
 use crate::cache::{Cached, Facts, Packet};
 use crate::now::Now;
 use crate::outlet::Outlet;
-use crate::pacer::{Next, Waiting};
+use crate::pacer::{Next, Repair, Waiting};
 use crate::publication::Publication;
 use crate::publication::encoding::{Encoding, Picture};
 use crate::subscription::{Rewrite, Subscription, Verdict};
@@ -20,7 +20,7 @@ use crate::transport::Sending;
 use crate::wire::codec::red::Redundant;
 use crate::wire::drop::DropReason;
 use crate::wire::rtcp;
-use crate::wire::seq::ExtSeq;
+use crate::wire::seq::{ExtSeq, SeqNo};
 
 /// Between two sender reports of a voice whose clock goes on as it was: no oftener than RFC 3550 §6.2 has it (5 s, and some
 /// of it for chance). Four voices that report each second take a twentieth of a thin link.
@@ -413,14 +413,28 @@ impl<O: Outlet> Delivery<'_, O> {
         }
         self.counters.redundant_bytes += redundant.len() as u64;
         subscription.repairs.count(self.now, len);
-        self.counters.sent(
-            if self.publication.is_voice() {
-                Kind::Audio
-            } else {
-                Kind::Video
-            },
-            len,
-        );
+        let kind = if self.publication.is_voice() {
+            Kind::Audio
+        } else {
+            self.copy(rewrite.seq.seq());
+            Kind::Video
+        };
+        self.counters.sent(kind, len);
+    }
+
+    /// Sends a picture's packet again before anybody asks, where so much is lost that repairs are as well.
+    fn copy(&mut self, number: SeqNo) {
+        let link = &mut self.sending.link;
+        if self.subscription.rtx_ssrc.is_none() || self.subscription.rtx_payload_type.is_none() {
+            return;
+        }
+        for _ in 0..link.losses.copies() {
+            link.pacer.copy(Repair {
+                subscription: self.row,
+                number,
+                since: self.now,
+            });
+        }
     }
 
     /// Has this packet a place among the voices that he hears, if it is a voice's?

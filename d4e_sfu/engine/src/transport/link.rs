@@ -199,6 +199,7 @@ impl Link {
                 queue_ms: 0,
                 limited: false,
                 redundancy: 0,
+                copies: 0,
             });
         };
         let waited = self.began.is_none_or(|began| now.since(began) > PATIENCE);
@@ -217,6 +218,7 @@ impl Link {
             queue_ms: queue.as_millis().min(u128::from(u16::MAX)) as u16,
             limited: self.pacer.limited(now),
             redundancy: self.losses.needed().blocks() as u8,
+            copies: self.losses.copies(),
         })
     }
 
@@ -233,6 +235,7 @@ impl Link {
             let change = told.bitrate.abs_diff(estimate.bitrate);
             told.limited != estimate.limited
                 || told.redundancy != estimate.redundancy
+                || told.copies != estimate.copies
                 || u64::from(change) * 100 > u64::from(told.bitrate) * 3
         })
     }
