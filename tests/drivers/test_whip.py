@@ -18,6 +18,7 @@ from d4e_sfu.config import Config, RoomRule, Source
 from d4e_sfu.core.participant import Participant
 from d4e_sfu.core.publication import PublicationState
 from d4e_sfu.core.sfu import Sfu
+from d4e_sfu.core.tokens import token_id
 from d4e_sfu.core.turn import Turn
 from d4e_sfu.drivers import body
 from d4e_sfu.drivers.entrance import Entrance
@@ -206,6 +207,15 @@ async def test_a_session_ends_with_its_transport_and_with_a_moderators_word(hous
                 assert (await house.publish()).status == 201
                 assert house.whip.sessions == 1
         await problem(await house.patch(location, If_Match="*"), 404)
+
+
+async def test_a_session_ends_with_a_token_that_is_taken_back(house: House) -> None:
+    location = (await house.publish()).headers["Location"]
+    config = house.sfu._config.model_copy()
+    config._revoked = frozenset({token_id(house.mint("camera-1", "doctor"))})
+    assert house.sfu.reconfigure(config, now=1.0) == 1
+    assert (house.whip.sessions, list(house.people)) == (0, [])
+    await problem(await house.patch(location, If_Match="*"), 401)
 
 
 async def test_no_description_of_a_page_of_another_name(house: House) -> None:
