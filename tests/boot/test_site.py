@@ -116,6 +116,22 @@ def test_a_second_run_changes_nothing(machine: Guest) -> None:
 
 
 @pytest.mark.long
+def test_an_upgrade_brings_what_keeps_and_what_watches_the_server_too(machine: Guest) -> None:
+    bundle = machine.root / BUNDLE
+    (bundle / "VERSION").write_text("0.0.2\n")
+    place(machine.root, "opt/d4e-sfu/releases/0.0.2/bin")
+    (machine.root / "opt/d4e-sfu/releases/0.0.2/complete").touch()
+    for file in ("monitoring/files/d4e-sfu.rules.yml", "backup/templates/backup.sh.j2"):
+        with (bundle / "ansible/roles" / file).open("a") as text:
+            text.write("# of the new release\n")
+    play(machine, "upgrade")
+    assert machine.run("readlink", "/opt/d4e-sfu/current").stdout == "/opt/d4e-sfu/releases/0.0.2\n"
+    assert machine.get("/readyz") == "ready\n"
+    for file in ("monitoring/d4e-sfu.rules.yml", "backup"):
+        assert (machine.root / "opt/d4e-sfu" / file).read_text().endswith("# of the new release\n"), file
+
+
+@pytest.mark.long
 def test_an_uninstall_leaves_no_file_user_or_rule(machine: Guest, before: set[str]) -> None:
     play(machine, "uninstall", "-e", "d4e_uninstall=yes")
     assert paths(machine) - before == set()
@@ -124,4 +140,5 @@ def test_an_uninstall_leaves_no_file_user_or_rule(machine: Guest, before: set[st
         machine.run("sh", "-c", "cut -d: -f1 /etc/passwd /etc/group | grep d4e | grep -v ^{SEEN}", check=False).stdout
         == ""
     )
-    assert "d4e" not in machine.run("sh", "-c", "nft list ruleset; systemctl list-units --all").stdout
+    left = "nft list ruleset | grep d4e; systemctl list-units --all --no-legend 'd4e*'"
+    assert machine.run("sh", "-c", left, check=False).stdout == ""
