@@ -52,9 +52,11 @@ bundle: wheel  ## dist/d4e-sfu-VERSION.tar: everything that an installation with
 ##@ Prove
 
 .PHONY: test
-test: $(VENV)/.dev engine page peer chromium firefox  ## the short form of every test: Rust, page, Python, browsers
+test: $(VENV)/.dev engine page peer chromium firefox guest c++ $(ANSIBLE)/newest/.ready  ## the short form of every test: Rust, page, Python, browsers
 	@mkdir -p $(PROOFS) && rm -f $(PROOFS)/*
-	$(MAKE) --no-print-directory --keep-going test-rust test-page test-python test-boot test-fuzz
+	@# The last two are not timed, and each keeps one core busy.
+	outcome=0; $(MAKE) --no-print-directory --keep-going test-rust test-page test-python || outcome=$$?; \
+	  $(MAKE) --no-print-directory --keep-going --jobs=2 --output-sync=target test-boot test-fuzz || outcome=$$?; exit $$outcome
 
 .PHONY: test-long
 test-long: $(VENV)/.dev engine page peer chromium firefox go-client $(ANSIBLE)/newest/.ready  ## what takes longer; its outcome is kept in benchmarks/results/
