@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
+from ansible import bundle
 from tests.lab.server import TOP
 
 ANSIBLE = TOP / "ansible"
@@ -122,6 +123,33 @@ def test_a_few_questions_make_an_inventory_of_at_most_ten_lines(tmp_path: Path) 
     refused = wrapper("init", stdin="a: b\n", inventory=tmp_path / "other.yml")
     assert refused.returncode == 1
     assert not (tmp_path / "other.yml").exists()
+
+
+def test_what_is_damaged_or_signed_by_nobody_is_no_bundle(tmp_path: Path) -> None:
+    for name in ("ansible/site.yml", "ansible/inventory/example.yml", "systemd/d4e-sfu.service", "certs/authority.py"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes((TOP / name).read_bytes())
+    d4e = tmp_path / "d4e"
+    d4e.write_bytes((ANSIBLE / "d4e").read_bytes())
+    d4e.chmod(0o755)
+    bundle._sign(tmp_path, tmp_path.parent / "key")
+
+    def verified() -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [d4e, "verify"], env={**os.environ, "LC_ALL": "C"}, capture_output=True, text=True, check=False
+        )
+
+    assert verified().returncode == 0, verified().stderr
+    (tmp_path / "ansible/inventory/hosts.yml").write_text("the province's own\n")
+    (tmp_path / "minutes of a meeting.txt").write_text("nobody runs it\n")
+    assert verified().returncode == 0, verified().stderr
+    for stray in ("ansible/action_plugins/command.py", "certs/argparse.py"):
+        (tmp_path / stray).parent.mkdir(exist_ok=True)
+        (tmp_path / stray).write_text("raise SystemExit\n")
+        assert f"what nobody has signed lies in the bundle: {stray};" in verified().stderr
+        (tmp_path / stray).unlink()
+    (tmp_path / "ansible/site.yml").write_text("[]\n")
+    assert "a file is damaged" in verified().stderr
 
 
 def test_the_wrapper_speaks_both_languages(tmp_path: Path) -> None:
