@@ -63,7 +63,10 @@ def why_not() -> str:
         return "it takes root to boot a machine"
     if missing := [tool for tool in TOOLS if shutil.which(tool) is None]:
         return f"{', '.join(missing)} is missing (apt-get install systemd-container iproute2 procps curl)"
-    return "" if PYTHON.exists() else f"{PYTHON} is missing, Debian 12's own"
+    if not PYTHON.exists():
+        return f"{PYTHON} is missing, Debian 12's own"
+    closed = [str(each) for each in TREE.values() if each.stat().st_mode & 0o005 != 0o005]
+    return f"{', '.join(closed)}: the server's user may not read this" if closed else ""
 
 
 class Guest:
