@@ -99,8 +99,8 @@ pub(super) fn header(bytes: &[u8]) -> Option<(u16, Class, TransactionId)> {
     Some((kind & 0xfeef, class, transaction))
 }
 
-/// Shows each attribute with the place where it begins. Returns whether FINGERPRINT is there, which is not shown; `None`
-/// where it is wrong or not the last, where an attribute does not lie in the message whole, or where `see` says so.
+/// Shows each attribute of what [`header`] takes, with the place where it begins. Returns whether FINGERPRINT is there, which
+/// is not shown; `None` where it is wrong or not the last, where a value reaches over the end, or where `see` says so.
 pub(super) fn attributes<'a>(
     message: &'a [u8],
     mut see: impl FnMut(usize, u16, &'a [u8]) -> Option<()>,
@@ -126,8 +126,7 @@ pub(super) fn attributes<'a>(
         }
         at += 4 + len.next_multiple_of(4);
     }
-    // The last value's padding must lie inside the message.
-    (at == message.len()).then_some(fingerprint)
+    Some(fingerprint)
 }
 
 impl<'a> Message<'a> {
@@ -603,6 +602,26 @@ mod tests {
             (message.unknown, message.unknown_count),
             ([0x7000, 0x7001, 0x7002, 0x7003], 5)
         );
+    }
+
+    #[test]
+    fn nothing_comes_behind_the_fingerprint() {
+        for behind in [false, true] {
+            let mut out = [0; 64];
+            let Some(mut writer) = Writer::new(&mut out, Class::Request, b"abcdefghijkl") else {
+                unreachable!()
+            };
+            let len = HEADER_LEN + 8 + if behind { 4 } else { 0 };
+            assert!(writer.set_len(len).is_some());
+            let crc = crc32fast::hash(&writer.out[..HEADER_LEN]) ^ FINGERPRINT_XOR;
+            assert!(
+                writer
+                    .attribute(FINGERPRINT, &[&crc.to_be_bytes()])
+                    .is_some()
+            );
+            assert!(writer.attribute(USE_CANDIDATE, &[]).is_some());
+            assert_eq!(Message::parse(&out[..len]).is_err(), behind);
+        }
     }
 
     #[test]
