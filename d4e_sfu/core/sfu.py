@@ -236,8 +236,11 @@ class Sfu:
         if simulation.takes(participant, client):
             return None
         seconds = 0.0 if participant.lost_at is None else now - participant.lost_at
-        # By the token with which he has come back, which may last longer.
+        # By the token with which he has come back, which may last longer; and whoever is removed takes it with him.
         servers = self.ice_servers(participant, expires=grants.expires)
+        own = participant.grants
+        not_before, expires = max(own.not_before, grants.not_before), max(own.expires, grants.expires)
+        participant.grants = dataclasses.replace(own, not_before=not_before, expires=expires)
         resume.resume(participant, client, _server_info(), ice_servers=servers, now=now)
         self._announcer.announce(
             "participant_resumed", {"room": participant.room.sid, "participant": participant.sid, "seconds": seconds}

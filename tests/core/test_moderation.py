@@ -364,6 +364,19 @@ def test_who_is_removed_does_not_come_back_with_the_same_token(house: House) -> 
     assert house.join("an", room="other").participant, "another room is none of this one's business"
 
 
+def test_nor_with_the_longer_one_with_which_he_had_resumed(house: House) -> None:
+    an = house.join("an", ttl=600)
+    an.connect()
+    house.sfu.client_lost(an.participant, an.client, now=0.0)
+    longer = house.mint("an")
+    house.resume(an)
+    moderate(house, remove(an))
+    later = WALL + 3600
+    with pytest.raises(Forbidden) as refused:
+        house.sfu.admit(house.sfu.verify(longer, wall=later), join_request(), wall=later)
+    assert refused.value.rule == "removed"
+
+
 def test_a_token_that_is_signed_after_the_removal_is_welcome(house: House) -> None:
     an = house.join("an")
     moderate(house, remove(an))
