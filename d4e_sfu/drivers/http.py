@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 # From a request's first byte to its last header, and between two requests of a connection.
 HTTP_PATIENCE: Final = 10.0
+# An answer may take so long to be read: the largest file of the page, compressed, at 10 kbit/s.
+ANSWER_SECONDS: Final = 120.0
 # A body that was refused may go on coming this long, so that its sender reads why before the connection ends.
 LINGER: Final = 1.0
 # Bytes of TCP that may wait to be read. aiohttp spends 3 µs on a chunk of one byte, so a quarter of a megabyte of them
@@ -122,6 +124,18 @@ class Discreet(web.RequestHandler):
     aiohttp's own 400 shows the bytes. Behind a proxy that counts them otherwise they may be of the next request: some
     other person's, with his token.
     """
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """aiohttp would wait for ever for one who does not read, and nobody needs a token to ask for the page."""
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                return await super().finish_response(request, resp, start_time)
+        except TimeoutError:
+            if self.transport is not None:
+                self.transport.abort()
+            return resp, True
 
     def handle_error(
         self,

@@ -6,7 +6,9 @@ import asyncio
 import re
 import secrets
 import socket
+import ssl
 import time
+import urllib.request
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -162,6 +164,36 @@ async def test_a_certificate_is_replaced_while_it_serves(server: Server, tmp_pat
     writer.write(b"HEAD / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
     assert re.match(rb"HTTP/1.1 200", await ended(reader)), "who was connected notices nothing"
     writer.close()
+
+
+@pytest.mark.long
+async def test_who_asks_for_the_page_and_does_not_read_it_is_gone_in_half_a_minute(server: Server) -> None:
+    """He needs no token, and with each such connection he holds one of those that there are for everybody."""
+    page = await asyncio.to_thread(_read, f"https://{HOST}:{server.port}/")
+    (script,) = re.findall(r'src="\.?(/assets/[^"]+\.js)"', page)
+
+    def ask() -> ssl.SSLSocket:
+        one = socket.socket()
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        one.connect((HOST, server.port))
+        secured = anyone().wrap_socket(one)
+        # Again and again: one of it finds room in the kernel.
+        secured.sendall(f"GET {script} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode() * 40)
+        return secured
+
+    began = time.monotonic()
+    deaf = [await asyncio.to_thread(ask) for _ in range(3)]
+    async with asyncio.timeout(45):
+        while await server.metric(f"{FRONT}_refused_total", reason="slow") < len(deaf):
+            await asyncio.sleep(0.5)
+    assert time.monotonic() - began > 25, "a slow link is given its time"
+    for each in deaf:
+        each.close()
+
+
+def _read(url: str) -> str:
+    with urllib.request.urlopen(url, context=anyone()) as answer:
+        return str(answer.read().decode())
 
 
 async def test_half_a_handshake_and_none_end_in_time(server: Server) -> None:

@@ -14,6 +14,7 @@ use super::poll::{self, Interest, Poll};
 use super::queue::Queue;
 use super::tally::{Dropped, Refused, Tally};
 use super::turn::{Effect, Server, Turn};
+use crate::bucket::Bucket;
 use crate::driver::door::Mail;
 use crate::driver::os;
 use crate::now::Now;
@@ -25,10 +26,16 @@ use crate::wire::turn::{write_channel_data, write_data_indication};
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Nobody who uses media is silent for longer: consent alone is asked for every few seconds (RFC 7675).
 const SILENCE: Duration = Duration::from_secs(60);
+/// A piece of an answer of HTTP may take so long to leave: whoever reads more slowly, or not at all, is not served. What
+/// carries media has a time of its own (`poll::tune_for_media`).
+const STALLED: Duration = Duration::from_secs(30);
 /// What is left to say may take so long to be read.
 const FAREWELL: Duration = Duration::from_secs(2);
 /// Checks of a connection before one has been answered.
 const CHECKS: u8 = 20;
+/// Datagrams of one client: per second, and at once. 5,000 are 48 Mbit/s of pictures; what waits for a worker is everybody's
+/// (`driver::door`), and a frame of nothing takes a place in it like any other.
+const DATAGRAMS: (u64, u64) = (5_000, 1_000);
 /// What is read and written at once.
 const CHUNK: usize = 16 << 10;
 /// Of one connection, before others have their turn.
@@ -117,8 +124,9 @@ pub struct Connection {
     /// What is to leave first: the kernel has taken the bytes before it. Not in TLS, which keeps its own.
     outgoing: Vec<u8>,
     queue: Queue,
-    /// The kernel takes no more now.
-    blocked: bool,
+    datagrams: Bucket,
+    /// Since when the kernel takes no more.
+    blocked: Option<Now>,
     /// What epoll(7) was told.
     told: Interest,
     opened: Now,
@@ -145,7 +153,8 @@ impl Connection {
             incoming: Vec::new(),
             outgoing: Vec::new(),
             queue: Queue::default(),
-            blocked: false,
+            datagrams: Bucket::new(DATAGRAMS.0, DATAGRAMS.1, now),
+            blocked: None,
             told: Interest::default(),
             opened: now,
             heard: now,
@@ -355,7 +364,7 @@ impl Connection {
                 (Piece::Broken, _) => return Err(End::Refused(Refused::Malformed)),
                 (Piece::Message(datagram), Stage::Ice(worker)) => {
                     let worker = *worker;
-                    self.check(worker, datagram, common)?;
+                    self.check(now, worker, datagram, common)?;
                 }
                 (Piece::Message(message), Stage::Turn(_)) => self.turn(now, message, common)?,
                 (Piece::Channel(number, data), Stage::Turn(turn)) => {
@@ -368,9 +377,19 @@ impl Connection {
     }
 
     /// A datagram by ICE-TCP. Whose it is, only a worker can tell: until one has answered, all are asked.
-    fn check(&mut self, worker: Option<usize>, datagram: &[u8], common: &mut Common) -> Step {
+    fn check(
+        &mut self,
+        now: Now,
+        worker: Option<usize>,
+        datagram: &[u8],
+        common: &mut Common,
+    ) -> Step {
         let local = stream(self.number, 0);
         common.tally.received += 1;
+        if !self.datagrams.take(now, 1) {
+            common.tally.dropped(Dropped::TooMany, 1);
+            return Ok(());
+        }
         let mut put = |worker: &mut Mail| {
             if !worker.put(local, self.remote, Class::Picture, datagram) {
                 common.tally.dropped(Dropped::WorkerBusy, 1);
@@ -426,6 +445,10 @@ impl Connection {
                 else {
                     return Ok(());
                 };
+                if !self.datagrams.take(now, 1) {
+                    common.tally.dropped(Dropped::TooMany, 1);
+                    return Ok(());
+                }
                 let local = stream(self.number, peer as u16 + 1);
                 let taken = data.len() <= pieces::LARGEST
                     && common.mail[to.worker].put(local, relayed, Class::Picture, data);
@@ -492,13 +515,14 @@ impl Connection {
     pub fn flush(&mut self, now: Now, common: &mut Common) -> Step {
         loop {
             if !self.write_out()? {
+                self.blocked.get_or_insert(now);
                 return Ok(()); // epoll(7) will say when
             }
             if self.queue.is_empty() {
                 break;
             }
             if poll::unsent(self.fd()) >= poll::UNSENT / 2 {
-                self.blocked = true;
+                self.blocked.get_or_insert(now);
                 return Ok(());
             }
             let mut late = 0;
@@ -510,7 +534,7 @@ impl Connection {
                 None => self.outgoing.extend_from_slice(&common.batch),
             }
         }
-        self.blocked = false;
+        self.blocked = None;
         if self.closing.is_some() && self.tls.as_ref().is_none_or(|tls| !tls.wants_write()) {
             let _ = self.socket.shutdown(Shutdown::Write);
             if self.deaf {
@@ -534,10 +558,7 @@ impl Connection {
                     self.outgoing.drain(..len);
                 }
                 Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.blocked = true;
-                    return Ok(false);
-                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error.into()),
             }
@@ -583,7 +604,7 @@ impl Connection {
 
     /// Tells epoll(7) what it waits for, on its own socket and on its pair's.
     pub fn watch(&mut self, poll: &Poll, token: u64, pair_token: u64) -> io::Result<()> {
-        let (fd, blocked) = (self.fd(), self.blocked);
+        let (fd, blocked) = (self.fd(), self.blocked.is_some());
         let own = Interest {
             read: !self.deaf && !self.waits_for_http(),
             write: blocked,
@@ -613,6 +634,13 @@ impl Connection {
             return Err(End::Refused(Refused::Slow));
         }
         let http = matches!(self.stage, Stage::Http(_) | Stage::Ended);
+        if http
+            && self
+                .blocked
+                .is_some_and(|since| now.since(since) >= STALLED)
+        {
+            return Err(End::Refused(Refused::Slow));
+        }
         let silent = !http && now.since(self.heard) >= SILENCE;
         if silent {
             return Err(End::Refused(Refused::Idle));

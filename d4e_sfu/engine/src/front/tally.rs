@@ -24,7 +24,7 @@ names! {
         TooManyFromAddress => "too_many_from_address",
         /// One address opens them too quickly.
         TooOften => "too_often",
-        /// It did not say in time what it wants, or who it is.
+        /// It did not say in time what it wants, or who it is; or it does not read what it has asked for.
         Slow => "slow",
         /// Its first bytes are of nothing that is served here.
         UnknownProtocol => "unknown_protocol",
@@ -55,6 +55,8 @@ names! {
         Gone => "gone",
         /// The worker has not come to what it was handed before.
         WorkerBusy => "worker_busy",
+        /// He sends more of them than any client has to say.
+        TooMany => "too_many",
         /// TURN to an address that is not one of our media addresses.
         PeerForbidden => "peer_forbidden",
         /// TURN to or from one of those, without a permission or a channel.

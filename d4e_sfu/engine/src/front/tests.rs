@@ -228,6 +228,26 @@ fn what_a_connection_does_not_carry_is_dropped_by_name() {
 }
 
 #[test]
+fn who_sends_more_than_any_client_has_to_say_is_dropped_alone() {
+    let world = world(LIMITS);
+    add_transport(&world.worker);
+    let mut client = world.connect();
+    client.write_all(&check("ours", 1)).unwrap();
+    let _ = frame(&mut client);
+    // Empty frames: half a million in a megabyte, where a worker takes four thousand at once, of everybody.
+    for _ in 0..16 {
+        client.write_all(&[0; 64 << 10]).unwrap();
+    }
+    let tally = world.until(|tally| tally.received > 500_000);
+    assert!(
+        tally.dropped[Dropped::TooMany as usize] > 400_000,
+        "{tally:?}"
+    );
+    assert_eq!(tally.dropped[Dropped::WorkerBusy as usize], 0, "{tally:?}");
+    world.until(|tally| tally.open[1] == 1);
+}
+
+#[test]
 fn a_panic_is_seen() {
     let world = world(LIMITS);
     assert!(world.front.alive());
