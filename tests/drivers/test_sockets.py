@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from d4e_sfu.config import Admin, Config, Http, Listener, Media, MediaAddress
+from d4e_sfu.drivers.front import candidates
 from d4e_sfu.drivers.sockets import Endpoint, Inherited, Mismatch, unit, wanted
 
 
@@ -165,6 +166,17 @@ def test_the_unit_names_every_socket_of_the_configuration_once() -> None:
     ]
     assert "ReceiveBuffer=16777216" in lines
     assert len(list(wanted(config))) == 8
+
+
+def test_udp_443_may_be_the_media_port_beside_https_on_tcp_443() -> None:
+    config = Config(
+        http=Http(listeners=(Listener(address="192.0.2.1", port=443, tls=True),)),
+        media=Media(port=443, addresses=(MediaAddress(listen="192.0.2.1"),)),
+    )
+    listening = [line for line in unit(config, media_addresses=[]).splitlines() if line.endswith("192.0.2.1:443")]
+    assert listening == ["ListenStream=192.0.2.1:443", "ListenDatagram=192.0.2.1:443"]
+    assert len(set(wanted(config))) == len(list(wanted(config))), "two sockets, not one twice"
+    assert candidates(config.http.listeners, config, [("192.0.2.1", 443)]) == [("192.0.2.1", 443, "tcp")]
 
 
 def test_auto_in_the_unit_is_every_address_of_the_machine_that_writes_it() -> None:
