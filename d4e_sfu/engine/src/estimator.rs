@@ -113,6 +113,8 @@ pub struct Facts {
     pub usage: Usage,
     /// Far less is sent than the link carries.
     pub limited: bool,
+    /// Another keeps it full.
+    pub shared: bool,
     /// bit/s: what the delay allows, what losses allow (if they say anything), and what gets through.
     pub delay_bps: u32,
     pub loss_bps: Option<u32>,
@@ -298,7 +300,7 @@ impl Estimator {
                     full: self.acknowledged.full(),
                     queue: self.queue.get(),
                     stands,
-                    shared: self.queue.is_shared(now),
+                    shared: self.queue.is_shared(),
                 },
             );
         }
@@ -424,6 +426,7 @@ impl Estimator {
             queue: self.queue.get(),
             usage: self.usage,
             limited: self.limited.get(),
+            shared: self.queue.is_shared(),
             delay_bps: self.rate.bps() as u32,
             loss_bps: self
                 .loss

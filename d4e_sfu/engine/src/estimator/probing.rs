@@ -23,6 +23,11 @@ const LOSS_LIMITED: f64 = 1.5;
 /// `min_probe_packets_sent`, `min_probe_duration` (s)
 const PACKETS: u32 = 5;
 const DURATION: f64 = 0.015;
+/// s: once something is known of the link a probe lasts from one picture to the next, so that it meets those of others.
+const FRAME: f64 = 1.0 / 30.0;
+/// A link that it fills answers with the burst's share, which is more than ours where others send: by so much of the difference is the
+/// estimate raised.
+const BELIEVED: f64 = 0.3;
 /// `kMaxWaitingTimeForProbingResult`, beside the round trip
 const WAIT: Duration = Duration::from_secs(1);
 /// `kBitrateDropThreshold`, `kBitrateDropTimeout`, `kProbeFractionAfterDrop`, `kProbeUncertainty`
@@ -64,6 +69,8 @@ struct Cluster {
     probe: Probe,
     /// Nothing higher would be asked for.
     highest: bool,
+    /// The estimate, where the answer of a full link is believed in part.
+    above: Option<f64>,
     packets: u32,
     size: f64,
     /// (first, last, size of the last) by our clock; (first, last, size of the first) by his; µs, bytes
@@ -119,6 +126,7 @@ impl Prober {
             self.end(now);
         }
         let estimate = situation.estimate;
+        let mut above = Some(estimate);
         let bps = if let Some(next) = self.next.take() {
             if !self.starting && situation.queue > MAX_QUEUE {
                 self.end(now);
@@ -128,6 +136,7 @@ impl Prober {
         } else if situation.overused || situation.queue > MAX_QUEUE {
             return None;
         } else if let Some(bps) = self.recovery(now, estimate) {
+            above = None;
             bps
         } else if situation.unused
             && situation.demand > estimate
@@ -149,15 +158,21 @@ impl Prober {
             return None;
         }
         self.last = self.last.wrapping_add(1).max(1);
+        let duration = if self.starting || bps < THIN {
+            DURATION
+        } else {
+            FRAME
+        };
         let probe = Probe {
             id: ProbeId(self.last),
             bps: bps as u32,
-            bytes: (bps * DURATION / 8.0) as u32,
+            bytes: (bps * duration / 8.0) as u32,
             packets: if bps < THIN { MIN_PACKETS } else { PACKETS },
         };
         let cluster = Cluster {
             probe,
             highest: bps >= most,
+            above: above.filter(|_| !self.starting),
             packets: 0,
             size: 0.0,
             sent: None,
@@ -250,17 +265,21 @@ impl Prober {
             return None;
         }
         let asked = f64::from(cluster.probe.bps);
-        let (packets, highest) = (cluster.packets, cluster.highest);
+        let (packets, highest, above) = (cluster.packets, cluster.highest, cluster.above);
         let shown = cluster.bps();
         self.end(now);
-        let (shown, saturated) = shown?;
+        let (mut shown, saturated) = shown?;
+        let whole = shown;
+        if saturated && let Some(estimate) = above.filter(|&estimate| shown > estimate) {
+            shown = estimate + BELIEVED * (shown - estimate);
+        }
         // Of the first probe a short queue may have dropped most; how far apart the rest came still tells a thin link, if it
         // is further than they were sent. Else they were lost at random, and so few say nothing against more.
         let thin = first && saturated && packets >= MIN_PACKETS;
         if !complete && !thin {
             return None;
         }
-        if complete && !highest && shown > THRESHOLD * asked {
+        if complete && !highest && whole > THRESHOLD * asked {
             self.next = Some(FURTHER * shown.max(asked));
             self.starting = first;
         }

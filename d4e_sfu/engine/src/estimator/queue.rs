@@ -19,6 +19,10 @@ const LOOK: Duration = Duration::from_secs(1);
 const SHORTER: f64 = 0.7;
 /// Then another is taken to be there for so long; then it is asked again.
 const SHARED_FOR: Duration = Duration::from_secs(30);
+/// µs: who keeps a link full leaves its queue no shorter.
+const EMPTY: i64 = 20_000;
+/// µs: what waits has meanwhile been this much longer at one time than at another, or no one else is there and the way is longer.
+const BREATH: f64 = 30_000.0;
 
 #[derive(Debug, Default)]
 pub(super) struct Queue {
@@ -32,8 +36,12 @@ pub(super) struct Queue {
     said: Option<(Now, f64)>,
     /// The least delay since then.
     latest: Option<i64>,
-    /// What stood was not ours, at that time.
-    begun: Option<Now>,
+    /// What stood was not ours, at that time, and the least delay before.
+    begun: Option<(Now, i64)>,
+    /// The shortest and the longest queue since then, µs.
+    breath: Option<(f64, f64)>,
+    /// It has been another's, and is asked whether it still is.
+    asks: bool,
 }
 
 impl Queue {
@@ -57,6 +65,14 @@ impl Queue {
                 .map_or(above, |old| old + SMOOTHING * (above - old)),
         );
         self.latest = Some(self.latest.map_or(delay, |least| least.min(delay)));
+        if let Some((_, before)) = self.begun
+            && delay - before < EMPTY
+        {
+            (self.begun, self.breath) = (None, None);
+        }
+        if let (Some((low, high)), Some(smoothed)) = (&mut self.breath, self.smoothed) {
+            (*low, *high) = (low.min(smoothed), high.max(smoothed));
+        }
         delay - base
     }
 
@@ -72,9 +88,15 @@ impl Queue {
     /// It neither grows nor drains and is longer than a talk bears. A line through delays sees no queue that is always full
     /// (libwebrtc does not look for one).
     pub fn stands(&mut self, now: Now, round_trip: Duration) -> bool {
+        if self
+            .begun
+            .is_some_and(|(at, _)| now.since(at) >= SHARED_FOR)
+        {
+            self.ask_again();
+        }
         let length = self.smoothed.unwrap_or_default();
-        if length < STANDING || self.is_shared(now) {
-            (self.since, self.said) = (None, None);
+        if length < STANDING || self.begun.is_some() {
+            (self.since, self.said, self.asks) = (None, None, false);
             return false;
         }
         let since = *self.since.get_or_insert(now);
@@ -96,8 +118,8 @@ impl Queue {
     }
 
     /// Another keeps the link full, as far as is known.
-    pub fn is_shared(&self, now: Now) -> bool {
-        self.begun.is_some_and(|at| now.since(at) < SHARED_FOR)
+    pub const fn is_shared(&self) -> bool {
+        self.begun.is_some() || self.asks
     }
 
     /// From what has arrived since it was said to stand.
@@ -108,11 +130,28 @@ impl Queue {
         let base = self.least.iter().flatten().min().copied();
         let base = base.unwrap_or(latest);
         let longer = (latest - base) as f64;
-        self.begun = Some(now);
+        self.begun = Some((now, base));
+        (self.breath, self.asks) = (Some((f64::MAX, 0.0)), false);
         self.least = [None; SPANS];
         self.least[self.span as usize % SPANS] = Some(latest);
         self.smoothed = self.smoothed.map(|smoothed| (smoothed - longer).max(0.0));
         (self.since, self.said) = (None, None);
+    }
+
+    /// Where the queue has breathed, it is held against the least delay of old again, and whether it follows what we send.
+    fn ask_again(&mut self) {
+        let (Some((_, before)), Some((low, high))) = (self.begun.take(), self.breath.take()) else {
+            return;
+        };
+        if high - low < BREATH {
+            return;
+        }
+        let base = self.least.iter().flatten().min().copied();
+        let longer = (base.unwrap_or(before) - before) as f64;
+        self.least = [None; SPANS];
+        self.least[self.span as usize % SPANS] = Some(before);
+        self.smoothed = self.smoothed.map(|smoothed| smoothed + longer.max(0.0));
+        self.asks = true;
     }
 
     /// His clock has stepped.
@@ -155,5 +194,38 @@ mod tests {
         }
         assert_eq!(said.len(), 1, "{said:?}");
         assert_eq!(queue.get(), Duration::ZERO);
+    }
+
+    /// Seconds at which it is shared, and how often it was said to stand, where the delay is `delay(ms)`.
+    fn shared(end: i64, delay: impl Fn(i64) -> i64) -> (Vec<i64>, usize) {
+        let (mut queue, mut shared, mut said) = (Queue::default(), Vec::new(), 0);
+        for ms in (0..end).step_by(20) {
+            queue.add(ms * 1_000, (ms + delay(ms)) * 1_000);
+            if ms % 100 == 0 {
+                let now = Now::from_millis(ms as u64);
+                said += usize::from(queue.stands(now, Duration::from_millis(200)));
+            }
+            if ms % 1_000 == 0 && queue.is_shared() {
+                shared.push(ms / 1_000);
+            }
+        }
+        (shared, said)
+    }
+
+    #[test]
+    fn a_queue_that_another_keeps_full_is_asked_for_each_half_minute_until_it_empties() {
+        let download = |ms: i64| match ms {
+            5_000..150_000 => 250 + ms % 4_000 / 40,
+            _ => 30,
+        };
+        let (shared, said) = shared(160_000, download);
+        assert_eq!(shared, (7..150).collect::<Vec<_>>());
+        assert!((4..=6).contains(&said), "{said}");
+    }
+
+    #[test]
+    fn a_way_that_became_longer_is_nobodys_queue_after_half_a_minute() {
+        let (shared, said) = shared(120_000, |ms| if ms < 5_000 { 30 } else { 230 });
+        assert_eq!((shared.len(), said), (30, 1));
     }
 }

@@ -15,10 +15,16 @@ const GROWTH: f64 = 1.08;
 const MIN_GROWTH: f64 = 1_000.0;
 /// `1.5 * estimated_throughput + 10 kbps`: the delay says nothing of a rate that is not sent.
 const MAX_AHEAD: (f64, f64) = (1.5, 10_000.0);
-/// Near the capacity: a packet for each response time; at least 4 kbit/s each second (`GetNearMaxIncreaseRateBpsPerSecond`).
+/// Near the capacity: a full packet for each two response times, whatever the rate, for only who rises as fast as the other comes
+/// to have as much (Chiu and Jain, 1989). Libwebrtc takes the packets of a frame of this rate (`GetNearMaxIncreaseRateBpsPerSecond`),
+/// so that who has less rises more slowly; we do so on a thin link alone, by 4 kbit/s each second at least. Beside a download: a
+/// packet a round trip each round trip, as it does itself (RFC 5681 §3.1).
 const MIN_NEAR_GROWTH: f64 = 4_000.0;
 const FRAMES: f64 = 30.0;
 const PACKET: f64 = 8.0 * 1_200.0;
+/// Who has fewer packets of his own in the queue has not filled it (Vegas's α, Brakmo and Peterson, 1995; Copa's 1/δ, Arun and
+/// Balakrishnan, 2018).
+const OWN_PACKETS: f64 = 2.0;
 /// `kDefaultRtt`, and what the answer takes besides.
 const ROUND_TRIP: Duration = Duration::from_millis(200);
 const RESPONSE: Duration = Duration::from_millis(100);
@@ -105,7 +111,10 @@ impl Rate {
         }
     }
 
-    pub fn update(&mut self, now: Now, observed: Observed) {
+    pub fn update(&mut self, now: Now, mut observed: Observed) {
+        if observed.usage == Usage::Over && self.has_little_of(observed) {
+            observed.usage = Usage::Normal;
+        }
         match (observed.usage, self.state) {
             (Usage::Over, _) => self.reduce(now, observed),
             (Usage::Under, _) => self.state = State::Hold,
@@ -138,7 +147,7 @@ impl Rate {
         let elapsed = now.since(self.changed).as_secs_f64().min(1.0);
         if self.bps < limit {
             let growth = if self.capacity.known.is_some() {
-                self.near_growth() * elapsed
+                self.near_growth(observed.shared) * elapsed
             } else {
                 (self.bps * (GROWTH.powf(elapsed) - 1.0)).max(MIN_GROWTH * elapsed)
             };
@@ -147,11 +156,25 @@ impl Rate {
         self.changed = now;
     }
 
-    fn near_growth(&self) -> f64 {
-        let frame = self.bps / FRAMES;
-        let packet = frame / (frame / PACKET).ceil().max(1.0);
-        let response = (self.round_trip + RESPONSE) * 2;
-        (packet / response.as_secs_f64()).max(MIN_NEAR_GROWTH)
+    fn near_growth(&self, shared: bool) -> f64 {
+        let response = ((self.round_trip + RESPONSE) * 2).as_secs_f64();
+        if self.bps <= THIN {
+            return (self.bps / FRAMES / response).max(MIN_NEAR_GROWTH);
+        }
+        if shared {
+            let round_trip = self.round_trip.max(REDUCTION.0).as_secs_f64();
+            return PACKET / (round_trip * round_trip);
+        }
+        PACKET / response
+    }
+
+    /// Another has filled the queue, who gives way: so two come to share a link evenly. A thin link's queue is made of few packets.
+    fn has_little_of(&self, observed: Observed) -> bool {
+        let through = observed.acknowledged.unwrap_or_default();
+        let least = THIN.max(self.bps / 2.0);
+        let part = through * observed.queue.as_secs_f64();
+        let others = part < OWN_PACKETS * PACKET && observed.queue < OWN_QUEUE;
+        through > least && others && !observed.stands
     }
 
     fn reduce(&mut self, now: Now, observed: Observed) {
@@ -159,7 +182,7 @@ impl Rate {
         // A line that has risen a little where nothing has waited long is another's traffic, or chance: the rate is not raised.
         // Nor is it more than that on a link that another keeps full.
         let others = if observed.shared && self.bps > THIN {
-            observed.queue < SHARED_QUEUE
+            observed.queue < SHARED_QUEUE && !observed.stands
         } else {
             observed.full.is_none() && observed.queue < OWN_QUEUE
         };
@@ -344,5 +367,19 @@ mod tests {
         let queue = Duration::ZERO;
         rate.update(Now::from_millis(900), Observed { queue, ..normal });
         assert_eq!(rate.bps(), 60.8e3);
+    }
+
+    #[test]
+    fn who_has_little_of_a_queue_does_not_give_way() {
+        for (through, reduced) in [(210e3, false), (400e3, true)] {
+            let mut rate = Rate::new(Now(0), 400e3);
+            let seen = Observed {
+                full: Some(through),
+                queue: Duration::from_millis(80),
+                ..observed(Usage::Over, through)
+            };
+            rate.update(Now::from_millis(300), seen);
+            assert_eq!(rate.bps() < 400e3, reduced, "{through}");
+        }
     }
 }

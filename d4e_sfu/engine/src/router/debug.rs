@@ -89,7 +89,7 @@ fn link(now: Now, transport: &Transport) -> String {
     };
     let facts = transport.link.facts();
     format!(
-        "{{\"bitrate\":{},\"delay_bps\":{},\"loss_bps\":{},\"through_bps\":{},\"loss\":{},\"queue_ms\":{},\"limited\":{},\"waiting\":{}}}",
+        "{{\"bitrate\":{},\"delay_bps\":{},\"loss_bps\":{},\"through_bps\":{},\"loss\":{},\"queue_ms\":{},\"limited\":{},\"shared\":{},\"waiting\":{}}}",
         estimate.bitrate,
         facts.map_or(0, |facts| facts.delay_bps),
         facts.and_then(|facts| facts.loss_bps).unwrap_or(u32::MAX),
@@ -97,6 +97,7 @@ fn link(now: Now, transport: &Transport) -> String {
         estimate.loss,
         estimate.queue_ms,
         estimate.limited,
+        facts.is_some_and(|facts| facts.shared),
         transport.link.pacer.waiting(),
     )
 }
