@@ -180,16 +180,13 @@ class Inside(Server):
 
 @pytest.mark.long
 @pytest.mark.browser
-async def test_two_browsers_see_each_other_through_a_server_inside_the_unit(
-    serving: Guest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_two_browsers_see_each_other_through_a_server_inside_the_unit(serving: Guest, tmp_path: Path) -> None:
     """DTLS handshakes under MemoryDenyWriteExecute, media through the sockets of systemd."""
     within = tmp_path / "chromium"
     within.write_text(f'#!/bin/sh\nexec nsenter --target {serving.leader} --net {browsers.CHROMIUM} "$@"\n')
     within.chmod(0o755)
-    monkeypatch.setattr(browsers, "CHROMIUM", str(within))
     server = Inside(serving, tmp_path, port=7880, admin_port=7881, media_port=7882, secret="")  # type: ignore[arg-type]
-    async with browsers.chromium() as browser:
+    async with browsers.chromium(executable=str(within)) as browser:
         people = [await browsers.Person.arrive(browser, server, "ward", who) for who in ("an", "binh")]
         for person in people:
             await person.join()
