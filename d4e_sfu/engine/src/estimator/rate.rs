@@ -15,6 +15,8 @@ const GROWTH: f64 = 1.08;
 const MIN_GROWTH: f64 = 1_000.0;
 /// `1.5 * estimated_throughput + 10 kbps`: the delay says nothing of a rate that is not sent.
 const MAX_AHEAD: (f64, f64) = (1.5, 10_000.0);
+/// Where another keeps the link full no probe asks, and a picture's next step may be twice of what is had.
+const SHARED_AHEAD: f64 = 2.0;
 /// Near the capacity: a full packet for each two response times, whatever the rate, for only who rises as fast as the other comes
 /// to have as much (Chiu and Jain, 1989). Libwebrtc takes the packets of a frame of this rate (`GetNearMaxIncreaseRateBpsPerSecond`),
 /// so that who has less rises more slowly; we do so on a thin link alone, by 4 kbit/s each second at least. Beside a download: a
@@ -137,7 +139,12 @@ impl Rate {
         if self.capacity.is_below(through) {
             self.capacity = Capacity::default();
         }
-        let mut limit = MAX_AHEAD.0 * through + MAX_AHEAD.1;
+        let ahead = if observed.shared {
+            SHARED_AHEAD
+        } else {
+            MAX_AHEAD.0
+        };
+        let mut limit = ahead * through + MAX_AHEAD.1;
         // Beyond what a thin link is known to carry a probe asks, not a voice.
         if let Some((mean, _)) = self.capacity.known
             && mean < THIN
