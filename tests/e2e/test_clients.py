@@ -4,12 +4,13 @@ A cell of the README's table is a step of these tests (`make clients`, tests/lab
 from __future__ import annotations
 
 import asyncio
+import multiprocessing
 import re
-import threading
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -346,20 +347,22 @@ class Whep(Whip):
 
 
 class Ffmpeg(Subject):
-    """The WHIP muxer of PyAV's FFmpeg."""
+    """The WHIP muxer of PyAV's FFmpeg, in a process of its own: it holds Python's lock while it waits for an answer,
+    and the wire that its request comes by is in this one."""
 
     name = "WHIP (FFmpeg)"
 
     def __init__(self, call: Call) -> None:
         super().__init__(call)
-        self._stop = threading.Event()
-        self._encoding: asyncio.Task[None]
+        self._apart = multiprocessing.get_context("spawn")
+        self._stop = self._apart.Event()
+        self._encoder: BaseProcess | None = None
 
     async def join(self) -> None:
         url, options = f"{self.call.seen.url}/whip/{ROOM}", ffmpeg.certificate(self.call.folder)
-        self._stop = threading.Event()
-        encode = partial(ffmpeg.encode, url, self.call.token, options, self._stop)
-        self._encoding = asyncio.create_task(asyncio.to_thread(encode))
+        self._stop = self._apart.Event()
+        self._encoder = self._apart.Process(target=ffmpeg.encode, args=(url, self.call.token, options, self._stop))
+        self._encoder.start()
 
     async def publish(self) -> None:
         pass
@@ -369,8 +372,12 @@ class Ffmpeg(Subject):
         await self.join()
 
     async def leave(self) -> None:
+        assert self._encoder is not None
         self._stop.set()
-        await self._encoding
+        await asyncio.to_thread(self._encoder.join, PATIENCE)
+        if self._encoder.is_alive():
+            self._encoder.kill()
+            raise TimeoutError("FFmpeg does not end")
 
 
 _WHIP = """async ([token, colour, hertz]) => {

@@ -13,7 +13,7 @@ import json
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import av
 import numpy
@@ -47,7 +47,13 @@ def certificate(folder: Path) -> dict[str, str]:
     return {"cert_file": str(folder / "cert.pem"), "key_file": str(folder / "key.pem")}
 
 
-def encode(url: str, token: str, options: dict[str, str], stop: threading.Event) -> None:
+class Stop(Protocol):
+    """An event, of a thread's or a process's."""
+
+    def is_set(self) -> bool: ...
+
+
+def encode(url: str, token: str, options: dict[str, str], stop: Stop) -> None:
     """A picture of one colour and a voice of one pitch, in real time, until told to stop."""
     with av.open(url, "w", format="whip", options={"authorization": token, **options}) as out:
         video: Any = out.add_stream("libx264", rate=RATE)
