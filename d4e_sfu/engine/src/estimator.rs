@@ -386,6 +386,7 @@ impl Estimator {
                 bps: estimate as u32,
                 bytes: 0,
                 packets: KNOCK,
+                padding: u8::MAX,
             });
         }
         let through = self.acknowledged.bps(now);

@@ -17,6 +17,8 @@ use crate::wire::seq::{ExtSeq, SeqNo};
 /// So much of the rate may be ahead of the clock: a frame of a link that is not the limit leaves in one piece (libwebrtc
 /// lets bursts of 40 ms go, `PacingController::kDefaultBurst…`, for the same reason).
 const BURST: Duration = Duration::from_millis(40);
+/// What has waited for nothing may wait until no more than this is ahead: how far apart packets of a voice are.
+const PACKET: Duration = Duration::from_millis(20);
 /// Voices do not wait, so the account may run ahead; no further than this, or pictures would pay for it for ever.
 const MAX_AHEAD: Duration = Duration::from_millis(500);
 /// A picture that has waited for longer is no longer in its cache.
@@ -32,6 +34,8 @@ const MAX_COPY_WAIT: Duration = Duration::from_millis(100);
 const MAX_COPIES: usize = 512;
 /// A probe that takes longer than twice its time and this says nothing of the link any more.
 const MAX_PROBE_LATE: Duration = Duration::from_millis(50);
+/// Bytes of a picture's packet, or nearly.
+const LARGEST: u32 = 1_200;
 /// A link that was the limit is called so for this long: Python is told five times a second.
 const LIMITED_FOR: Duration = Duration::from_secs(1);
 
@@ -45,6 +49,8 @@ pub struct Probe {
     pub bps: u32,
     pub bytes: u32,
     pub packets: u32,
+    /// In each of its packets that has nothing else in it.
+    pub padding: u8,
 }
 
 /// A packet in the cache of the encoding that a subscription watches.
@@ -145,6 +151,12 @@ impl Pacer {
         self.byte == 0 || self.free <= now.plus(BURST)
     }
 
+    /// No more is under way than a packet of a voice on a thin link.
+    #[must_use]
+    pub fn idle(&self, now: Now) -> bool {
+        self.byte == 0 || self.free <= now.plus(PACKET)
+    }
+
     /// A picture may leave at once: nothing waits before it.
     #[must_use]
     pub fn open(&self, now: Now) -> bool {
@@ -213,7 +225,9 @@ impl Pacer {
 
     /// Sends a probe from now on. One at a time: what is left of another is given up.
     pub fn probe(&mut self, now: Now, probe: Probe) {
-        let takes = u64::from(probe.bytes) * 8_000_000_000 / u64::from(probe.bps.max(1));
+        // A picture that begins meanwhile is part of it, in packets of any size.
+        let bytes = u64::from(probe.bytes.max(probe.packets * LARGEST));
+        let takes = bytes * 8_000_000_000 / u64::from(probe.bps.max(1));
         self.cluster = Some(Cluster {
             probe,
             next: now,
@@ -224,6 +238,14 @@ impl Pacer {
     #[must_use]
     pub fn probes(&self) -> bool {
         self.cluster.is_some()
+    }
+
+    /// How much padding a packet of the probe has.
+    #[must_use]
+    pub fn padding(&self) -> u8 {
+        self.cluster
+            .as_ref()
+            .map_or(0, |cluster| cluster.probe.padding)
     }
 
     /// There is nothing to make a probe of.
@@ -423,6 +445,7 @@ mod tests {
                 bps: 1_000_000,
                 bytes: 5_000,
                 packets: 5,
+                padding: 255,
             },
         );
         let (mut at, mut ids) = (Vec::new(), Vec::new());
@@ -437,6 +460,29 @@ mod tests {
         assert_eq!(ids, [Some(id); 5]);
         assert!(pacer.open(AT), "it has cost the account nothing");
         assert!(!pacer.waits());
+    }
+
+    #[test]
+    fn a_probe_that_a_picture_becomes_part_of_gets_its_packets_however_large() {
+        let mut pacer = Pacer::default();
+        let id = ProbeId(7);
+        let (bps, bytes, packets, padding) = (200_000, 375, 5, 60);
+        let probe = Probe {
+            id,
+            bps,
+            bytes,
+            packets,
+            padding,
+        };
+        pacer.probe(AT, probe);
+        let mut part = 0;
+        for ms in 0..300 {
+            let now = AT.plus(Duration::from_millis(ms));
+            while pacer.next(now) == Some(Next::Padding) {
+                part += u32::from(pacer.sent(now, 1_000) == Some(id));
+            }
+        }
+        assert_eq!(part, packets);
     }
 
     #[test]

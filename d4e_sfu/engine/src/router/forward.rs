@@ -475,14 +475,13 @@ impl<O: Outlet> Delivery<'_, O> {
             return;
         };
         let encoding = &self.publication.encodings[usize::from(current)];
-        let reported = self.subscription.reported;
-        let soon = self.publication.is_voice()
-            && reported.is_some_and(|(_, sent)| self.now.since(sent) < VOICE_REPORTS);
-        let fresh = encoding.report_fresh && !soon;
-        let Some(report) = encoding
-            .report
-            .filter(|_| fresh || self.subscription.report_owed)
-        else {
+        let (reported, voice) = (self.subscription.reported, self.publication.is_voice());
+        let within = |time| voice && reported.is_some_and(|(_, sent)| self.now.since(sent) < time);
+        self.subscription.report_owed |= encoding.report_fresh && !within(VOICE_REPORTS);
+        // Several at once, or one with a repair, would stand before what has no time to wait.
+        let soon = within(2 * VOICE_REPORTS) && !self.sending.link.pacer.idle(self.now);
+        let owed = self.subscription.report_owed && !soon;
+        let Some(report) = encoding.report.filter(|_| owed) else {
             return;
         };
         let Some(rtp) = self.subscription.timestamp(current, report.rtp) else {

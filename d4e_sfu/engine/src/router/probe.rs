@@ -13,9 +13,6 @@ use crate::transport::Sending;
 use crate::wire::packet::{Fields, write_header};
 use crate::wire::seq::Timestamp;
 
-/// The most that RTP's padding can say (RFC 3550 §5.1).
-const PADDING: u8 = 255;
-
 impl Router {
     /// Probes that estimators want begin.
     pub(super) fn probe(&mut self, now: Now) {
@@ -37,6 +34,7 @@ impl Router {
         };
         let subscriptions = &self.subscriptions;
         // The picture that he sees, before one that he does not.
+        let padding = transport.link.pacer.padding().max(1);
         let found = transport
             .subscriptions
             .iter()
@@ -49,7 +47,9 @@ impl Router {
             });
         let sent = found
             .and_then(|at| self.subscriptions.get_mut(at))
-            .and_then(|subscription| padding(now, out, &mut transport.sending()?, subscription));
+            .and_then(|subscription| {
+                pad_with(padding, now, out, &mut transport.sending()?, subscription)
+            });
         match sent {
             Some(len) => self.counters.sent(Kind::Probe, len),
             // Nothing that a probe could be made of.
@@ -70,7 +70,8 @@ fn is_repaired(subscription: &Subscription) -> bool {
 }
 
 /// Libwebrtc's receivers take padding on an RTX stream of which no packet has come yet.
-fn padding(
+fn pad_with(
+    padding: u8,
     now: Now,
     out: &mut impl Outlet,
     sending: &mut Sending<'_>,
@@ -96,9 +97,9 @@ fn padding(
         ];
         let count = 1 + usize::from(elements[1].0 != 0);
         let header = write_header(slot, &fields, &elements[..count])?;
-        let body = slot.get_mut(header..header + usize::from(PADDING))?;
+        let body = slot.get_mut(header..header + usize::from(padding))?;
         body.fill(0);
-        *body.last_mut()? = PADDING;
+        *body.last_mut()? = padding;
         Some((header, body.len()))
     })
 }

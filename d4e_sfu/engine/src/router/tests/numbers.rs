@@ -63,6 +63,7 @@ fn voice_picture_retransmission_and_padding_share_one_count() {
                     bps: 10_000_000,
                     bytes: 0,
                     packets: 1,
+                    padding: 255,
                 },
             );
             world.router.pacing.push(row);

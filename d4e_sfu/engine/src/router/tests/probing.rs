@@ -10,7 +10,7 @@ use crate::wire::packet::Header;
 
 const RTX: u32 = 0x6000_0002;
 
-fn wish(world: &mut World, packets: u32) {
+fn wish(world: &mut World, packets: u32, padding: u8) {
     let row = world.router.transports.row(2).unwrap();
     let link = &mut world.router.transports.get_mut(row).unwrap().link;
     let probe = Probe {
@@ -18,6 +18,7 @@ fn wish(world: &mut World, packets: u32) {
         bps: 2_000_000,
         bytes: 0,
         packets,
+        padding,
     };
     link.pacer.probe(world.now, probe);
     world.router.pacing.push(row);
@@ -64,7 +65,7 @@ fn it_leaves_at_its_rate_beside_the_picture_and_repeats_nothing_that_was_sent() 
         sent.extend(viewer.media(&mut world));
         world.pass(10);
     }
-    wish(&mut world, 8);
+    wish(&mut world, 8, 255);
     let got = packets(&mut viewer, &mut world);
     assert_eq!(got.len(), 8);
     let (newest, _) = &sent[5];
@@ -101,17 +102,17 @@ fn while_only_voice_flows_it_is_padding_on_the_stream_for_repairs_of_a_paused_pi
     let mut voice = Source::new(11, 111, 0).mid("p1");
     sender.send(&mut world, &mut voice, &opus(1), false);
     let _ = viewer.media(&mut world);
-    wish(&mut world, 10);
+    wish(&mut world, 10, 60);
     let got = packets(&mut viewer, &mut world);
     assert_eq!(got.len(), 10);
     for (n, (_, header, packet, payload)) in got.iter().enumerate() {
         assert_eq!((header.ssrc.0, header.payload_type), (RTX, 101));
         assert_eq!(header.seq.since(got[0].1.seq), n as i16);
         assert!(payload.is_empty(), "nothing but padding");
-        assert_eq!(packet.len() - header.len, 255);
+        assert_eq!(packet.len() - header.len, 60);
     }
     // What is sent for him meanwhile is part of it.
-    wish(&mut world, 5);
+    wish(&mut world, 5, 60);
     sender.send(&mut world, &mut voice, &opus(2), false);
     let got = packets(&mut viewer, &mut world);
     assert_eq!(got.len(), 5, "the voice is one of five");
@@ -124,7 +125,7 @@ fn without_a_stream_for_repairs_there_is_no_probe() {
     let mut voice = Source::new(11, 111, 0).mid("p1");
     sender.send(&mut world, &mut voice, &opus(1), false);
     let _ = viewer.media(&mut world);
-    wish(&mut world, 5);
+    wish(&mut world, 5, 60);
     assert!(packets(&mut viewer, &mut world).is_empty());
     assert!(world.router.pacing.is_empty(), "it is given up");
 }

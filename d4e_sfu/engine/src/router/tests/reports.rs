@@ -76,6 +76,42 @@ fn a_report_comes_first_and_every_compound_of_reports_has_a_cname() {
     }
 }
 
+/// On a thin link a report is as long as a packet of a voice, and those of all voices come together.
+#[test]
+fn a_voices_report_waits_until_little_is_before_it_but_no_longer_than_another_interval() {
+    let (mut world, mut speaker, mut voice, mut listener) = call();
+    listener.remb(&mut world, 60_000);
+    let mut reports_after = |packets: u16, apart: u64, report: bool| {
+        if report {
+            let info = rtcp::SenderInfo {
+                ntp: 0xE000_0000_0000_0000 + (world.now.0 >> 32),
+                rtp: crate::wire::seq::Timestamp(voice.timestamp),
+                packets: 1,
+                octets: 4,
+            };
+            speaker.send_rtcp(&mut world, |slot| {
+                rtcp::write_sender_report(slot, Ssrc(10), &info, &[])
+            });
+        }
+        for n in 0..packets {
+            world.pass(apart);
+            speaker.send(&mut world, &mut voice, &[n as u8; 60], false);
+        }
+        let got = compounds(&mut listener, &mut world);
+        got.iter().filter(|compound| compound[1] == 200).count()
+    };
+    assert_eq!(reports_after(20, 100, true), 1, "the first at once");
+    assert_eq!(reports_after(500, 10, false), 0);
+    assert_eq!(
+        reports_after(100, 10, true),
+        0,
+        "a hundred a second are more than it carries"
+    );
+    assert_eq!(reports_after(1, 600, false), 1, "they have left");
+    assert_eq!(reports_after(500, 10, false), 0);
+    assert_eq!(reports_after(600, 10, true), 1, "9 s after the last");
+}
+
 #[test]
 fn who_tells_his_time_learns_how_long_it_was_kept() {
     let (mut world, _, _, mut viewer) = call();
