@@ -74,8 +74,8 @@ def congested_feedback(run: Run) -> None:
     meter, began = Meter(lab.down(viewer)), lab.now
     _play(run, lab, lab.down(viewer), FORWARD)
     _play(run, lab, lab.up(viewer), BACKWARD)
-    for at, capacity in BACKWARD:
-        # A client controls what it sends itself; ours is told.
+    for at, capacity in BACKWARD[1:]:
+        # A client controls what it sends itself; ours is told. It begins with 85 % of the first capacity.
         rate = int(capacity * 0.85e6)
         lab.later(lambda rate=rate: viewer.set_encoding(0, True, bitrate=rate), after=at)  # type: ignore[misc]
     lab.run(100)
