@@ -155,7 +155,7 @@ class Negotiation:
         `pending`: announced tracks without a section, oldest first. A sendonly section without one is answered
         inactive, and is bound by a later offer. `outgoing`: all current subscriptions, the most important first; the
         section of one that is no longer in it is freed. The same offer again, with the same arguments, gets the same
-        answer, with nothing newly published or placed.
+        answer, with nothing newly published; newly placed is only what takes a section that had just lost its track.
         """
         old = self._state
         session = sdp.parse(offer, max_sections=self._max_sections, sections=self._sections)

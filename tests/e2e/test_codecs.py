@@ -38,9 +38,16 @@ async def test_chromium_decodes_each_size_of_each_codec(
     for quality in ("LOW", "MEDIUM", "HIGH", "LOW"):
         await viewer.call("ask", "sender", quality)
         await sees(viewer, "sender", RED, SIZES[quality])
-    (stream,) = await viewer.stats("inbound-rtp", kind="video")
-    assert stream["packetsLost"] == 0
-    assert stream["framesDropped"] <= stream["framesDecoded"] * 0.1
+
+    async def received() -> dict[str, Any]:
+        (stream,) = await viewer.stats("inbound-rtp", kind="video")
+        return stream
+
+    # A busy machine drops some where the size changes; who misses what a picture rests on never stops.
+    await until(
+        "few pictures are dropped", received, so=lambda seen: seen["framesDropped"] <= seen["framesDecoded"] / 10
+    )
+    assert (await received())["packetsLost"] == 0
     assert {stats["mimeType"].lower() for stats in await viewer.stats("codec")} >= {f"video/{codec}"}
     streams = await sender.stats("outbound-rtp", kind="video")
     assert len(streams) == (1 if mode == "" and codec in ("vp9", "av1") else 3)

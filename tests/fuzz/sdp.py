@@ -57,6 +57,7 @@ def once(data: bytes) -> None:
         pending = [each for n, each in enumerate(PENDING) if chosen >> n & 1]
         outgoing = [each for n, each in enumerate(OUTGOING) if chosen >> n + 3 & 1]
         offer = part.decode("utf-8", "replace")
+        carried = negotiation.carried().keys()
         try:
             answer = negotiation.answer(offer, pending=pending, outgoing=outgoing)
         except ClientError as error:
@@ -64,6 +65,10 @@ def once(data: bytes) -> None:
             continue
         check(offer, answer)
         engine.take(answer)
+        if carried - answer.mid_to_track_id.keys():  # a section that has lost its track carries another from now on
+            answer = negotiation.answer(offer, pending=pending, outgoing=outgoing)
+            check(offer, answer)
+            engine.take(answer)
         again = negotiation.answer(offer, pending=pending, outgoing=outgoing)
         assert again.sdp == answer.sdp
         assert not again.published
