@@ -77,6 +77,8 @@ pub enum Next {
     Repair(Repair),
     /// The repair has waited for too long to be of use.
     Late(Repair),
+    /// And so has a copy that nobody has asked for.
+    Shed,
     Picture(Waiting),
     /// A probe wants a packet, and nothing waits.
     Padding,
@@ -187,10 +189,12 @@ impl Pacer {
     }
 
     /// A packet that was just sent goes again when nothing else does, if that is soon.
-    pub fn copy(&mut self, copy: Repair) {
-        if self.copies.len() < MAX_COPIES {
+    pub fn copy(&mut self, copy: Repair) -> bool {
+        let room = self.copies.len() < MAX_COPIES;
+        if room {
             self.copies.push_back(copy);
         }
+        room
     }
 
     /// What waits of this encoding (or of all) for this subscription waits no longer.
@@ -277,14 +281,11 @@ impl Pacer {
         {
             return self.pictures.pop_front().map(Next::Picture);
         }
-        while let Some(copy) = self.copies.front() {
+        if let Some(copy) = self.copies.front() {
             let late = now.since(copy.since) > MAX_COPY_WAIT;
-            if !late && !ready {
-                break;
-            }
-            let copy = self.copies.pop_front()?;
-            if !late {
-                return Some(Next::Repair(copy));
+            if late || ready {
+                let copy = self.copies.pop_front()?;
+                return Some(if late { Next::Shed } else { Next::Repair(copy) });
             }
         }
         probing.then_some(Next::Padding)
@@ -350,7 +351,7 @@ mod tests {
         };
         let mut pacer = Pacer::default();
         pacer.set_bitrate(200_000, false); // 40 ms for each
-        (0..5).for_each(|number| pacer.copy(copy(number, AT)));
+        assert!((0..5).all(|number| pacer.copy(copy(number, AT))));
         assert!(pacer.waits() && pacer.due().is_some());
         pacer.wait(waiting(3, AT));
         let left = drain(&mut pacer, AT, 300);
@@ -359,10 +360,12 @@ mod tests {
             Next::Repair(copy(0, AT)),
             Next::Repair(copy(1, AT)),
             Next::Repair(copy(2, AT)),
+            Next::Shed,
+            Next::Shed,
         ];
         assert_eq!(left, expected, "the others were late");
-        (0..2_000).for_each(|number| pacer.copy(copy(number, AT)));
-        assert_eq!(pacer.waiting(), MAX_COPIES);
+        let taken = (0..2_000).filter(|&number| pacer.copy(copy(number, AT)));
+        assert_eq!((taken.count(), pacer.waiting()), (MAX_COPIES, MAX_COPIES));
         pacer.forget(3, None);
         assert!(!pacer.waits());
     }

@@ -161,6 +161,7 @@ impl Router {
                 Next::Picture(waiting) => self.let_go(now, row, &waiting, out),
                 Next::Repair(repair) => self.resend(now, row, repair, out),
                 Next::Late(_) => self.counters.drops.count(DropReason::Late),
+                Next::Shed => self.counters.drops.count(DropReason::CopyShed),
                 Next::Padding => self.pad(now, row, out),
             }
         }
@@ -429,11 +430,14 @@ impl<O: Outlet> Delivery<'_, O> {
             return;
         }
         for _ in 0..link.losses.copies() {
-            link.pacer.copy(Repair {
+            let copy = Repair {
                 subscription: self.row,
                 number,
                 since: self.now,
-            });
+            };
+            if !link.pacer.copy(copy) {
+                self.counters.drops.count(DropReason::CopyShed);
+            }
         }
     }
 

@@ -76,6 +76,8 @@ reasons! {
     NotConnected => "not_connected",
     /// The subscriber's link is the limit: what has waited for too long at the pacer is shed.
     QueueFull => "queue_full",
+    /// A picture's packet was to go again before anybody asks, where so much is lost, and the link had no room for it in time.
+    CopyShed => "copy_shed",
     /// Asked for again, and no longer (or never) in the cache.
     NotCached => "not_cached",
     /// Asked for again within a round trip.

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use super::client::Source;
-use super::world::without_repairs;
+use super::world::{spec, without_repairs};
 use super::{Client, World, opus, vp8};
-use crate::api::{Codec, Command};
+use crate::api::{Codec, Command, Extension, SubscriptionSpec};
 use crate::wire::drop::DropReason;
 use crate::wire::packet::Header;
 use crate::wire::rtcp;
@@ -186,6 +186,114 @@ fn without_a_stream_for_it_a_picture_is_not_repaired() {
         viewer.nack(&mut world, 0x5000_0001, &[number]);
         assert!(datagrams(&mut world, &viewer).is_empty());
     }
+}
+
+/// One who sees, and has told by a report that half of 400 packets of a voice have not come.
+fn heavy(viewed: SubscriptionSpec) -> (World, Client, Source, Client) {
+    let (mut world, mut publisher, source, mut viewer) = call();
+    world.apply(Command::RemoveSubscription { subscription: 1 });
+    world.apply(Command::SetExtensions {
+        transport: 2,
+        extensions: vec![(Extension::Mid, 1)],
+        allow_mixed: false,
+    });
+    world.publish_voice(&publisher, 2);
+    world.subscribe_as(&viewer, 2, 2, without_repairs(2));
+    let mut voice = Source::new(0x3333, 111, 0).mid("p2");
+    let mut highest = None;
+    for (packets, lost) in [(1, 0), (400, 200)] {
+        for n in 0..packets {
+            publisher.send(&mut world, &mut voice, &opus(n as u8), false);
+        }
+        let heard = viewer.media(&mut world);
+        let newest = highest.map_or(u32::from(heard[0].0.seq.0), |before| before + packets);
+        highest = Some(newest);
+        let block = rtcp::Block {
+            ssrc: Ssrc(0x5000_0002),
+            fraction_lost: 0,
+            lost,
+            highest: newest,
+            jitter: 0,
+            last_sr: 0,
+            delay: 0,
+        };
+        viewer.send_rtcp(&mut world, |slot| {
+            rtcp::write_receiver_report(slot, Ssrc(1), &[block])
+        });
+    }
+    world.subscribe_as(&viewer, 1, 1, viewed);
+    (world, publisher, source, viewer)
+}
+
+#[test]
+fn where_a_fifth_is_lost_a_picture_goes_three_times_and_never_twice_under_one_number() {
+    let (mut world, mut publisher, mut source, mut viewer) = heavy(spec(1, Some(0)));
+    let mut copies = 0;
+    for n in 0..100 {
+        publisher.send(&mut world, &mut source, &frame(n, n == 0), true);
+        world.pass(40);
+        // No SRTP index may come twice: `media` sees to that.
+        let got = viewer.media(&mut world);
+        assert_eq!(got.len(), 3);
+        let (first, payload) = &got[0];
+        assert_eq!(first.ssrc, Ssrc(0x5000_0001));
+        for (copy, wrapped) in &got[1..] {
+            assert_eq!((copy.ssrc, copy.payload_type), (Ssrc(0x6000_0001), 101));
+            assert_eq!(copy.timestamp, first.timestamp);
+            assert_eq!(wrapped[..2], first.seq.0.to_be_bytes(), "RFC 4588 §4");
+            assert_eq!(wrapped[2..], payload[..]);
+            copies += 1;
+        }
+    }
+    assert_eq!(copies, 200);
+    assert_eq!(world.drops(DropReason::CopyShed), 0);
+}
+
+#[test]
+fn where_a_fifth_is_lost_and_there_is_no_stream_for_it_a_picture_goes_once() {
+    let (mut world, mut publisher, mut source, mut viewer) = heavy(without_repairs(1));
+    let dropped = |world: &World| -> u64 {
+        let counters = world.router.snapshot().counters;
+        counters.drops.iter().map(|(_, count)| count).sum()
+    };
+    let before = dropped(&world);
+    for n in 0..100 {
+        publisher.send(&mut world, &mut source, &frame(n, n == 0), true);
+        world.pass(40);
+        let got = viewer.media(&mut world);
+        assert_eq!(got.len(), 1);
+        assert_eq!(got[0].0.ssrc, Ssrc(0x5000_0001));
+    }
+    assert_eq!(dropped(&world), before, "nor was one made in vain");
+}
+
+#[test]
+fn of_two_copies_of_each_picture_those_that_the_link_has_no_room_for_are_dropped_by_name() {
+    let (mut world, mut publisher, mut source, mut viewer) = heavy(spec(1, Some(0)));
+    // 600 bytes 25 times a second are 120 kbit/s, and with their copies three times that.
+    viewer.remb(&mut world, 250_000);
+    let (mut pictures, mut copies) = (0, 0);
+    for n in 0..250 {
+        if n < 240 {
+            publisher.send(&mut world, &mut source, &frame(n, n == 0), true);
+        }
+        if n % 25 == 0 {
+            viewer.check(&mut world, true);
+            publisher.check(&mut world, true);
+        }
+        world.pass(40);
+        for (header, _) in viewer.media(&mut world) {
+            match header.ssrc {
+                Ssrc(0x5000_0001) => pictures += 1,
+                Ssrc(0x6000_0001) => copies += 1,
+                _ => {}
+            }
+        }
+    }
+    let shed = world.drops(DropReason::CopyShed);
+    assert_eq!(pictures, 240, "copies leave behind them");
+    assert_eq!(copies + shed, 2 * pictures, "each was sent or has a reason");
+    assert!(copies > 100 && shed > 100, "{copies} sent, {shed} shed");
 }
 
 #[test]
