@@ -243,7 +243,8 @@ impl Estimator {
             let queued = self.queue.add(at, arrived);
             self.acknowledged.add(at, arrived, sent.size, queued);
             if sent.probe != 0 {
-                self.prober.arrived(sent.probe, at, arrived, sent.size);
+                self.prober
+                    .arrived(sent.probe, at, arrived, queued, sent.size);
             }
             if self.clock.paused(told) {
                 self.arrivals.reset();

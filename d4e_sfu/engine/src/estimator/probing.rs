@@ -76,8 +76,9 @@ struct Cluster {
     above: Option<f64>,
     packets: u32,
     size: f64,
-    /// (first, last, size of the last) by our clock; (first, last, size of the first) by his; µs, bytes
-    sent: Option<(i64, i64, f64)>,
+    /// (first, last, size of the last, how long that was in the link beyond the least) by our clock; (first, last, size
+    /// of the first) by his; µs, bytes
+    sent: Option<(i64, i64, f64, i64)>,
     arrived: Option<(i64, i64, f64)>,
 }
 
@@ -237,8 +238,8 @@ impl Prober {
         }
     }
 
-    /// A packet of probe `id` has arrived; µs.
-    pub fn arrived(&mut self, id: u32, sent: i64, arrived: i64, size: u16) {
+    /// A packet of probe `id` has arrived, after it was in the link for so long beyond the least; µs.
+    pub fn arrived(&mut self, id: u32, sent: i64, arrived: i64, queued: i64, size: u16) {
         let Some((cluster, _)) = &mut self.waiting else {
             return;
         };
@@ -248,11 +249,11 @@ impl Prober {
         let size = f64::from(size);
         cluster.packets += 1;
         cluster.size += size;
-        let (first, last, last_size) = cluster.sent.unwrap_or((sent, sent, size));
+        let (first, last, last_size, waited) = cluster.sent.unwrap_or((sent, sent, size, queued));
         cluster.sent = Some(if sent >= last {
-            (first.min(sent), sent, size)
+            (first.min(sent), sent, size, queued)
         } else {
-            (first.min(sent), last, last_size)
+            (first.min(sent), last, last_size, waited)
         });
         let (first, last, first_size) = cluster.arrived.unwrap_or((arrived, arrived, size));
         cluster.arrived = Some(if arrived <= first {
@@ -301,16 +302,22 @@ impl Cluster {
     /// The lesser of the rates of sending and of arrival, and whether the link was the limit; `None` when they contradict
     /// each other.
     fn bps(&self) -> Option<(f64, bool)> {
-        let (first_sent, last_sent, last_size) = self.sent?;
+        let (first_sent, last_sent, last_size, waited) = self.sent?;
         let (first_arrived, last_arrived, first_size) = self.arrived?;
-        let rate = |size: f64, from: i64, to: i64| {
-            (to > from && to - from <= 1_000_000).then(|| size * 8e6 / (to - from) as f64)
+        let (leaving, arriving) = (last_sent - first_sent, last_arrived - first_arrived);
+        let rate = |size: f64, took: i64| {
+            (0 < took && took <= 1_000_000).then(|| size * 8e6 / took as f64)
         };
-        let sent = rate(self.size - last_size, first_sent, last_sent)?;
-        let arrived = rate(self.size - first_size, first_arrived, last_arrived)?;
-        if arrived > MAX_RATIO * sent {
+        let sent = rate(self.size - last_size, leaving)?;
+        let arrived = rate(self.size - first_size, arriving)?;
+        // Of as many bytes: a voice first and a picture last would look like it.
+        if leaving as f64 > MAX_RATIO * arriving as f64 {
             return None;
         }
+        // Where we depart: a picture first and padding last would look like a thin link, for the one counts where it
+        // left and the other where it arrived. But all before the last was through once that had waited.
+        let through = rate(self.size - last_size, leaving + waited);
+        let arrived = arrived.max(through.unwrap_or_default());
         let saturated = arrived < SATURATED * sent;
         let bps = if saturated {
             UTILIZATION * arrived
@@ -325,6 +332,57 @@ impl Cluster {
 mod tests {
     use super::*;
 
+    /// What a probe of packets that left at so many µs shows of a link of this rate, and whether it was the limit.
+    fn shown(bps: i64, packets: &[(i64, u16)]) -> Option<(f64, bool)> {
+        let mut prober = Prober::new(Now(0), 200e3);
+        let probe = prober.next(Now(0), SITUATION)?;
+        let (mut free, least) = (0, 100 * 8_000_000 / bps);
+        for &(sent, size) in packets {
+            free = free.max(sent) + i64::from(size) * 8_000_000 / bps;
+            prober.arrived(probe.id.0, sent, free, free - sent - least, size);
+        }
+        prober.waiting?.0.bps()
+    }
+
+    /// 600 kbit/s, as it met pictures and a voice.
+    const MIXED: [(i64, u16); 5] = [
+        (0, 995),
+        (1_500, 122),
+        (14_800, 996),
+        (21_500, 122),
+        (29_700, 317),
+    ];
+
+    #[test]
+    fn a_picture_first_and_padding_last_are_no_thin_link() {
+        let (bps, saturated) = shown(4_000_000, &MIXED).unwrap();
+        assert!(!saturated && (570e3..=602e3).contains(&bps), "{bps}");
+    }
+
+    #[test]
+    fn a_link_that_is_the_limit_shows_its_rate_whatever_the_sizes() {
+        let (bps, saturated) = shown(437_000, &MIXED).unwrap();
+        assert!(saturated && (400e3..=437e3).contains(&bps), "{bps}");
+    }
+
+    #[test]
+    fn a_voice_first_and_a_picture_last_contradict_nothing() {
+        let probe = [(0, 122), (8_000, 122), (16_000, 995)];
+        let (bps, saturated) = shown(4_000_000, &probe).unwrap();
+        assert!(!saturated && (bps - 122e3).abs() < 1.0, "{bps}");
+    }
+
+    const SITUATION: Situation = Situation {
+        estimate: 200e3,
+        demand: 2e6,
+        unused: true,
+        overused: false,
+        queue: Duration::ZERO,
+        loss_limited: true,
+        limited: false,
+        round_trip: Duration::from_millis(400),
+    };
+
     /// Three of the largest took an eighth of a second of 64 kbit/s, and among a voice's packets they did not even show its rate:
     /// of three that differ in size the first and the last count for too much.
     #[test]
@@ -336,13 +394,7 @@ mod tests {
                 Now(0).plus(INTERVAL),
                 Situation {
                     estimate,
-                    demand: 2e6,
-                    unused: true,
-                    overused: false,
-                    queue: Duration::ZERO,
-                    loss_limited: true,
-                    limited: false,
-                    round_trip: Duration::from_millis(400),
+                    ..SITUATION
                 },
             );
             let found = probe.map(|probe| (probe.packets, probe.padding));
