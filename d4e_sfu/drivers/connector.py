@@ -27,8 +27,11 @@ from d4e_sfu.errors import EX_OK, BadRequest, ClientError
 log = logging.getLogger(__name__)
 
 PATIENCE: Final = 10.0  # seconds for an address, from the name's lookup to the head of its answer
+# And for one of the places before that. Both together are less than the server waits: what it has given up must not go
+# out any more, for it comes again.
+PLACE_PATIENCE: Final = 2.0
 MAX_REQUEST: Final = 4 << 20
-AT_ONCE: Final = 64
+AT_ONCE: Final = 64  # eight for each of eight addresses; for a moment more may come, after a reload that changes these
 
 
 class Connector:
@@ -61,8 +64,15 @@ class Connector:
         if url not in self._urls:
             log.warning("refused: an address that the configuration does not name")
             return web.Response(status=403, text="not an address of the configuration")
-        async with self._free:
+        try:
+            async with asyncio.timeout(PLACE_PATIENCE):
+                await self._free.acquire()
+        except TimeoutError:
+            return web.json_response({"error": "busy"})
+        try:
             return web.json_response(await self._post(url, authorization, text))
+        finally:
+            self._free.release()
 
     async def _post(self, url: str, authorization: str, text: str) -> dict[str, int | str]:
         assert self._session is not None, "start"

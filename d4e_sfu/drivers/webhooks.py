@@ -29,7 +29,7 @@ from d4e_sfu.core.outbox import DROPS, Delivery, Event, Outbox
 
 log = logging.getLogger(__name__)
 
-# The connector gives an address ten seconds.
+# The connector gives an address ten seconds, after two for a place.
 PATIENCE: Final = 15.0
 LAST_MOMENT: Final = 1.0
 FILE: Final = "webhooks.json"
@@ -103,7 +103,8 @@ class Webhooks:
     # --- sending -----------------------------------------------------------------------------------------------------
 
     async def _run(self) -> None:
-        connector = aiohttp.UnixConnector(str(self._started_with.webhooks.socket))
+        # How many there are at once is the outbox's to say: what waited here would have less than the connector's time.
+        connector = aiohttp.UnixConnector(str(self._started_with.webhooks.socket), limit=0)
         timeout = aiohttp.ClientTimeout(total=PATIENCE)
         async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
             while not self._ending:

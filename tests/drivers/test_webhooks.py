@@ -23,7 +23,7 @@ from d4e_sfu.config import Webhooks as Settings
 from d4e_sfu.core.tokens import sign_body
 from d4e_sfu.drivers import connector, control
 from d4e_sfu.drivers.connector import Connector
-from d4e_sfu.drivers.webhooks import FILE, Webhooks
+from d4e_sfu.drivers.webhooks import FILE, PATIENCE, Webhooks
 from tests.conftest import KEY, WALL
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -303,6 +303,53 @@ async def test_why_there_was_no_answer_is_one_of_a_few_words(at: Path, monkeypat
             assert await ask(at, json=delivery(url)) == (200, json.dumps({"error": word})), word
     server.close()
     silent.close()
+
+
+async def test_what_the_server_no_longer_waits_for_does_not_go_out(at: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would go out a second time, for it is tried again."""
+    assert connector.PLACE_PATIENCE + connector.PATIENCE < PATIENCE
+    monkeypatch.setattr(connector, "AT_ONCE", 1)
+    monkeypatch.setattr(connector, "PLACE_PATIENCE", 0.05)
+    async with receiver() as slow, receiver() as portal, connected(at, slow.url, portal.url):
+        slow.answering.clear()
+        under_way = asyncio.create_task(ask(at, json=delivery(slow.url)))
+        await slow.until(1)
+        assert await ask(at, json=delivery(portal.url)) == (200, '{"error": "busy"}')
+        slow.answering.set()
+        assert await under_way == (200, '{"status": 200}')
+        assert portal.asked == []
+        assert await ask(at, json=delivery(portal.url)) == (200, '{"status": 200}')
+
+
+async def test_after_a_reload_of_all_addresses_everything_reaches_the_connector_at_once(at: Path) -> None:
+    """Were some to wait for a connection to it, the server would give them up before it has."""
+    asked, news, answering = 0, asyncio.Event(), asyncio.Event()
+
+    async def deliver(_: web.Request) -> web.Response:
+        nonlocal asked
+        asked += 1
+        news.set()
+        await answering.wait()
+        return web.json_response({"status": 200})
+
+    app = web.Application()
+    app.router.add_post("/deliver", deliver)
+    runner = await listen(app, control.listener(at))
+    old, new = [[f"https://{name}.example/{number}" for number in range(8)] for name in ("old", "new")]
+    sending = webhooks(config(at, *old))
+    sending.start()
+    for urls, all_of_them in ((old, 64), (new, 128)):
+        sending.reconfigure(config(at, *urls))
+        for room in range(8):
+            sending.report(event(room=f"RM_{room}"))
+        async with asyncio.timeout(20):
+            while asked < all_of_them:
+                news.clear()
+                await news.wait()
+    answering.set()
+    await sending.stop()
+    await runner.cleanup()
+    assert (sending.outbox.delivered, sending.drops["address_removed"]) == (64, 64)
 
 
 @pytest.mark.parametrize(
