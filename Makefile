@@ -13,6 +13,7 @@ PY      := $(VENV)/bin/python
 ENGINE  := d4e_sfu/engine
 WEB     := d4e_sfu/web
 PROOFS  := build/proofs
+SHORT   := not long and not boot and not appliance
 ANSIBLE := build/ansible
 # The engine in the tree also carries the laboratory peer, which tests drive from Python; the wheel has none of it.
 FEATURES := python,peer
@@ -114,7 +115,17 @@ test-page: $(WEB)/node_modules/.ready  ## types and unit tests of the page
 .PHONY: test-python
 test-python: $(VENV)/.dev engine page peer firefox promtool $(ANSIBLE)/newest/.ready  ## the Python tests that are not long, browsers included
 	@mkdir -p $(PROOFS)
-	$(PY) -m pytest -m "not long and not boot and not appliance" --junitxml=$(PROOFS)/pytest.xml --durations=15
+	@# Browsers mostly wait, so what needs none runs beside them; what it has to say comes in one piece.
+	outcome=0; $(MAKE) --no-print-directory --keep-going --jobs=2 test-browser test-plain || outcome=$$?; exit $$outcome
+
+.PHONY: test-browser
+test-browser:  ## those of them that need a browser
+	$(PY) -m pytest -m "$(SHORT) and browser" --junitxml=$(PROOFS)/pytest-browser.xml --durations=15
+
+.PHONY: test-plain
+test-plain:  ## those that need none
+	outcome=0; $(PY) -m pytest -m "$(SHORT) and not browser" --junitxml=$(PROOFS)/pytest.xml --durations=5 > $(PROOFS)/plain.txt 2>&1 || outcome=$$?; \
+	  cat $(PROOFS)/plain.txt; exit $$outcome
 
 .PHONY: test-boot
 test-boot: $(VENV)/.dev engine page $(ANSIBLE)/newest/.ready guest  ## the appliance's short form: boot a machine of this one's root, install on it, try its walls
