@@ -30,10 +30,12 @@ _HEAD = {
 _WORDS = {
     "en": ("in", "stations and phones", "page and signalling (HTTPS, WebSocket)", "voice and pictures (SRTP)",
            "nobody from outside: health and metrics stay on {address}",
-           "page, signalling, and voice and pictures where UDP is closed (HTTPS, WebSocket, TURN over TLS, ICE-TCP)"),
+           "page, signalling, and voice and pictures where UDP is closed (HTTPS, WebSocket, TURN over TLS, ICE-TCP)",
+           "from the certificate authority, where certificates come by ACME (d4e_sfu_tls_mode: acme); else nobody"),
     "vi": ("vào", "máy trạm và điện thoại", "trang web và báo hiệu (HTTPS, WebSocket)", "âm thanh và hình ảnh (SRTP)",
            "không mở ra ngoài: trạng thái và số liệu chỉ ở {address}",
-           "trang web, báo hiệu, và âm thanh, hình ảnh khi UDP bị đóng (HTTPS, WebSocket, TURN qua TLS, ICE-TCP)"),
+           "trang web, báo hiệu, và âm thanh, hình ảnh khi UDP bị đóng (HTTPS, WebSocket, TURN qua TLS, ICE-TCP)",
+           "từ tổ chức cấp chứng thư, nếu chứng thư cấp qua ACME (d4e_sfu_tls_mode: acme); nếu không thì không mở"),
 }  # fmt: skip
 
 
@@ -42,11 +44,13 @@ def form(config: Config, *, host: str, language: str) -> str:
     rows = "\n".join(f"| {' | '.join(row)} |" for row in _rows(config, host, language))
     rule = "|".join(["", *["---"] * 6, ""])
     closed = _WORDS[language][4].format(address=f"{config.admin.address}:{config.admin.port}")
-    return f"{title}\n\n{about.format(host=host)}\n\n{columns}\n{rule}\n{rows}\n\n{notes}\n\n- TCP {config.admin.port}: {closed}\n\n{signed}\n"
+    # How certificates come is Ansible's to know, not the configuration's.
+    apart = f"- TCP {config.admin.port}: {closed}\n- TCP 80: {_WORDS[language][6]}"
+    return f"{title}\n\n{about.format(host=host)}\n\n{columns}\n{rule}\n{rows}\n\n{notes}\n\n{apart}\n\n{signed}\n"
 
 
 def _rows(config: Config, host: str, language: str) -> Iterator[tuple[str, ...]]:
-    direction, people, page, media, _, both = _WORDS[language]
+    direction, people, page, media, _, both, _ = _WORDS[language]
     for listener in config.http.listeners:
         if not ipaddress.ip_address(listener.address).is_loopback:
             yield (

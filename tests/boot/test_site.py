@@ -100,7 +100,9 @@ def test_one_play_makes_a_server_that_answers(machine: Guest, before: set[str]) 
         *("--resolve", f"{DOMAIN}:443:127.0.0.1", f"https://{DOMAIN}/"),
     )
     assert "<html" in page.stdout
-    assert "udp dport 7882 accept" in machine.run("nft", "list", "table", "inet", "d4e_sfu").stdout
+    rules = machine.run("nft", "list", "table", "inet", "d4e_sfu").stdout
+    assert "udp dport 7882 accept" in rules
+    assert "ip6 saddr fe80::/10 udp sport 547 udp dport 546 accept" in rules
     for unit, tenths in (("d4e-sfu.service", 5), ("d4e-sfu-connector.service", 12)):
         installed = (machine.root / "etc/systemd/system" / unit).read_text()
         assert installed == (TOP / "systemd" / unit).read_text()

@@ -110,3 +110,5 @@ media: {workers: 2, port: 7000, addresses: [{listen: 10.0.0.5, announce: [203.0.
         ]
         assert "7880" not in text
         assert "127.0.0.1:7881" in text
+        assert "TCP 80: " in text
+        assert "ACME" in text
