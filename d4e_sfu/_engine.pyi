@@ -266,16 +266,26 @@ class Command:
 
     @final
     class AddTransport(Command):
-        """`start_bitrate`: what its link is taken to carry until feedback has told, bits per second; 0 = only REMB
+        """`remote_pwd`: signs our own checks of an address to which the client seems to have moved; empty = there are
+        none. `start_bitrate`: what its link is taken to carry until feedback has told, bits per second; 0 = only REMB
         limits it."""
 
-        __match_args__ = ("transport", "local_ufrag", "local_pwd", "remote_ufrag", "may_publish", "start_bitrate")
+        __match_args__ = (
+            "transport",
+            "local_ufrag",
+            "local_pwd",
+            "remote_ufrag",
+            "remote_pwd",
+            "may_publish",
+            "start_bitrate",
+        )
         def __new__(
             cls,
             transport: int,
             local_ufrag: str,
             local_pwd: str,
             remote_ufrag: str,
+            remote_pwd: str,
             may_publish: bool,
             start_bitrate: int,
         ) -> Command.AddTransport: ...
@@ -288,6 +298,8 @@ class Command:
         @property
         def remote_ufrag(self) -> str: ...
         @property
+        def remote_pwd(self) -> str: ...
+        @property
         def may_publish(self) -> bool: ...
         @property
         def start_bitrate(self) -> int: ...
@@ -297,8 +309,10 @@ class Command:
         """RFC 8445 §9. The credentials before stay valid for 30 s, and the path stays until the client nominates a pair
         with the new ones; keys and streams go on."""
 
-        __match_args__ = ("transport", "local_ufrag", "local_pwd", "remote_ufrag")
-        def __new__(cls, transport: int, local_ufrag: str, local_pwd: str, remote_ufrag: str) -> Command.RestartIce: ...
+        __match_args__ = ("transport", "local_ufrag", "local_pwd", "remote_ufrag", "remote_pwd")
+        def __new__(
+            cls, transport: int, local_ufrag: str, local_pwd: str, remote_ufrag: str, remote_pwd: str
+        ) -> Command.RestartIce: ...
         @property
         def transport(self) -> int: ...
         @property
@@ -307,6 +321,8 @@ class Command:
         def local_pwd(self) -> str: ...
         @property
         def remote_ufrag(self) -> str: ...
+        @property
+        def remote_pwd(self) -> str: ...
 
     @final
     class SetExtensions(Command):

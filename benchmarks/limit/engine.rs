@@ -91,6 +91,7 @@ impl<'a> Engine<'a> {
                 local_ufrag,
                 local_pwd,
                 remote_ufrag: "them".into(),
+                remote_pwd: String::new(),
                 may_publish: id == PUBLISHER,
                 start_bitrate: 600_000,
             },
@@ -254,6 +255,7 @@ fn request(id: u32) -> Vec<u8> {
         username: &format!("{ufrag}:them"),
         priority: 1,
         controlling: Some(1),
+        controlled: None,
         use_candidate: true,
     };
     let len =

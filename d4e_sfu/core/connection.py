@@ -30,7 +30,7 @@ def establish(
     end.remote = remote
     start = room.policy.start_bitrate
     commands: list[Command] = [
-        Command.AddTransport(transport, local.ufrag, local.pwd, remote.ufrag, may_publish, start)
+        Command.AddTransport(transport, local.ufrag, local.pwd, remote.ufrag, remote.pwd, may_publish, start)
     ]
     if voices is not None:
         commands.append(Command.SetVoices(transport, voices))
@@ -62,4 +62,5 @@ def restart_ice(room: Room, end: Participant | Uplink, local: LocalTransport, re
     """His client looks for another path, on the same association; what is under way goes on meanwhile."""
     end.local, end.remote = local, remote
     assert end.transport is not None
-    room.worker.engine.submit([Command.RestartIce(end.transport, local.ufrag, local.pwd, remote.ufrag)])
+    restart = Command.RestartIce(end.transport, local.ufrag, local.pwd, remote.ufrag, remote.pwd)
+    room.worker.engine.submit([restart])

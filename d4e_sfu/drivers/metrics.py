@@ -79,6 +79,7 @@ _ENGINE_COUNTERS: Final[Mapping[str, tuple[str, Mapping[str, str]]]] = {
     "pictures_held": ("pictures_held", {}),
     "probes": ("probes", {}),
     "checks_answered": ("ice_events", {"event": "check_answered"}),
+    "checks_sent": ("ice_events", {"event": "check_sent"}),
     "path_changes": ("ice_events", {"event": "path_changed"}),
     "transports_gone": ("ice_events", {"event": "consent_expired"}),
     "commands_ignored": ("commands_ignored", {}),
@@ -97,7 +98,7 @@ _ENGINE_HELP: Final = {
     "paced_microseconds": "How long they waited, all together.",
     "pictures_held": "Pictures paused because a subscriber's link could not carry them.",
     "probes": "Probes sent to find out what a subscriber's link carries.",
-    "ice_events": "ICE: checks answered, paths chosen or moved, transports whose consent expired.",
+    "ice_events": "ICE: checks answered, or sent to where a client seems to be; paths chosen or moved; consent expired.",
     "commands_ignored": "Commands to the engine about something that is not, or is already, there.",
     "drops": "Packets that were not forwarded, by reason.",
 }

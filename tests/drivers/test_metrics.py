@@ -199,6 +199,7 @@ def test_the_engines_counters_are_added_up_over_workers() -> None:
         "probes": "probes_total",
         "path_changes": 'ice_events_total{event="path_changed"}',
         "checks_answered": 'ice_events_total{event="check_answered"}',
+        "checks_sent": 'ice_events_total{event="check_sent"}',
         "transports_gone": 'ice_events_total{event="consent_expired"}',
         "commands_ignored": "commands_ignored_total",
     }

@@ -47,6 +47,7 @@ def transport(**changes: object) -> Command:
         "local_ufrag": "ours",
         "local_pwd": "p" * 22,
         "remote_ufrag": "theirs",
+        "remote_pwd": "",
         "may_publish": True,
         "start_bitrate": 600_000,
     }
@@ -74,6 +75,7 @@ WRONG: list[Callable[[], Command]] = [
     lambda: transport(local_pwd="short"),
     lambda: transport(local_ufrag=""),
     lambda: transport(remote_ufrag="x" * 257),
+    lambda: transport(remote_pwd="x" * 257),
     lambda: transport(transport=-1),
     lambda: transport(transport=2**32),
     lambda: transport(local_ufrag=b"bytes"),

@@ -47,7 +47,7 @@ class Caller:
         worker.submit(
             [
                 Command.AddTransport(
-                    transport, f"sfu{transport}", "the-password-of-the-server", f"user{transport}", True, 600_000
+                    transport, f"sfu{transport}", "the-password-of-the-server", f"user{transport}", "", True, 600_000
                 ),
                 Command.SetExtensions(transport, EXTENSIONS, False),
                 Command.SetKeys(transport, Profile.AeadAes128Gcm, up, down),

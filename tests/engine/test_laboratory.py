@@ -46,7 +46,7 @@ class Table:
         self.peers[address] = peer
         self.submit(
             Command.AddTransport(
-                transport, f"sfu{transport}", "the-password-of-the-server", f"user{transport}", True, 600_000
+                transport, f"sfu{transport}", "the-password-of-the-server", f"user{transport}", "", True, 600_000
             ),
             Command.SetExtensions(transport, EXTENSIONS, False),
             Command.SetKeys(transport, profile, up, down),

@@ -96,10 +96,10 @@ class Engine:
 
     def __init__(self) -> None:
         self._router = Router()
-        self._router.submit([Command.AddTransport(1, LOCAL.ufrag, LOCAL.pwd, "theirs", True, 600_000)], now=1.0)
+        self._router.submit([Command.AddTransport(1, LOCAL.ufrag, LOCAL.pwd, "theirs", "", True, 600_000)], now=1.0)
         keys = bytes(28)
         self._router.submit([Command.SetKeys(1, Profile.AeadAes128Gcm, keys, keys)], now=1.0)
-        self._router.submit([Command.AddTransport(2, "another0", LOCAL.pwd, "other", True, 600_000)], now=1.0)
+        self._router.submit([Command.AddTransport(2, "another0", LOCAL.pwd, "other", "", True, 600_000)], now=1.0)
         self._publications = 100
 
     def take(self, answer: Answer) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from d4e_sfu._engine import Event
-from tests.lab.network import Datagram
+from tests.lab.network import Conditions, Datagram
 from tests.lab.scenario import keyframe_requests
 from tests.lab.virtual import Lab
 from tests.sim.scene import CAMERA, DEAD, DELAY, FPS, FRAME, GOOD, ROUND_TRIP, ROUTER_TICK, SEEDS, SMALL, VOICE
@@ -52,9 +52,10 @@ def test_a_publisher_whose_address_changes_is_seen_without_a_freeze(seed: int) -
 def test_who_only_listens_behind_a_nat_that_forgot_him_is_followed_a_tenth_of_a_second_after_his_check(
     seed: int,
 ) -> None:
-    """He checks every 2.5 s as Chromium does, and nothing tells him that he should sooner."""
+    """He checks every 2.5 s as Chromium does, and answers no check of ours: a lite agent, or one behind a filter."""
     lab = Lab(seed)
-    alice, bob = lab.join("alice", publish=[SMALL, VOICE]), lab.join("bob", peer={"consent": 2.5})
+    silent = {"consent": 2.5, "answers": False}
+    alice, bob = lab.join("alice", publish=[SMALL, VOICE]), lab.join("bob", peer=silent)
     lab.run(5 + 3 * lab.chance.random())
     paths = len(lab.occurrences(Event.PathChanged))
     requests, asked = keyframe_requests(alice), bob.received(alice).plis
@@ -75,6 +76,79 @@ def test_who_only_listens_behind_a_nat_that_forgot_him_is_followed_a_tenth_of_a_
     lab.until(lambda: keyframe_requests(alice) > requests, within=2 * DELAY + ROUTER_TICK)
     assert bob.received(alice).plis == asked, "libwebrtc asks for it after three seconds without a picture"
     assert len(lab.occurrences(Event.PathChanged)) == paths + 1
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_who_only_listens_behind_a_nat_that_forgot_him_is_asked_where_he_reports_from(seed: int) -> None:
+    """He has no check to make for as long as this lasts: ours, which he answers, is what moves the path."""
+    lab = Lab(seed)
+    alice, bob = lab.join("alice", publish=[SMALL, VOICE]), lab.join("bob", peer={"consent": 100.0})
+    lab.run(5 + lab.chance.random())
+    paths, before = len(lab.occurrences(Event.PathChanged)), bob.received(alice)
+    reports: list[float] = []
+    checks: list[Datagram] = []
+
+    def tap(datagram: Datagram, now: float) -> None:
+        if datagram.source == bob.address:
+            reports.append(now + DELAY)
+        if datagram.target == bob.address and datagram.payload[:2] == b"\x00\x01":
+            checks.append(datagram)
+
+    lab.network.taps.append(tap)
+    bob.rebind()
+    lab.until(lambda: len(lab.occurrences(Event.PathChanged)) > paths, within=0.5)
+    (at, event) = lab.occurrences(Event.PathChanged)[paths]
+    assert event.remote == bob.address
+    # The answer is back after a round trip, and the old path has been silent for long enough.
+    assert at - reports[0] <= max(ROUND_TRIP, 0.08) + 2 * ROUTER_TICK
+    lab.run(5)
+    assert len(checks) <= 2
+    got = bob.received(alice)
+    assert got.frames >= before.frames + 5 * FPS - 2
+    assert got.undecodable == got.corrupt == 0
+    assert len(lab.occurrences(Event.PathChanged)) == paths + 1
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_publisher_behind_a_nat_that_forgot_him_is_seen_again_before_he_checks(seed: int) -> None:
+    lab = Lab(seed)
+    alice, bob = lab.join("alice", publish=[SMALL], peer={"consent": 100.0}), lab.join("bob")
+    lab.run(5 + lab.chance.random())
+    alice.rebind()
+    moved, before = lab.now, bob.received(alice).frames
+    lab.until(lambda: bob.received(alice).frames > before + 1, within=1)
+    assert lab.now - moved <= 0.08 + 2 * ROUND_TRIP + 4 * FRAME
+    lab.run(3)
+    got = bob.received(alice)
+    assert got.undecodable == got.corrupt == 0
+    assert got.frames >= before + 3 * FPS - 5
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_who_copies_reports_and_is_faster_gains_a_few_checks_and_moves_nothing(seed: int) -> None:
+    lab = Lab(seed)
+    alice, bob = lab.join("alice", publish=[SMALL, VOICE]), lab.join("bob", peer={"consent": 2.5})
+    lab.run(5)
+    paths = len(lab.occurrences(Event.PathChanged))
+    thief = "198.51.100.66:6666"
+    (server,) = lab.servers
+    lab.network.set(thief, server, Conditions(delay=DELAY / 2), now=lab.now)
+    copied, gained = [], []
+
+    def tap(datagram: Datagram, now: float) -> None:
+        if datagram.source == bob.address and datagram.payload[0] >= 128:
+            copied.append(len(datagram.payload))
+            lab.network.send(datagram.payload, source=thief, target=server, now=now)
+        if datagram.target == thief:
+            gained.append(len(datagram.payload))
+
+    lab.network.taps.append(tap)
+    lab.run(10)
+    assert len(copied) > 50
+    assert 0 < len(gained) <= 105
+    assert sum(gained) <= 3 * sum(copied)
+    assert len(lab.occurrences(Event.PathChanged)) == paths
+    assert bob.received(alice).flawless
 
 
 @pytest.mark.parametrize("seed", SEEDS)

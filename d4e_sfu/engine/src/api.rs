@@ -119,6 +119,7 @@ pub struct SubscriptionSpec {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
     /// A participant's ICE + DTLS + SRTP association. Until its first valid check it costs a table row and nothing else.
+    /// `remote_pwd`: signs our own checks of an address to which the client seems to have moved; empty = there are none.
     /// `may_publish`: without it every RTP packet from this transport drops as `NotPermitted`.
     /// `start_bitrate`: what its link is taken to carry until feedback has told, bits per second; 0 = only REMB limits it.
     AddTransport {
@@ -126,6 +127,7 @@ pub enum Command {
         local_ufrag: String,
         local_pwd: String,
         remote_ufrag: String,
+        remote_pwd: String,
         may_publish: bool,
         start_bitrate: u32,
     },
@@ -136,6 +138,7 @@ pub enum Command {
         local_ufrag: String,
         local_pwd: String,
         remote_ufrag: String,
+        remote_pwd: String,
     },
     /// Ids of header extensions on this transport, replaced whole. Both forms are understood, with ids 1–255; what the
     /// one-byte form cannot say (ids over 14, values of 0 or over 16 bytes) is sent only where both forms may come in one

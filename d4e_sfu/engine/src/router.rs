@@ -18,6 +18,7 @@ mod forward;
 mod measure;
 mod probe;
 mod rtcp;
+mod stranger;
 mod table;
 mod tick;
 mod write;
@@ -32,6 +33,7 @@ use std::time::Duration;
 pub use self::command::fault;
 use self::counters::{Counters, Kind, Snapshot};
 use self::events::Events;
+use self::stranger::Search;
 use self::table::Table;
 use crate::api::{Event, Extension};
 use crate::cache::Carried;
@@ -39,7 +41,7 @@ use crate::now::Now;
 use crate::outlet::{Class, DATAGRAM, Outlet};
 use crate::publication::{Incoming, Publication};
 use crate::subscription::Subscription;
-use crate::transport::path::PAIR_LIFE;
+use crate::transport::path::{Change, PAIR_LIFE};
 use crate::transport::{ExtensionIds, Transport};
 use crate::wire::drop::DropReason;
 use crate::wire::packet::{self, Header};
@@ -56,7 +58,7 @@ pub struct Router {
     transports: Table<Transport>,
     publications: Table<Publication>,
     subscriptions: Table<Subscription>,
-    /// (local, remote) → transport. Filled by authenticated checks and by nothing else.
+    /// (local, remote) → transport. Filled by authenticated checks, answers to ours among them, and by nothing else.
     by_address: HashMap<(SocketAddr, SocketAddr), u32>,
     /// Our ufrag → transport, for checks from addresses not known yet.
     by_ufrag: HashMap<String, u32>,
@@ -66,6 +68,7 @@ pub struct Router {
     turns: Vec<forward::Turn>,
     /// Transports at whose pacer something waits.
     pacing: Vec<u32>,
+    search: Search,
     events: Events,
     counters: Counters,
     /// When the periodic work was last done, and whether there is media to do it for.
@@ -94,7 +97,7 @@ impl Router {
             match packet::classify(datagram) {
                 Some(packet::Kind::Stun) => self.handle_stun(now, local, remote, datagram, out),
                 Some(packet::Kind::Dtls) => self.handle_dtls(now, local, remote, datagram),
-                Some(packet::Kind::Rtp) => self.handle_rtp(now, local, remote, datagram),
+                Some(packet::Kind::Rtp) => self.handle_rtp(now, local, remote, datagram, out),
                 Some(packet::Kind::Rtcp) => self.handle_rtcp(now, local, remote, datagram, out),
                 None => Err(DropReason::UnknownProtocol),
             }
@@ -164,12 +167,12 @@ impl Router {
         local: SocketAddr,
         remote: SocketAddr,
         datagram: &mut [u8],
+        out: &mut impl Outlet,
     ) -> Result<(), DropReason> {
         let header = Header::parse(datagram)?;
-        let row = *self
-            .by_address
-            .get(&(local, remote))
-            .ok_or(DropReason::UnknownAddress)?;
+        let Some(&row) = self.by_address.get(&(local, remote)) else {
+            return Err(self.stranger(now, (local, remote), Some(&header), datagram, out));
+        };
         let transport = self
             .transports
             .get_mut(row)
@@ -279,7 +282,10 @@ impl Router {
         out: &mut impl Outlet,
     ) -> Result<(), DropReason> {
         let message = stun::Message::parse(datagram)?;
-        // RFC 8445 §7.1: FINGERPRINT is a must in checks. An ICE-lite agent sends no requests, so expects no responses.
+        if message.class == stun::Class::Success {
+            return self.answered(now, local, remote, &message, datagram.len());
+        }
+        // RFC 8445 §7.1: FINGERPRINT is a must in checks.
         if message.class != stun::Class::Request || !message.fingerprint {
             return Err(DropReason::BadStun);
         }
@@ -357,6 +363,30 @@ impl Router {
         message: &stun::Message<'_>,
         newest: bool,
     ) -> Result<(), DropReason> {
+        self.claim(now, row, local, remote)?;
+        let transport = self
+            .transports
+            .get_mut(row)
+            .ok_or(DropReason::UnknownUfrag)?;
+        let (use_candidate, transaction) = (message.use_candidate, &message.transaction);
+        let path = &mut transport.path;
+        let silence = path.silence(now);
+        let mut change = path.check(now, local, remote, use_candidate, transaction);
+        if use_candidate && newest {
+            change.moved |= path.renominated(local, remote);
+        }
+        self.moved(now, row, (local, remote), silence, &change);
+        Ok(())
+    }
+
+    /// Nobody else has this address, or not any more.
+    fn claim(
+        &mut self,
+        now: Now,
+        row: u32,
+        local: SocketAddr,
+        remote: SocketAddr,
+    ) -> Result<(), DropReason> {
         let owner = self
             .by_address
             .get(&(local, remote))
@@ -372,27 +402,30 @@ impl Router {
             }
             other.path.remove(local, remote);
         }
-        let transport = self
-            .transports
-            .get_mut(row)
-            .ok_or(DropReason::UnknownUfrag)?;
-        let (use_candidate, transaction) = (message.use_candidate, &message.transaction);
-        let path = &mut transport.path;
-        let silence = path.silence(now);
-        let mut change = path.check(now, local, remote, use_candidate, transaction);
-        if use_candidate && newest {
-            change.moved |= path.renominated(local, remote);
-        }
-        self.busy |= path.is_unsettled();
+        Ok(())
+    }
+
+    /// This pair is one of his, and the path may be another.
+    fn moved(
+        &mut self,
+        now: Now,
+        row: u32,
+        pair: (SocketAddr, SocketAddr),
+        silence: Duration,
+        change: &Change,
+    ) {
         if let Some(evicted) = change.evicted {
             self.by_address.remove(&evicted);
         }
-        self.by_address.insert((local, remote), row);
+        self.by_address.insert(pair, row);
+        self.busy |= self
+            .transports
+            .get(row)
+            .is_some_and(|transport| transport.path.is_unsettled());
         if change.moved {
             self.path_changed(row);
             self.back(now, row, silence, true);
         }
-        Ok(())
     }
 
     /// Something other than a check has authenticated.

@@ -2,6 +2,7 @@
 //! directions. It opens what comes in and seals what goes out; it knows publications and subscriptions only as row keys
 //! that the router gave it. First and last stop of every media packet.
 
+pub mod inquiry;
 pub mod link;
 pub mod path;
 pub mod streams;
@@ -100,6 +101,27 @@ pub struct Credentials {
     pub local_ufrag: String,
     pub remote_ufrag: String,
     pub integrity: IntegrityKey,
+    /// For checks of our own: the client's, unless nobody has told; and whom they name (RFC 8445 §7.2.2).
+    pub theirs: Option<IntegrityKey>,
+    pub asking: String,
+}
+
+impl Credentials {
+    #[must_use]
+    pub fn new(
+        local_ufrag: String,
+        local_pwd: &str,
+        remote_ufrag: String,
+        remote_pwd: &str,
+    ) -> Self {
+        Self {
+            asking: format!("{remote_ufrag}:{local_ufrag}"),
+            local_ufrag,
+            remote_ufrag,
+            integrity: IntegrityKey::new(local_pwd),
+            theirs: (!remote_pwd.is_empty()).then(|| IntegrityKey::new(remote_pwd)),
+        }
+    }
 }
 
 pub struct Transport {
@@ -139,19 +161,13 @@ impl Transport {
     pub fn new(
         now: Now,
         id: TransportId,
-        local_ufrag: String,
-        local_pwd: &str,
-        remote_ufrag: String,
+        credentials: Credentials,
         may_publish: bool,
         start_bitrate: u32,
     ) -> Self {
         Self {
             id,
-            credentials: Credentials {
-                local_ufrag,
-                remote_ufrag,
-                integrity: IntegrityKey::new(local_pwd),
-            },
+            credentials,
             former: None,
             may_publish,
             signal_lost: false,
@@ -180,18 +196,7 @@ impl Transport {
     }
 
     /// ICE restart. Returns our ufrag that has been forgotten over it: two exchanges are remembered.
-    pub fn restart(
-        &mut self,
-        now: Now,
-        local_ufrag: String,
-        local_pwd: &str,
-        remote_ufrag: String,
-    ) -> Option<String> {
-        let credentials = Credentials {
-            local_ufrag,
-            remote_ufrag,
-            integrity: IntegrityKey::new(local_pwd),
-        };
+    pub fn restart(&mut self, now: Now, credentials: Credentials) -> Option<String> {
         let before = std::mem::replace(&mut self.credentials, credentials);
         self.path.restarted();
         self.former
@@ -311,6 +316,45 @@ impl Transport {
                 .record(now, SeqNo(u16::from_be_bytes([high, low])), header.ssrc);
         }
         Ok((len, index))
+    }
+
+    /// Worth a trial: a stream or a sender of reports of his, of this name.
+    #[must_use]
+    pub fn may_be_from(&self, header: Option<&Header>, packet: &[u8]) -> bool {
+        match (header, packet) {
+            (Some(header), _) => self.streams.get(header.ssrc).is_some(),
+            (None, &[_, _, _, _, a, b, c, d, ..]) => {
+                let ssrc = u32::from_be_bytes([a, b, c, d]);
+                self.rtcp_senders.iter().any(|sender| sender.ssrc == ssrc)
+            }
+            _ => false,
+        }
+    }
+
+    /// This packet authenticates, and has not come before. Nothing changes by it, so that it may still come from where he
+    /// is known to be; its bytes are undefined then.
+    #[must_use]
+    pub fn is_from(&self, header: Option<&Header>, packet: &mut [u8]) -> bool {
+        let Some(keys) = &self.keys else {
+            return false;
+        };
+        if let Some(header) = header {
+            return self
+                .streams
+                .get(header.ssrc)
+                .and_then(|stream| stream.window.check(header.seq).ok())
+                .is_some_and(|index| keys.opener.open_rtp(packet, header.len, index).is_ok());
+        }
+        let Ok((_, index)) = keys.opener.open_rtcp(packet) else {
+            return false;
+        };
+        let &[_, _, _, _, a, b, c, d, ..] = &*packet else {
+            return false;
+        };
+        let ssrc = u32::from_be_bytes([a, b, c, d]);
+        self.rtcp_senders.iter().any(|sender| {
+            sender.ssrc == ssrc && sender.window.check_index(u64::from(index)).is_ok()
+        })
     }
 
     /// Decrypts an SRTCP compound in place; returns its plain length.

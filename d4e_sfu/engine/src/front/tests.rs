@@ -84,6 +84,7 @@ fn check(ufrag: &str, transaction: u8) -> Vec<u8> {
         username: &username,
         priority: 77,
         controlling: Some(9),
+        controlled: None,
         use_candidate: true,
     };
     let key = IntegrityKey::new("password-of-ours-22-chars");
@@ -107,6 +108,7 @@ fn add_transport(worker: &Worker) {
         local_ufrag: "ours".to_owned(),
         local_pwd: "password-of-ours-22-chars".to_owned(),
         remote_ufrag: "them".to_owned(),
+        remote_pwd: String::new(),
         may_publish: true,
         start_bitrate: 0,
     }]);

@@ -21,6 +21,7 @@ const PRIORITY: u32 = 110 << 24 | 0xffff << 8 | 255;
 
 pub struct Agent {
     lite: bool,
+    answers: bool,
     /// What requests to us are signed with.
     ours: IntegrityKey,
     /// What our requests are signed with.
@@ -64,6 +65,7 @@ impl Agent {
         });
         Self {
             lite: spec.lite,
+            answers: spec.answers,
             ours: IntegrityKey::new(&spec.local_pwd),
             theirs: IntegrityKey::new(&spec.remote_pwd),
             username: format!("{}:{}", spec.remote_ufrag, spec.local_ufrag),
@@ -168,6 +170,7 @@ impl Agent {
             username: &self.username,
             priority: PRIORITY,
             controlling: Some(self.tie_breaker),
+            controlled: None,
             use_candidate,
         };
         let mut datagram = vec![0; 1200];
@@ -196,6 +199,9 @@ impl Agent {
         };
         match message.class {
             Class::Request => {
+                if !self.answers {
+                    return false;
+                }
                 let username = message.username == Some(self.expected.as_bytes());
                 if !username || !message.fingerprint || !message.verify(&self.ours) {
                     self.errors += 1;

@@ -48,6 +48,9 @@ pub struct PeerSpec {
     /// Answers checks and never sends any (the server's side, in tests of two peers and for the latency baseline).
     #[serde(default)]
     pub lite: bool,
+    /// Checks of the other side are answered.
+    #[serde(default = "yes")]
+    pub answers: bool,
     #[serde(default)]
     pub extensions: ExtensionIds,
     #[serde(default)]

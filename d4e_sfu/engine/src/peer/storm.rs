@@ -131,6 +131,7 @@ fn bogus_check(outlet: &mut Outlet, chance: &mut Chance) {
         username: "nobody:nowhere",
         priority: 1,
         controlling: Some(1),
+        controlled: None,
         use_candidate: true,
     };
     let mut datagram = vec![0; 200];

@@ -11,7 +11,7 @@ use crate::now::Now;
 use crate::outlet::{Class, DATAGRAM, Outlet};
 use crate::publication::Publication;
 use crate::subscription::Subscription;
-use crate::transport::{ExtensionIds, OUR_SSRC, Transport};
+use crate::transport::{Credentials, ExtensionIds, OUR_SSRC, Transport};
 use crate::wire::rtcp;
 use crate::wire::seq::Ssrc;
 
@@ -24,12 +24,14 @@ pub fn fault(command: &Command) -> Option<&'static str> {
             local_ufrag,
             local_pwd,
             remote_ufrag,
+            remote_pwd,
             ..
         }
         | Command::RestartIce {
             local_ufrag,
             local_pwd,
             remote_ufrag,
+            remote_pwd,
             ..
         } => {
             // RFC 8839 §5.4: 4–256 and 22–256 characters; what a peer may send shorter is not ours to judge.
@@ -37,8 +39,9 @@ pub fn fault(command: &Command) -> Option<&'static str> {
                 || name(remote_ufrag)
                 || local_pwd.len() < 22
                 || local_pwd.len() > 256
+                || remote_pwd.len() > 256
             {
-                return Some("ufrags take 1 to 256 bytes, the password 22 to 256");
+                return Some("ufrags take 1 to 256 bytes, our password 22 to 256, his up to 256");
             }
             None
         }
@@ -120,23 +123,19 @@ impl Router {
                 local_ufrag,
                 local_pwd,
                 remote_ufrag,
+                remote_pwd,
                 may_publish,
                 start_bitrate,
             } => {
                 if self.by_ufrag.contains_key(&local_ufrag) {
                     return None;
                 }
-                let transport = Transport::new(
-                    now,
-                    id,
-                    local_ufrag.clone(),
-                    &local_pwd,
-                    remote_ufrag,
-                    may_publish,
-                    start_bitrate,
-                );
+                let name = local_ufrag.clone();
+                let credentials =
+                    Credentials::new(local_ufrag, &local_pwd, remote_ufrag, &remote_pwd);
+                let transport = Transport::new(now, id, credentials, may_publish, start_bitrate);
                 let row = self.transports.insert(id, transport)?;
-                self.by_ufrag.insert(local_ufrag, row);
+                self.by_ufrag.insert(name, row);
                 if self.transports.len() == 1 {
                     self.ticked = now; // Nothing has had to be done by the clock until here.
                 }
@@ -146,18 +145,21 @@ impl Router {
                 local_ufrag,
                 local_pwd,
                 remote_ufrag,
+                remote_pwd,
             } => {
                 if self.by_ufrag.contains_key(&local_ufrag) {
                     return None;
                 }
                 let row = self.transports.row(id)?;
                 let transport = self.transports.get_mut(row)?;
-                let forgotten =
-                    transport.restart(now, local_ufrag.clone(), &local_pwd, remote_ufrag);
+                let name = local_ufrag.clone();
+                let credentials =
+                    Credentials::new(local_ufrag, &local_pwd, remote_ufrag, &remote_pwd);
+                let forgotten = transport.restart(now, credentials);
                 if let Some(ufrag) = forgotten {
                     self.by_ufrag.remove(&ufrag);
                 }
-                self.by_ufrag.insert(local_ufrag, row);
+                self.by_ufrag.insert(name, row);
             }
             Command::SetExtensions {
                 transport,

@@ -61,6 +61,8 @@ pub struct Counters {
     pub probes: u64,
     pub path_changes: u64,
     pub checks_answered: u64,
+    /// Our own, of addresses that nobody has proven.
+    pub checks_sent: u64,
     pub transports_gone: u64,
     /// Commands about something that is not (or is already) there.
     pub commands_ignored: u64,
@@ -111,6 +113,7 @@ impl Counters {
         tell("probes", self.probes);
         tell("path_changes", self.path_changes);
         tell("checks_answered", self.checks_answered);
+        tell("checks_sent", self.checks_sent);
         tell("transports_gone", self.transports_gone);
         tell("commands_ignored", self.commands_ignored);
     }

@@ -114,10 +114,9 @@ impl Router {
         datagram: &mut [u8],
         out: &mut impl Outlet,
     ) -> Result<(), DropReason> {
-        let row = *self
-            .by_address
-            .get(&(local, remote))
-            .ok_or(DropReason::UnknownAddress)?;
+        let Some(&row) = self.by_address.get(&(local, remote)) else {
+            return Err(self.stranger(now, (local, remote), None, datagram, out));
+        };
         let transport = self
             .transports
             .get_mut(row)

@@ -31,6 +31,11 @@ impl<T> Table<T> {
     pub fn row(&self, id: u32) -> Option<u32> {
         self.by_id.get(&id).copied()
     }
+    /// Every key is below this; some are of no row.
+    #[must_use]
+    pub fn rows(&self) -> u32 {
+        self.rows.len() as u32
+    }
     /// `None` when the id is taken.
     pub fn insert(&mut self, id: u32, value: T) -> Option<u32> {
         if self.by_id.contains_key(&id) {

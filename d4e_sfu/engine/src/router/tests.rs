@@ -23,6 +23,7 @@ mod restarts;
 mod runs;
 mod seams;
 mod simulcast;
+mod stranger;
 mod switching;
 mod sync;
 mod voice;

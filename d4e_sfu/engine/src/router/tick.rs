@@ -39,6 +39,7 @@ impl Router {
         let mut gone = Vec::new();
         let mut moved = Vec::new();
         let mut followed = Vec::new();
+        let mut found = Vec::new();
         for (row, transport) in self.transports.iter_mut() {
             blame::set(Some(transport.id));
             if transport.path.gone(now, transport.signal_lost) {
@@ -51,6 +52,9 @@ impl Router {
             }
             if transport.path.settle(now) {
                 followed.push((row, transport.path.silence(now)));
+            }
+            if let Some(pair) = transport.path.inquiries.settled(now) {
+                found.push((row, pair));
             }
             self.busy |= transport.path.is_unsettled();
             // All of them now: after a pause of the thread the selected one may be the last in line.
@@ -77,6 +81,11 @@ impl Router {
         for (row, silence) in followed {
             self.path_changed(row);
             self.back(now, row, silence, true);
+        }
+        for (row, pair) in found {
+            if let Err(reason) = self.arrive(now, row, pair) {
+                self.counters.drops.count(reason);
+            }
         }
         for id in gone {
             self.remove_transport(id, out);

@@ -4,12 +4,14 @@
 //! The rule: among validated, nominated pairs send on the one where SRTP or SRTCP last authenticated; before keys exist,
 //! where the last check with USE-CANDIDATE came from; and after an ICE restart the first nomination with its credentials
 //! counts. A client who only listens may say nothing for a second after his NAT has forgotten him: so the path also follows
-//! a nomination, where nothing authentic comes on the selected pair for [`GRACE`] after it. Nothing else moves the path; a
-//! copy of an earlier check does not. A pair that has not been checked for [`PAIR_LIFE`] is no longer validated.
+//! a nomination, where nothing authentic comes on the selected pair for [`GRACE`] after it; and an answer to a check of
+//! ours (`inquiry.rs`), under the same condition. Nothing else moves the path; a copy of an earlier check does not. A pair
+//! that has not been checked for [`PAIR_LIFE`] is no longer validated.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::inquiry::Inquiries;
 use crate::now::Now;
 use crate::wire::stun::TransactionId;
 
@@ -46,6 +48,8 @@ pub struct Path {
     checked: Now,
     transactions: [u32; TRANSACTIONS],
     next_transaction: usize,
+    /// Where he may have moved to. Anything authentic on the selected pair ends them.
+    pub inquiries: Inquiries,
 }
 
 /// What a check or a media packet changed.
@@ -69,6 +73,7 @@ impl Path {
             checked: now,
             transactions: [0; TRANSACTIONS],
             next_transaction: 0,
+            inquiries: Inquiries::new(now),
         }
     }
 
@@ -93,24 +98,7 @@ impl Path {
         let mut change = Change::default();
         let fresh = self.is_fresh(transaction);
         self.checked = now;
-        let at = match self.find(local, remote) {
-            Some(at) => at,
-            None => {
-                if self.pairs.len() == MAX_PAIRS {
-                    change.evicted = self.evict();
-                }
-                self.pairs.push(Pair {
-                    local,
-                    remote,
-                    checked: now,
-                    nominated: None,
-                    media: None,
-                });
-                self.pairs.len() - 1
-            }
-        };
-        let pair = &mut self.pairs[at];
-        pair.checked = now;
+        let pair = self.proven(now, local, remote, &mut change);
         if use_candidate {
             pair.nominated = Some(now);
             if !self.keyed || self.selected.is_none() {
@@ -119,6 +107,7 @@ impl Path {
         }
         if fresh && self.selected == Some((local, remote)) {
             self.candidate = None;
+            self.inquiries.end();
         } else if fresh && use_candidate {
             self.candidate = Some((local, remote, now));
         }
@@ -136,10 +125,10 @@ impl Path {
         std::mem::take(&mut self.restarting) && self.select(Some((local, remote)))
     }
 
-    /// A nomination waits for its time, or for something authentic on the selected pair.
+    /// A nomination or an answer waits for its time, or for something authentic on the selected pair.
     #[must_use]
     pub fn is_unsettled(&self) -> bool {
-        self.candidate.is_some()
+        self.candidate.is_some() || self.inquiries.is_unsettled()
     }
 
     /// True when a nomination has moved the path.
@@ -152,6 +141,26 @@ impl Path {
         }
     }
 
+    /// An inquiry has found him here: he sends here, and nowhere else. It is as good as a check of his with a nomination.
+    pub fn arrive(&mut self, now: Now, local: SocketAddr, remote: SocketAddr) -> Change {
+        let mut change = Change::default();
+        self.checked = now;
+        let pair = self.proven(now, local, remote, &mut change);
+        (pair.nominated, pair.media) = (Some(now), Some(now));
+        change.moved = self.select(Some((local, remote)));
+        change
+    }
+
+    /// How long nothing authentic has come on the selected pair.
+    #[must_use]
+    pub fn quiet(&self, now: Now) -> Duration {
+        self.selected
+            .and_then(|(local, remote)| Some(&self.pairs[self.find(local, remote)?]))
+            .map_or(Duration::ZERO, |pair| {
+                now.since(pair.media.map_or(pair.checked, |at| at.max(pair.checked)))
+            })
+    }
+
     /// SRTP or SRTCP that came from `remote` to `local` authenticated. True when that moved the path.
     pub fn media(&mut self, now: Now, local: SocketAddr, remote: SocketAddr) -> bool {
         let Some(at) = self.find(local, remote) else {
@@ -160,6 +169,7 @@ impl Path {
         self.pairs[at].media = Some(now);
         if self.selected == Some((local, remote)) {
             self.candidate = None;
+            self.inquiries.end();
         }
         self.pairs[at].nominated.is_some() && self.select(Some((local, remote)))
     }
@@ -232,6 +242,35 @@ impl Path {
         self.pairs.iter().map(|pair| (pair.local, pair.remote))
     }
 
+    /// The pair, which has just been proven; one may have to make room for it.
+    fn proven(
+        &mut self,
+        now: Now,
+        local: SocketAddr,
+        remote: SocketAddr,
+        change: &mut Change,
+    ) -> &mut Pair {
+        let at = match self.find(local, remote) {
+            Some(at) => at,
+            None => {
+                if self.pairs.len() == MAX_PAIRS {
+                    change.evicted = self.evict();
+                }
+                self.pairs.push(Pair {
+                    local,
+                    remote,
+                    checked: now,
+                    nominated: None,
+                    media: None,
+                });
+                self.pairs.len() - 1
+            }
+        };
+        let pair = &mut self.pairs[at];
+        pair.checked = now;
+        pair
+    }
+
     fn find(&self, local: SocketAddr, remote: SocketAddr) -> Option<usize> {
         self.pairs
             .iter()
@@ -242,6 +281,7 @@ impl Path {
         let moved = self.selected != pair;
         self.selected = pair;
         self.candidate = None;
+        self.inquiries.end();
         moved
     }
 

@@ -59,6 +59,12 @@ pub struct Streams(Vec<Stream>);
 
 impl Streams {
     /// Whatever its state.
+    #[must_use]
+    pub fn get(&self, ssrc: Ssrc) -> Option<&Stream> {
+        self.0.iter().find(|stream| stream.ssrc == ssrc)
+    }
+
+    /// Whatever its state.
     pub fn find(&mut self, ssrc: Ssrc) -> Option<&mut Stream> {
         self.0.iter_mut().find(|stream| stream.ssrc == ssrc)
     }

@@ -29,6 +29,17 @@ impl IntegrityKey {
             key: hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, password.as_bytes()),
         }
     }
+
+    /// Of a check of ours: whose it is, and then what nobody without the password foretells. No message is as short as
+    /// what is signed here.
+    #[must_use]
+    pub fn transaction(&self, whose: u32, number: u64) -> TransactionId {
+        let mut transaction = [0; 12];
+        transaction[..4].copy_from_slice(&whose.to_be_bytes());
+        let tag = hmac::sign(&self.key, &number.to_be_bytes());
+        transaction[4..].copy_from_slice(&tag.as_ref()[..8]);
+        transaction
+    }
 }
 
 pub(super) const COOKIE: u32 = 0x2112_a442;
@@ -248,7 +259,7 @@ fn mask(transaction: &TransactionId) -> u128 {
     u128::from_be_bytes(bytes)
 }
 
-/// A connectivity check as the controlling side sends it.
+/// A connectivity check.
 #[derive(Clone, Copy, Debug)]
 pub struct BindingRequest<'a> {
     pub transaction: TransactionId,
@@ -257,6 +268,7 @@ pub struct BindingRequest<'a> {
     pub priority: u32,
     /// The tie-breaker of RFC 8445 §16.1.
     pub controlling: Option<u64>,
+    pub controlled: Option<u64>,
     pub use_candidate: bool,
 }
 
@@ -273,6 +285,9 @@ pub fn write_binding_request(
     writer.attribute(PRIORITY, &[&request.priority.to_be_bytes()])?;
     if let Some(tie_breaker) = request.controlling {
         writer.attribute(ICE_CONTROLLING, &[&tie_breaker.to_be_bytes()])?;
+    }
+    if let Some(tie_breaker) = request.controlled {
+        writer.attribute(ICE_CONTROLLED, &[&tie_breaker.to_be_bytes()])?;
     }
     if request.use_candidate {
         writer.attribute(USE_CANDIDATE, &[])?;
@@ -531,6 +546,7 @@ mod tests {
             username: "them:us",
             priority: 77,
             controlling: Some(9),
+            controlled: None,
             use_candidate: true,
         };
         let Some(len) = write_binding_request(&mut out, &request, &key) else {

@@ -54,6 +54,7 @@ fn written(message: &Message<'_>, ours: &str, theirs: &str) {
         username: &username,
         priority: message.priority.unwrap_or(0),
         controlling: message.controlling,
+        controlled: message.controlled,
         use_candidate: message.use_candidate,
     };
     let mut out = [0; 2_048];
@@ -66,7 +67,10 @@ fn written(message: &Message<'_>, ours: &str, theirs: &str) {
     assert!(again.class == Class::Request && again.fingerprint && again.verify(&key));
     assert_eq!(again.ufrags(), Some((ours, theirs)));
     assert_eq!(again.priority, Some(request.priority));
-    assert_eq!(again.controlling, message.controlling);
+    assert_eq!(
+        (again.controlling, again.controlled),
+        (message.controlling, message.controlled)
+    );
     assert_eq!(again.use_candidate, message.use_candidate);
 
     let address = message

@@ -84,6 +84,7 @@ impl Client {
             local_ufrag: ufrag.clone(),
             local_pwd: pwd.clone(),
             remote_ufrag: format!("remote{id}"),
+            remote_pwd: format!("password-of-the-client-{id:04}"),
             may_publish: true,
             start_bitrate: 600_000,
         });
@@ -142,6 +143,7 @@ impl Client {
             username: &self.username,
             priority: 1_000,
             controlling: Some(99),
+            controlled: None,
             use_candidate,
         };
         let len = stun::write_binding_request(&mut out, &request, &self.key).unwrap();

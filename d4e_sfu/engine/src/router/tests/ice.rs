@@ -103,6 +103,7 @@ fn anything_wrong_with_a_check_gets_silence_and_changes_nothing() {
             username,
             priority: 1,
             controlling: Some(1),
+            controlled: None,
             use_candidate: true,
         };
         let len = stun::write_binding_request(&mut out, &request, key).unwrap();
@@ -555,6 +556,7 @@ fn check_as(
         username,
         priority: 1,
         controlling: Some(1),
+        controlled: None,
         use_candidate: nominate,
     };
     let key = IntegrityKey::new(password);
@@ -571,6 +573,7 @@ fn restart(world: &mut World, id: u32, round: u32) -> (String, String) {
         local_ufrag: format!("again{id}x{round}"),
         local_pwd: password.clone(),
         remote_ufrag: format!("theirs{id}x{round}"),
+        remote_pwd: format!("his-password-{round}-of-{id:04}"),
     });
     (format!("again{id}x{round}:theirs{id}x{round}"), password)
 }

@@ -88,6 +88,9 @@ pub struct World {
     /// Events that happen once and may wait; all others are as many as there are things.
     once: usize,
     debugged: u32,
+    /// To checks of the router, where they were asked for; and how many there have been.
+    answers: Vec<(SocketAddr, SocketAddr, Vec<u8>)>,
+    asked: usize,
 }
 
 impl World {
@@ -105,6 +108,8 @@ impl World {
             handshakes: HashSet::new(),
             once: 0,
             debugged: 0,
+            answers: Vec::new(),
+            asked: 0,
         }
     }
 
@@ -138,6 +143,7 @@ impl World {
             local_ufrag: ours,
             local_pwd: password,
             remote_ufrag: theirs,
+            remote_pwd: format!("his own password {life}"),
             may_publish,
             // Estimated, and not.
             start_bitrate: if id % 2 == 0 { 0 } else { 600_000 },
@@ -452,8 +458,12 @@ impl World {
         self.judge();
         self.now = Now(self.now.0 + seconds * 1_000_000_000);
         self.router.advance(self.now, &mut self.kept);
-        for (local, remote, _) in self.kept.datagrams.drain(..) {
-            assert!(self.proven.contains_key(&(local, remote)));
+        for (local, remote, datagram) in std::mem::take(&mut self.kept.datagrams) {
+            if classify(&datagram) == Some(Kind::Stun) {
+                self.judge_check(local, remote, &datagram);
+            } else {
+                assert!(self.proven.contains_key(&(local, remote)));
+            }
         }
     }
 
@@ -462,6 +472,11 @@ impl World {
     /// Everything that has left since the last judgement, and how things stand.
     pub fn judge(&mut self) {
         self.judge_departed();
+        for (local, remote, mut answer) in std::mem::take(&mut self.answers) {
+            self.router
+                .handle(self.now, local, remote, &mut answer, &mut self.kept);
+            self.judge_departed();
+        }
         if self.router.snapshot().transports < self.people.len() {
             self.drain(); // Somebody's consent has run out.
         }
@@ -485,8 +500,36 @@ impl World {
         }
     }
 
+    /// The router asks whether a client is there. Every second one is answered as the client would.
+    fn judge_check(&mut self, local: SocketAddr, remote: SocketAddr, datagram: &[u8]) {
+        assert!(!self.proven.contains_key(&(local, remote)), "it is known who is there");
+        let Ok(check) = stun::Message::parse(datagram) else {
+            panic!("a check that is none")
+        };
+        assert_eq!(check.class, stun::Class::Request);
+        let [a, b, c, d, .., last] = check.transaction;
+        let id = u32::from_be_bytes([a, b, c, d]);
+        let Some(person) = self.people.get(&id) else {
+            panic!("somebody who is gone is asked")
+        };
+        let key = stun::IntegrityKey::new(&format!("his own password {}", person.life));
+        assert!(check.verify(&key) && person.keys.is_some());
+        self.asked += 1;
+        let mut out = [0; 128];
+        if last % 2 == 0
+            && let Some(len) =
+                stun::write_binding_success(&mut out, &check.transaction, local, &key)
+        {
+            self.answers.push((local, remote, out[..len].to_vec()));
+            self.proven.insert((local, remote), (id, self.now));
+        }
+    }
+
     fn judge_datagram(&mut self, local: SocketAddr, remote: SocketAddr, mut datagram: Vec<u8>) {
         assert!(datagram.len() <= DATAGRAM);
+        if classify(&datagram) == Some(Kind::Stun) {
+            return self.judge_check(local, remote, &datagram);
+        }
         let Some(&(owner, checked)) = self.proven.get(&(local, remote)) else {
             panic!("sent to {remote}, which nobody has proven")
         };
