@@ -5,6 +5,7 @@
 
 #![no_main]
 
+mod checks;
 mod world;
 
 use d4e_engine::api::{

@@ -5,7 +5,6 @@ use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use aws_lc_rs::hmac;
 use d4e_engine::api::{Command, Event, Extension, Profile};
 use d4e_engine::now::Now;
 use d4e_engine::outlet::{DATAGRAM, Kept};
@@ -15,6 +14,8 @@ use d4e_engine::wire::rtcp::{Compound, Packet};
 use d4e_engine::wire::seq::{ExtSeq, Ssrc, Timestamp};
 use d4e_engine::wire::srtp::{self, Opener, ReplayWindow, Sealer};
 use d4e_engine::wire::stun;
+
+use crate::checks::{binding_request, names};
 
 pub const TRANSPORTS: u32 = 6;
 pub const PUBLICATIONS: u32 = 8;
@@ -502,7 +503,10 @@ impl World {
 
     /// The router asks whether a client is there. Every second one is answered as the client would.
     fn judge_check(&mut self, local: SocketAddr, remote: SocketAddr, datagram: &[u8]) {
-        assert!(!self.proven.contains_key(&(local, remote)), "it is known who is there");
+        assert!(
+            !self.proven.contains_key(&(local, remote)),
+            "it is known who is there"
+        );
         let Ok(check) = stun::Message::parse(datagram) else {
             panic!("a check that is none")
         };
@@ -672,48 +676,4 @@ fn here(which: u8) -> SocketAddr {
 
 fn there(which: u8) -> SocketAddr {
     SocketAddr::from(([192, 0, 2, which % 12], 40_000))
-}
-
-fn names(id: u32, life: u32) -> (String, String, String) {
-    (
-        format!("ours{id}"),
-        format!("theirs{life}"),
-        format!("a password of its own {life}"),
-    )
-}
-
-fn binding_request(id: u32, life: u32, nominated: bool, extra: &[u8]) -> Vec<u8> {
-    let (ours, theirs, password) = names(id, life);
-    let mut out = vec![0; 512];
-    let request = stun::BindingRequest {
-        transaction: [3; 12],
-        username: &format!("{ours}:{theirs}"),
-        priority: 1_000,
-        controlling: Some(9),
-        use_candidate: nominated,
-    };
-    let key = stun::IntegrityKey::new(&password);
-    let Some(len) = stun::write_binding_request(&mut out, &request, &key) else {
-        panic!("a request fits")
-    };
-    out.truncate(len);
-    if extra.is_empty() {
-        return out;
-    }
-    // Before MESSAGE-INTEGRITY and FINGERPRINT, which are then made anew.
-    out.truncate(len - 32);
-    out.extend(extra);
-    let words = |out: &[u8], more: usize| ((out.len() - 20 + more) as u16).to_be_bytes();
-    let counted = words(&out, 24);
-    out[2..4].copy_from_slice(&counted);
-    let key = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, password.as_bytes());
-    let tag = hmac::sign(&key, &out);
-    out.extend([0, 8, 0, 20]);
-    out.extend(tag.as_ref());
-    let counted = words(&out, 8);
-    out[2..4].copy_from_slice(&counted);
-    let crc = crc32fast::hash(&out) ^ 0x5354_554e;
-    out.extend([0x80, 0x28, 0, 4]);
-    out.extend(crc.to_be_bytes());
-    out
 }
