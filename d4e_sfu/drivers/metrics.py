@@ -98,7 +98,7 @@ _ENGINE_HELP: Final = {
     "paced_microseconds": "How long they waited, all together.",
     "pictures_held": "Pictures paused because a subscriber's link could not carry them.",
     "probes": "Probes sent to find out what a subscriber's link carries.",
-    "ice_events": "ICE: checks answered, or sent to where a client seems to be; paths chosen or moved; consent expired.",
+    "ice_events": "ICE: checks answered, or sent where a client seems to be; paths chosen or moved; consents expired.",
     "commands_ignored": "Commands to the engine about something that is not, or is already, there.",
     "drops": "Packets that were not forwarded, by reason.",
 }
