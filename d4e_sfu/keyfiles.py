@@ -195,7 +195,11 @@ def _credential(path: Path, environ: Mapping[str, str]) -> Path:
 
 def contents(path: Path, at_most: int) -> bytes:
     """At most one byte more than that, so that the reader sees the excess. Never waits on a pipe or device."""
-    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+    try:
+        opened = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except ValueError:  # a NUL in it, or half of a surrogate pair
+        raise OSError("not the name of a file") from None
+    with os.fdopen(opened, "rb") as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise OSError("not a regular file")
         return file.read(at_most + 1)
