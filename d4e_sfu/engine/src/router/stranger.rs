@@ -29,6 +29,8 @@ const TRIED: u64 = 16;
 const THERE: Duration = Duration::from_millis(30);
 /// A check of ours is at most so much larger than what it is due to: as in QUIC (RFC 9000 §8.1).
 const AMPLIFICATION: usize = 3;
+/// What a check takes beside the names in it, at most.
+const CHECK: usize = 20 + (4 + 3) + 8 + 12 + 24 + 8;
 /// Peer-reflexive, component 1 (RFC 8445 §5.1.2.1). It means nothing here, and is a must (§7.1.1).
 const PRIORITY: u32 = 110 << 24 | 0xffff << 8 | 255;
 
@@ -157,6 +159,9 @@ fn ask(
     let key = credentials.theirs.as_ref()?;
     let slot = out.slot();
     let room = slot.len().min(AMPLIFICATION * due_to);
+    if room < CHECK + credentials.asking.len() {
+        return None; // It has nothing of the pace.
+    }
     let transaction = transport.path.inquiries.ask(now, local, remote, |number| {
         credentials.integrity.transaction(id, number)
     })?;

@@ -198,6 +198,13 @@ fn what_is_shorter_than_a_third_of_a_check_gets_none() {
     assert!(short.len() < 30);
     world.handle(at(AWAY), &short);
     assert_eq!(asked(&mut world), []);
+    let longer = report(&mut client);
+    world.handle(at(AWAY), &longer);
+    assert_eq!(
+        asked(&mut world).len(),
+        1,
+        "nor does it cost the next one its own"
+    );
 }
 
 #[test]
@@ -216,6 +223,22 @@ fn who_is_heard_where_he_was_is_there() {
     world.pass(100);
     world.handle(at(AWAY), &answer(&check, &theirs()));
     assert_eq!(world.drops(DropReason::BadStun), 1);
+    assert_eq!(path(&world), client.remote);
+}
+
+#[test]
+fn a_check_of_his_where_he_was_tells_as_much_as_a_report() {
+    let (mut world, mut client) = listening();
+    let moved = report(&mut client);
+    world.handle(at(AWAY), &moved);
+    let (_, check) = asked(&mut world).remove(0);
+    world.pass(40);
+    let there = client.request_as(false, 9);
+    world.handle(client.remote, &there);
+    world.kept.datagrams.clear();
+    world.pass(100);
+    world.handle(at(AWAY), &answer(&check, &theirs()));
+    assert_eq!(world.drops(DropReason::BadStun), 1, "it is asked no more");
     assert_eq!(path(&world), client.remote);
 }
 
@@ -240,6 +263,15 @@ fn media_from_elsewhere_tells_as_much() {
         .expect("asked");
     world.handle(at(AWAY), &answer(check, &theirs()));
     assert_eq!(path(&world), at(AWAY));
+    // A copy of what has arrived where he is tells nothing.
+    world.pass(100);
+    let datagram = source.next(&mut speaker, &[1; 60], false);
+    world.handle(at(AWAY), &datagram);
+    world.pass(100);
+    world.kept.datagrams.clear();
+    world.handle(at("198.51.100.8:2"), &datagram);
+    let copied = world.kept.datagrams.iter();
+    assert!(!copied.clone().any(|(_, to, _)| *to == at("198.51.100.8:2")));
     // A stream that nobody knows is tried with nobody's keys.
     let mut unknown = Source::new(0x2222, 111, 0).mid("p1");
     world.pass(100);
@@ -318,18 +350,21 @@ fn after_an_ice_restart_the_new_credentials_ask_and_without_his_password_nobody_
 
 #[test]
 fn a_flood_of_strangers_costs_a_bounded_search() {
-    let (mut world, mut client) = listening();
-    let mut forged = report(&mut client);
-    forged[9] ^= 1;
-    for _ in 0..20_000 {
-        world.handle(at("203.0.113.66:6666"), &forged);
+    // Trials are what costs; where the stream is nobody's, none is made, and only rows are counted.
+    for (named, flood, found) in [(true, 1_300, 0), (false, 2_000, 1), (false, 20_000, 0)] {
+        let (mut world, mut client) = listening();
+        let mut forged = report(&mut client);
+        forged[if named { 9 } else { 4 }] ^= 1;
+        for _ in 0..flood {
+            world.handle(at("203.0.113.66:6666"), &forged);
+        }
+        // Where nothing is left for him he waits for his own check, as ever.
+        let moved = report(&mut client);
+        world.handle(at(AWAY), &moved);
+        assert_eq!(asked(&mut world).len(), found, "{named} {flood}");
+        world.pass(1_000);
+        let moved = report(&mut client);
+        world.handle(at(AWAY), &moved);
+        assert_eq!(asked(&mut world).len(), 1);
     }
-    // Nothing is left for him: he waits for his own check, as ever.
-    let moved = report(&mut client);
-    world.handle(at(AWAY), &moved);
-    assert_eq!(asked(&mut world), []);
-    world.pass(1_000);
-    let moved = report(&mut client);
-    world.handle(at(AWAY), &moved);
-    assert_eq!(asked(&mut world).len(), 1);
 }
