@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 # A picture or voice comes back only where so much of the budget stays free: an estimate swings by some percent, and a
 # picture's own rate by more.
 HEADROOM: Final = 0.1
+MOST_FREE: Final = 160_000  # bit/s: more swings by less
 # And not before so long after something had to go, s: as long as an estimator takes to find out that it was wrong.
 HOLD: Final = 2.0
 # What came back and had to go again within `REGRET` was more than the link carries, whatever it promised. So much comes
@@ -29,10 +30,17 @@ REGRET: Final = 15.0
 FORGIVEN: Final = 60.0  # s without anything having to go, and the hold is as it was
 # Halfway from what was carried to what was not it may go at once, and halfway from there in so long, s.
 CLOSER: Final = 8.0
+# And from then on, each `CLOSER`, beyond that by such a share: what one step is above it is not out of reach for long.
+BEYOND: Final = 0.02
 # What was given for so long, s, the link does carry.
 PROVEN: Final = 5.0
 # A link that promises so many times more than when it broke its word is another link.
-ANOTHER: Final = 1.3
+ANOTHER: Final = 1.15
+# Another encoding begins with a keyframe, which weighs as much with few of its layers as with all: where less than so
+# much of its rate is to be had, that takes longer than a picture may wait, and ends in two seconds without any.
+KEYFRAME: Final = 0.7
+# What comes on top comes so far apart, s: what the estimate does not hold shows before it has become a long queue.
+PACE: Final = 1.0
 # One voice stays, whatever it weighs; so what one who speaks weighs is there for several. It is for who ends and who
 # begins, at the change of a turn, and for the noise of who is silent (RFC 6716 §2.1.9): some packets a second each.
 TURN: Final = 1.25
@@ -140,9 +148,11 @@ class Trust:
         since = now - self.lowered_at
         if since < HOLD:
             return 0
-        most = budget * (1 - HEADROOM)
+        most = float(usable(budget))
         if since < self.hold and budget < self.promised * ANOTHER:
-            most = min(most, self.broken - (self.broken - self.carried) * 0.5 ** (1 + since / CLOSER))
+            closer = self.broken - (self.broken - self.carried) * 0.5 ** (1 + since / CLOSER)
+            beyond = self.broken * BEYOND * max(0.0, since / CLOSER - 1)
+            most = min(most, closer + beyond)
         return int(most)
 
     def raised(self, used: int, *, now: float) -> Trust:
@@ -204,6 +214,11 @@ class Allocation:
         }
 
 
+def usable(budget: int) -> int:
+    """By whatever comes on top, bit/s."""
+    return budget - int(min(budget * HEADROOM, MOST_FREE))
+
+
 def allocate(
     budget: int | None,
     voices: Sequence[Voice],
@@ -232,8 +247,9 @@ def allocate(
         picture.rungs[rung].bitrate for picture, rung in zip(pictures, before, strict=True) if rung >= 0
     )
     promoted = [_is_promoted(picture, previous) for picture in pictures]
-    limits = [min(budget, max(kept, growth)) if new else growth for new in promoted]
-    ladders = _Ladders(pictures, before, budget=budget, limits=limits, used=reserved)
+    soon = now - trust.raised_at < PACE
+    limits = [min(budget, max(kept, growth)) if new else 0 if soon else growth for new in promoted]
+    ladders = _Ladders(pictures, before, promoted, budget=budget, limits=limits, used=reserved)
     ladders.climb()
     rungs = ladders.at
     shares |= {picture.subscription: _share(picture, rung) for picture, rung in zip(pictures, rungs, strict=True)}
@@ -277,7 +293,7 @@ def _voices(budget: int, growth: int, voices: Sequence[Voice], previous: Allocat
     shares = {}
     used = 0
     one = int(TURN * max((voice.reserve - voice.redundancy for voice in voices), default=0))
-    limit, again = max(budget, one), max(int(budget * (1 - HEADROOM)), one)
+    limit, again = max(budget, one), max(usable(budget), one)
     for rank, voice in enumerate(voices):
         bitrate = voice.bitrate - (0 if redundancy else voice.redundancy)
         fits = used + bitrate <= (again if voice.subscription in silent else limit)
@@ -322,15 +338,34 @@ class _Ladders:
     then far pictures, the screen's frame rate, the screen, the speaker's picture.
     """
 
-    __slots__ = ("_before", "_budget", "_limits", "_pictures", "at", "needed", "used")
+    __slots__ = (
+        "_before",
+        "_budget",
+        "_keyframes",
+        "_limits",
+        "_pictures",
+        "_promoted",
+        "at",
+        "needed",
+        "used",
+    )
 
     def __init__(
-        self, pictures: Sequence[Picture], before: Sequence[int], *, budget: int, limits: Sequence[int], used: int
+        self,
+        pictures: Sequence[Picture],
+        before: Sequence[int],
+        promoted: Sequence[bool],
+        *,
+        budget: int,
+        limits: Sequence[int],
+        used: int,
     ) -> None:
         self._pictures = pictures
         self._before = before
+        self._promoted = promoted
         self._budget = budget
         self._limits = limits  # of each, for more than before
+        self._keyframes = 0.0  # what those take that begin another encoding
         self.used = used
         self.needed = float("inf")  # what the lightest step would have taken that was not made
         self.at = [-1] * len(pictures)
@@ -358,11 +393,28 @@ class _Ladders:
         if at == len(rungs):
             return False
         used = self.used + rungs[at].bitrate - (rungs[at - 1].bitrate if at else 0)
-        if used > (self._budget if at <= self._before[index] else self._limits[index]):
-            self.needed = min(self.needed, used)
+        if at <= self._before[index]:
+            fits, needed = used <= self._budget, used
+        elif self._promoted[index]:
+            fits, needed = used <= self._limits[index], used
+        else:
+            keyframe = KEYFRAME * self._new_encoding(index)
+            fits = max(used, self._keyframes + keyframe) <= self._limits[index]
+            needed = int(max(used, keyframe))
+            if fits:
+                self._keyframes += keyframe
+        if not fits:
+            self.needed = min(self.needed, needed)
             return False
         self.used, self.at[index] = used, at
         return True
+
+    def _new_encoding(self, index: int) -> int:
+        """What the next rung weighs with all its layers, if he has another encoding of that picture until then."""
+        rungs, at = self._pictures[index].rungs, self.at[index] + 1
+        if self._before[index] < 0 or at == 0 or rungs[at].spatial == rungs[at - 1].spatial:
+            return 0
+        return max(rung.bitrate for rung in rungs if rung.spatial == rungs[at].spatial)
 
     def _is_slow(self, index: int) -> bool:
         """It stands, and the next rung is the same picture more often."""

@@ -15,7 +15,7 @@ from livekit.protocol import models, rtc
 from d4e_sfu._engine import Command
 from d4e_sfu.config import Source
 from d4e_sfu.core import datapacket
-from d4e_sfu.core.allocator import HEADROOM, Allocation, Picture, Place, Reason, Voice, allocate
+from d4e_sfu.core.allocator import Allocation, Picture, Place, Reason, Voice, allocate, usable
 from d4e_sfu.core.boundary import DataKind
 from d4e_sfu.core.weights import MOST_REDUNDANT, REDUNDANT_BLOCK, REDUNDANT_SHARE, USUAL_PICTURE
 
@@ -111,7 +111,7 @@ def measure(participant: Participant, estimate: Estimate, *, now: float) -> None
     bandwidth.estimate = estimate
     budget, allocation = bandwidth.budget, bandwidth.allocation
     if budget is not None and old is not None and not bandwidth.due and allocation.holds(budget, now=now):
-        full = allocation.is_full and budget * (1 - HEADROOM) >= allocation.demand
+        full = allocation.is_full and usable(budget) >= allocation.demand
         same = (old.redundancy, old.copies) == (estimate.redundancy, estimate.copies) and bandwidth.places is None
         if same and now - bandwidth.allocated_at < (LOOK if full else LOOK_SHORT):
             return

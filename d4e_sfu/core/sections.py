@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from d4e_sfu.config import Source
-from d4e_sfu.core.allocator import HEADROOM
+from d4e_sfu.core.allocator import usable
 from d4e_sfu.core.bandwidth import NO_ESTIMATE
 from d4e_sfu.core.weights import USUAL_PICTURE
 
@@ -67,7 +67,7 @@ def _pictures(participant: Participant, *, now: float) -> int | None:
     if budget is None:
         silent = participant.active_at is not None and now - participant.active_at >= SILENCE
         return None if silent else here
-    more = int((budget * (1 - HEADROOM) - bandwidth.allocation.least) / USUAL_PICTURE)
+    more = int((usable(budget) - bandwidth.allocation.least) / USUAL_PICTURE)
     if more > 0:
         return max(here, len(placed) + more)
     # Whoever leads the conversation is seen instead of another.

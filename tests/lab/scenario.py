@@ -18,7 +18,7 @@ from typing import Any, Final, TypeAlias
 
 from tests.lab.client import Camera, Voice
 from tests.lab.link import Link, Passage
-from tests.lab.network import Datagram
+from tests.lab.network import Conditions, Datagram
 from tests.lab.pcap import Pcap
 from tests.lab.person import Person
 from tests.lab.virtual import Lab
@@ -213,11 +213,13 @@ def keyframe_requests(publisher: Person, name: str = "camera") -> int:
 # --- what several scenarios do ----------------------------------------------------------------------------------------
 
 
-def gather(lab: Lab, *publish: Sequence[Source]) -> list[Person]:
-    """They join one after the other, so that no two cameras take their pictures at the same time."""
+def gather(lab: Lab, *publish: Sequence[Source], viewers: int = 0, link: Conditions | None = None) -> list[Person]:
+    """They join one after the other, so that no two cameras take their pictures at the same time. `link`: of those who
+    publish nothing and come last.
+    """
     people = []
-    for n, sources in enumerate(publish):
-        people.append(lab.join(f"person {n}", publish=sources))
+    for n, sources in enumerate([*publish, *[()] * viewers]):
+        people.append(lab.join(f"person {n}", publish=sources, link=None if n < len(publish) else link))
         lab.run(0.01 + lab.chance.random() * 0.05)
     return people
 

@@ -96,8 +96,7 @@ def _feedback(lab: Lab, crook: Person, meter: Meter, *, received: bool) -> None:
     numbers = [
         number
         for passage in meter.between(lab.now - EVERY, lab.now)
-        if payload_type(passage.packet) is not None
-        and (number := _transport_number(passage.packet.payload)) is not None
+        if payload_type(passage.packet) is not None and (number := transport_number(passage.packet.payload)) is not None
     ]
     if len(numbers) < 2:
         return
@@ -117,7 +116,7 @@ def _remb(mantissa: int, exponent: int) -> bytes:
     return struct.pack("!BBH", 0x8F, 206, len(body) // 4) + body
 
 
-def _transport_number(packet: bytes) -> int | None:
+def transport_number(packet: bytes) -> int | None:
     """Header extensions are not encrypted (RFC 3711 §3.1)."""
     if not packet[0] & 0x10:
         return None

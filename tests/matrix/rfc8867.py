@@ -36,7 +36,7 @@ def variable_capacity(run: Run) -> None:
     """RFC 8867 §5.1: one flow, a capacity that varies."""
     lab = run.lab(delay=0.01)
     run.step("four publish, one watches")
-    people = gather(lab, *[(CAMERA, VOICE)] * 4, [])
+    people = gather(lab, *[(CAMERA, VOICE)] * 4, viewers=1, link=Conditions(delay=DELAY))
     viewer = people[-1]
     lab.link(viewer, up=Conditions(delay=DELAY))
     meter, began = Meter(lab.down(viewer)), lab.now
@@ -50,7 +50,7 @@ def several_flows(run: Run) -> None:
     """RFC 8867 §5.2: two flows over one bottleneck whose capacity varies."""
     lab = run.lab(delay=0.01)
     run.step("four publish, two watch behind the same bottleneck")
-    people = gather(lab, *[(CAMERA, VOICE)] * 4, [], [])
+    people = gather(lab, *[(CAMERA, VOICE)] * 4, viewers=2, link=Conditions(delay=DELAY))
     link = _shared(lab, SEVERAL, [viewer.address for viewer in people[-2:]])
     for viewer in people[-2:]:
         lab.link(viewer, up=Conditions(delay=DELAY))
@@ -86,7 +86,7 @@ def against_cubic(run: Run) -> None:
     """RFC 8867 §5.6: against a long TCP flow, 2 Mbit/s."""
     lab = run.lab(delay=0.01)
     run.step("four publish, one watches, a download shares his link from second 5 on")
-    people = gather(lab, *[(CAMERA, VOICE)] * 4, [])
+    people = gather(lab, *[(CAMERA, VOICE)] * 4, viewers=1, link=Conditions(delay=DELAY))
     viewer = people[-1]
     link = _shared(lab, ((0, 2.0),), [viewer.address])
     lab.link(viewer, up=Conditions(delay=DELAY))

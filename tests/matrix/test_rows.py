@@ -6,6 +6,7 @@ What does not hold yet is not here and not excused here: `make matrix` writes it
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ import pytest
 from benchmarks import matrix, results
 from tests.lab.network import HEADERS
 from tests.lab.scenario import Figure, Run
-from tests.matrix import ROWS, blame, liar, rooms, weak
+from tests.matrix import ROWS, blame, liar, rfc8867, rooms, weak
 
 SEEDS = [1, *(pytest.param(seed, marks=pytest.mark.long) for seed in range(2, 21))]
 
@@ -65,6 +66,18 @@ def test_one_leg_that_is_cut_takes_nothing_from_the_others(seed: int) -> None:
 def test_a_station_on_a_thin_link_joins_a_full_room_in_seconds_and_kilobytes(seed: int) -> None:
     run = Run(seed)
     rooms.narrow_join(run, seconds=15)
+    held(run)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize(
+    "row",
+    [rfc8867.variable_capacity, rfc8867.several_flows, rfc8867.congested_feedback, rfc8867.against_cubic],
+    ids=["5.1", "5.2", "5.3", "5.6"],
+)
+def test_a_link_is_used_shared_and_kept_short_as_rfc_8867_asks(row: Callable[[Run], None], seed: int) -> None:
+    run = Run(seed)
+    row(run)
     held(run)
 
 

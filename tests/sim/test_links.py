@@ -148,7 +148,7 @@ def test_a_client_that_knows_remb_alone_is_told_when_packets_leave_and_gets_what
     assert (bob.received(alice).encoding or 0) < 2
     assert meter.rate(began, lab.now) <= 150_000
     said = 2_000_000
-    # He is believed as far as twice what he is sent, and the allocator has learnt to be careful.
+    # He is believed as far as three times what he is sent, and the allocator has learnt to be careful.
     lab.until(lambda: shows(bob, alice, encoding=2), within=40)
     lab.run(5)
     assert shows(bob, alice, encoding=2), "and stays"

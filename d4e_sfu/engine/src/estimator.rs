@@ -13,6 +13,7 @@
 
 mod acknowledged;
 mod arrivals;
+mod coupled;
 mod history;
 mod limited;
 mod loss;
@@ -20,6 +21,7 @@ mod probing;
 mod queue;
 mod rate;
 mod trendline;
+mod waits;
 
 #[cfg(test)]
 mod tests;
@@ -28,6 +30,7 @@ use std::time::Duration;
 
 use acknowledged::Acknowledged;
 use arrivals::{Arrival, Arrivals, Found};
+use coupled::Probed;
 use history::{Fate, History, Sent};
 use limited::Limited;
 use loss::Loss;
@@ -36,7 +39,9 @@ use queue::Queue;
 use rate::{Observed, Rate};
 use trendline::Trendline;
 
+pub use coupled::reduced;
 pub use trendline::Usage;
+pub use waits::Waits;
 
 use crate::now::Now;
 use crate::pacer::{Probe, ProbeId};
@@ -64,8 +69,9 @@ const STEADY: Duration = Duration::from_secs(5);
 const QUIET: Duration = Duration::from_millis(50);
 /// Arrivals that are put in order together.
 const BATCH: usize = 128;
-/// The rise of what REMB says goes no further than what was sent shows (libwebrtc's receivers say 1.5 times what came).
-const REMB_AHEAD: f64 = 2.0;
+/// The rise of what REMB says goes no further than what was sent shows (libwebrtc's receivers say 1.5 times what came): no probe
+/// asks there, and a picture's next encoding weighs three times as much as the one before.
+const REMB_AHEAD: f64 = 3.0;
 /// µs: libwebrtc's `kStreamTimeOut`, after which the groups are begun anew.
 const STREAM_TIMEOUT: i64 = 2_000_000;
 
@@ -80,6 +86,9 @@ pub struct Estimator {
     limited: Limited,
     prober: Prober,
     queue: Queue,
+    waits: Waits,
+    /// What a probe has raised the estimate by.
+    probed: Option<Probed>,
     /// bit/s, what REMB says; alone it is the estimate.
     remb: Option<f64>,
     demand: f64,
@@ -136,6 +145,8 @@ impl Estimator {
             limited: Limited::new(now),
             prober: Prober::new(now, start),
             queue: Queue::default(),
+            waits: Waits::default(),
+            probed: None,
             remb: None,
             demand: 0.0,
             told: None,
@@ -241,6 +252,7 @@ impl Estimator {
         for (arrived, sent) in batch.in_order() {
             let (arrived, at) = (*arrived, micros(sent.at));
             let queued = self.queue.add(at, arrived);
+            self.waits.add(at, queued);
             self.acknowledged.add(at, arrived, sent.size, queued);
             if sent.probe != 0 {
                 self.prober
@@ -290,6 +302,10 @@ impl Estimator {
             .filter(|shown| shown.first || shown.bps > self.rate.bps() && !self.queue.is_long())
             .filter(|_| usage != Usage::Over);
         if let Some(shown) = raised {
+            self.probed = Some(Probed {
+                before: self.rate.bps(),
+                whole: shown.bps + shown.beside,
+            });
             self.rate.set(now, shown.bps.clamp(MIN, MAX), true);
             self.loss.set(shown.bps);
         } else {
@@ -361,6 +377,12 @@ impl Estimator {
         }
     }
 
+    /// What waits in the link.
+    #[must_use]
+    pub fn queue(&self) -> Duration {
+        self.queue.get()
+    }
+
     /// What the link carries now, bit/s.
     #[must_use]
     pub fn bitrate(&self) -> u32 {
@@ -376,7 +398,7 @@ impl Estimator {
     }
 
     /// A probe, when one is wanted. It is to leave at once; its packets are told to `sent`.
-    pub fn probe(&mut self, now: Now) -> Option<Probe> {
+    pub fn probe(&mut self, now: Now, coupled: bool) -> Option<Probe> {
         // Without feedback a probe shows nothing.
         self.told?;
         let estimate = f64::from(self.bitrate());
@@ -404,6 +426,7 @@ impl Estimator {
                 queue: self.queue.get(),
                 loss_limited: self.loss.limits(),
                 limited: self.limited.get(),
+                coupled,
                 round_trip: self.rate.round_trip(),
             },
         )

@@ -10,6 +10,7 @@
 mod ask;
 mod binding;
 pub mod blame;
+mod bottleneck;
 mod command;
 pub mod counters;
 mod debug;
@@ -30,6 +31,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use self::bottleneck::Bottlenecks;
 pub use self::command::fault;
 use self::counters::{Counters, Kind, Snapshot};
 use self::events::Events;
@@ -69,6 +71,7 @@ pub struct Router {
     /// Transports at whose pacer something waits.
     pacing: Vec<u32>,
     search: Search,
+    bottlenecks: Bottlenecks,
     events: Events,
     counters: Counters,
     /// When the periodic work was last done, and whether there is media to do it for.

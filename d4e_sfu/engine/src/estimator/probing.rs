@@ -15,6 +15,7 @@ const FURTHER: f64 = 2.0;
 const THRESHOLD: f64 = 0.7;
 /// `kDefaultMaxProbingBitrate`, where the demand is not above it
 const MAX: f64 = 5e6;
+const MIN: f64 = 5_000.0;
 /// `alr_probing_interval`, `alr_probe_scale`
 const INTERVAL: Duration = Duration::from_secs(5);
 const SCALE: f64 = 2.0;
@@ -25,6 +26,7 @@ const PACKETS: u32 = 5;
 const DURATION: f64 = 0.015;
 /// s: once something is known of the link a probe lasts from one picture to the next, so that it meets those of others.
 const FRAME: f64 = 1.0 / 30.0;
+const COUPLED: f64 = 3.0 * FRAME;
 /// A link that it fills answers with the burst's share, which is more than ours where others send: by so much of the difference is the
 /// estimate raised.
 const BELIEVED: f64 = 0.3;
@@ -74,6 +76,8 @@ struct Cluster {
     highest: bool,
     /// The estimate, where the answer of a full link is believed in part.
     above: Option<f64>,
+    /// What others get through the same link meanwhile, as far as is known; bit/s.
+    beside: f64,
     packets: u32,
     size: f64,
     /// (first, last, size of the last, how long that was in the link beyond the least) by our clock; (first, last, size
@@ -95,6 +99,7 @@ pub(super) struct Situation {
     pub loss_limited: bool,
     /// Far less is sent than the estimate.
     pub limited: bool,
+    pub coupled: bool,
     pub round_trip: Duration,
 }
 
@@ -104,6 +109,8 @@ pub(super) struct Shown {
     pub bps: f64,
     /// It is one of the first, so that it may lower the estimate.
     pub first: bool,
+    /// What others got through the same link meanwhile, as far as is known.
+    pub beside: f64,
 }
 
 impl Prober {
@@ -131,6 +138,7 @@ impl Prober {
         }
         let estimate = situation.estimate;
         let mut above = Some(estimate);
+        let chained = self.next.is_some();
         let bps = if let Some(next) = self.next.take() {
             if !self.starting && situation.queue > MAX_QUEUE {
                 self.end(now);
@@ -165,6 +173,8 @@ impl Prober {
         let thin = bps < THIN;
         let duration = if self.starting || thin {
             DURATION
+        } else if situation.coupled && !chained {
+            COUPLED
         } else {
             FRAME
         };
@@ -179,6 +189,7 @@ impl Prober {
             probe,
             highest: bps >= most,
             above: above.filter(|_| !self.starting),
+            beside: 0.0,
             packets: 0,
             size: 0.0,
             sent: None,
@@ -206,6 +217,19 @@ impl Prober {
         self.waiting = None;
         self.starting = false;
         self.ended = now;
+    }
+
+    /// The probe that has just left met so much of others', bit/s.
+    pub const fn met(&mut self, bps: f64) {
+        if let Some((cluster, _)) = &mut self.waiting {
+            cluster.beside = bps;
+        }
+    }
+
+    /// Another asks the same link, and is answered for all.
+    pub fn another_probes(&mut self, now: Now) {
+        self.ended = self.ended.max(now);
+        self.quiet = self.quiet.max(now.plus(AFTERMATH + AFTERMATH));
     }
 
     /// A packet of a probe leaves.
@@ -272,10 +296,21 @@ impl Prober {
         }
         let asked = f64::from(cluster.probe.bps);
         let (packets, highest, above) = (cluster.packets, cluster.highest, cluster.above);
+        let beside = cluster.beside;
         let shown = cluster.bps();
         self.end(now);
         let (mut shown, saturated) = shown?;
         let whole = shown;
+        // It took its part of what the link carries from those beside it. And what was beside it is known to some
+        // percent, so that no more than what a full link shows is taken for certain.
+        if beside > 0.0 {
+            let link = if saturated {
+                shown * (1.0 + beside / asked)
+            } else {
+                UTILIZATION * (shown + beside)
+            };
+            shown = (link - beside).max(MIN);
+        }
         if saturated && let Some(estimate) = above.filter(|&estimate| shown > estimate) {
             shown = estimate + BELIEVED * (shown - estimate);
         }
@@ -289,7 +324,11 @@ impl Prober {
             self.next = Some(FURTHER * shown.max(asked));
             self.starting = first;
         }
-        Some(Shown { bps: shown, first })
+        Some(Shown {
+            bps: shown,
+            first,
+            beside,
+        })
     }
 }
 
@@ -380,6 +419,7 @@ mod tests {
         queue: Duration::ZERO,
         loss_limited: true,
         limited: false,
+        coupled: false,
         round_trip: Duration::from_millis(400),
     };
 

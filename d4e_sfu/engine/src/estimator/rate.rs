@@ -6,8 +6,12 @@ use std::time::Duration;
 use super::trendline::Usage;
 use crate::now::Now;
 
-/// `kDefaultBackoffFactor`
-const BACKOFF: f64 = 0.85;
+/// What is left where the queue has become long: so much of what comes out of it, and the less the longer it is, so that it is gone
+/// within two seconds; but no less than libwebrtc leaves (`kDefaultBackoffFactor`). That sends what is left to the last bit; we
+/// send in steps, and leave room for the next picture's variation besides.
+const BACKOFF: f64 = 0.9;
+const LEAST_LEFT: f64 = 0.85;
+const DRAIN: (f64, f64) = (0.95, 2.0);
 /// bit/s, which it falls further by where there is so much (`ChangeBitrate`).
 const MARGIN: f64 = 5_000.0;
 /// Per second while nothing is known of the capacity (`MultiplicativeRateIncrease`), and at least this, bit/s.
@@ -15,6 +19,9 @@ const GROWTH: f64 = 1.08;
 const MIN_GROWTH: f64 = 1_000.0;
 /// `1.5 * estimated_throughput + 10 kbps`: the delay says nothing of a rate that is not sent.
 const MAX_AHEAD: (f64, f64) = (1.5, 10_000.0);
+/// Where a limit has been met, more than this is for a probe to find: a picture's next step is often half as much again, and the
+/// rise alone would not have met it.
+const NEAR_AHEAD: f64 = 1.25;
 /// Where another keeps the link full no probe asks, and a picture's next step may be twice of what is had.
 const SHARED_AHEAD: f64 = 2.0;
 /// Near the capacity: a full packet for each two response times, whatever the rate, for only who rises as fast as the other comes
@@ -40,6 +47,8 @@ const REFILL_WITHIN: Duration = Duration::from_secs(5);
 const DRAINED: Duration = Duration::from_millis(15);
 const UTILIZATION: f64 = 0.95;
 /// With less in the queue it is not yet his own: see `reduce`.
+/// Nor is it anybody's with less than this: a keyframe of several pictures that begin at once.
+const SHORT_QUEUE: Duration = Duration::from_millis(50);
 const OWN_QUEUE: Duration = Duration::from_millis(100);
 /// Where another keeps the link full he decides how long its queue is, and losses say when it overflows; but for this.
 const SHARED_QUEUE: Duration = Duration::from_millis(400);
@@ -61,6 +70,9 @@ pub(super) struct Rate {
     round_trip: Duration,
     /// What came through when it was last reduced, if the link was full, and when.
     full: Option<(f64, Now)>,
+    /// What gets through, as of the last feedback; and to what share of it was reduced, since that was asked.
+    through: Option<f64>,
+    gave_way: Option<f64>,
 }
 
 /// What a feedback has shown.
@@ -89,6 +101,8 @@ impl Rate {
             reduced: now,
             round_trip: ROUND_TRIP,
             full: None,
+            through: None,
+            gave_way: None,
         }
     }
 
@@ -113,10 +127,32 @@ impl Rate {
         }
     }
 
+    /// It is divided among those who share the link.
+    pub const fn share(&mut self, bps: f64) {
+        self.bps = bps;
+    }
+
+    /// To what share of what gets through has it been reduced, if it was since this was asked?
+    pub const fn gave_way(&mut self) -> Option<f64> {
+        self.gave_way.take()
+    }
+
+    /// Another who shares the link has, for all of them.
+    pub const fn give_way(&mut self, now: Now, bps: f64) {
+        self.state = State::Hold;
+        (self.changed, self.reduced, self.bps) = (now, now, bps);
+    }
+
+    /// What gets through, as far as is known.
+    pub fn through(&self) -> f64 {
+        self.through.unwrap_or(self.bps)
+    }
+
     pub fn update(&mut self, now: Now, mut observed: Observed) {
         if observed.usage == Usage::Over && self.has_little_of(observed) {
             observed.usage = Usage::Normal;
         }
+        self.through = self.carried(observed);
         match (observed.usage, self.state) {
             (Usage::Over, _) => self.reduce(now, observed),
             (Usage::Under, _) => self.state = State::Hold,
@@ -141,6 +177,8 @@ impl Rate {
         }
         let ahead = if observed.shared {
             SHARED_AHEAD
+        } else if self.capacity.known.is_some() {
+            NEAR_AHEAD
         } else {
             MAX_AHEAD.0
         };
@@ -192,6 +230,7 @@ impl Rate {
             observed.queue < SHARED_QUEUE && !observed.stands
         } else {
             observed.full.is_none() && observed.queue < OWN_QUEUE
+                || self.bps > THIN && observed.queue < SHORT_QUEUE
         };
         if others {
             self.changed = now;
@@ -207,16 +246,20 @@ impl Rate {
         (self.changed, self.reduced) = (now, now);
         // What stands may be the way itself: of what a thin link carries that says nothing.
         if observed.stands && self.bps < THIN {
+            self.gave_way = Some(BACKOFF);
             self.bps *= BACKOFF;
             return;
         }
         let Some(through) = through else {
+            self.gave_way = Some(0.5);
             self.bps /= 2.0; // `DelayBasedBwe`: nothing is known yet
             return;
         };
-        let mut reduced = BACKOFF * through;
+        let left = backoff(observed.queue);
+        self.gave_way = Some(left);
+        let mut reduced = left * through;
         if reduced > THIN {
-            reduced -= MARGIN;
+            reduced = with_short_queue(observed.queue, self.bps, reduced - MARGIN);
         }
         // What has just come out of the full link is no older knowledge of it.
         let fresh = observed.full.is_some() && self.capacity.is_below(through);
@@ -226,7 +269,7 @@ impl Rate {
         if reduced > self.bps
             && let Some((capacity, _)) = self.capacity.known
         {
-            reduced = BACKOFF * capacity;
+            reduced = left * capacity;
         }
         self.bps = self.bps.min(reduced);
         self.capacity.update(through, 0.05); // `OnOveruseDetected`
@@ -270,6 +313,20 @@ impl Rate {
             self.full = None;
         }
     }
+}
+
+/// What is left of `bps`, if it were `reduced` otherwise. Of a link that has only just been filled, what got through in the last
+/// second says little.
+pub(super) fn with_short_queue(queue: Duration, bps: f64, reduced: f64) -> f64 {
+    if queue < OWN_QUEUE {
+        reduced.max(LEAST_LEFT * bps)
+    } else {
+        reduced
+    }
+}
+
+fn backoff(queue: Duration) -> f64 {
+    (DRAIN.0 - queue.as_secs_f64() / DRAIN.1).clamp(LEAST_LEFT, BACKOFF)
 }
 
 /// What got through when the link was full: its mean and how far it strays.
@@ -341,7 +398,7 @@ mod tests {
         for ms in (120_000..900_000).step_by(100) {
             rate.update(Now::from_millis(ms), observed(Usage::Normal, 400e3));
         }
-        assert_eq!(rate.bps(), 610e3);
+        assert_eq!(rate.bps(), 510e3);
     }
 
     #[test]

@@ -372,6 +372,7 @@ impl Router {
         }
         let (row, transport) = self.transports.remove(id)?;
         self.pacing.retain(|&kept| kept != row);
+        self.bottlenecks.leave(row);
         self.by_ufrag.remove(&transport.credentials.local_ufrag);
         if let Some((former, _)) = &transport.former {
             self.by_ufrag.remove(&former.local_ufrag);

@@ -10,7 +10,7 @@ use crate::transport::Transport;
 impl Router {
     pub(super) fn debug_state(&self, now: Now) -> String {
         let mut json = String::from("{\"transports\":[");
-        for (at, (_, transport)) in self.transports.iter().enumerate() {
+        for (at, (row, transport)) in self.transports.iter().enumerate() {
             let path = transport.path.selected();
             let _ = write!(
                 json,
@@ -27,7 +27,7 @@ impl Router {
                 transport.streams.len(),
                 transport.round_trip().as_millis(),
                 transport.link.losses.plan().blocks(),
-                link(now, transport),
+                link(now, transport, &self.behind_one_link(row)),
             );
         }
         json.push_str("],\"publications\":[");
@@ -83,13 +83,13 @@ impl Router {
 }
 
 /// What is estimated of the way to him, and what waits for it.
-fn link(now: Now, transport: &Transport) -> String {
+fn link(now: Now, transport: &Transport, with: &str) -> String {
     let Some(estimate) = transport.link.estimate(now, transport.id) else {
         return "null".into();
     };
     let facts = transport.link.facts();
     format!(
-        "{{\"bitrate\":{},\"delay_bps\":{},\"loss_bps\":{},\"through_bps\":{},\"loss\":{},\"queue_ms\":{},\"limited\":{},\"shared\":{},\"waiting\":{}}}",
+        "{{\"bitrate\":{},\"delay_bps\":{},\"loss_bps\":{},\"through_bps\":{},\"loss\":{},\"queue_ms\":{},\"limited\":{},\"shared\":{},\"with\":[{with}],\"waiting\":{}}}",
         estimate.bitrate,
         facts.map_or(0, |facts| facts.delay_bps),
         facts.and_then(|facts| facts.loss_bps).unwrap_or(u32::MAX),

@@ -16,13 +16,20 @@ use crate::wire::seq::Timestamp;
 impl Router {
     /// Probes that estimators want begin.
     pub(super) fn probe(&mut self, now: Now) {
-        for (row, transport) in self.transports.iter_mut() {
+        for row in 0..self.transports.rows() {
+            let Some(transport) = self.transports.get_mut(row) else {
+                continue;
+            };
             transport.link.advance(now);
-            if transport.link.probe(now) {
+            if transport
+                .link
+                .probe(now, !self.bottlenecks.with(row).is_empty())
+            {
                 self.counters.probes += 1;
                 if !std::mem::replace(&mut transport.link.pacer.listed, true) {
                     self.pacing.push(row);
                 }
+                self.probe_begins(now, row);
             }
         }
     }

@@ -32,6 +32,7 @@ impl Router {
         self.tick_transports(now, out);
         self.tick_publications(now);
         self.probe(now);
+        self.couple(now);
         self.measure(now);
     }
 

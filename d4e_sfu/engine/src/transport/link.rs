@@ -27,6 +27,8 @@ pub struct Link {
     /// Of the voices.
     pub losses: Losses,
     pub voices: Voices,
+    /// Bytes that have left, down to the IP header.
+    pub bytes: u64,
     estimator: Option<Box<Estimator>>,
     /// The number of the packet that left last, if it had one.
     latest: Option<u16>,
@@ -51,6 +53,7 @@ impl Link {
             pacer: Pacer::default(),
             losses: Losses::default(),
             voices: Voices::default(),
+            bytes: 0,
             latest: None,
             estimator: None,
             start_bitrate,
@@ -64,6 +67,7 @@ impl Link {
 
     /// A packet of `bytes`, down to the IP header, leaves; it bears the number returned, if it is `numbered`.
     pub fn sent(&mut self, now: Now, bytes: usize, numbered: bool) -> Option<u16> {
+        self.bytes += bytes as u64;
         let probe = self.pacer.sent(now, bytes);
         self.latest = None;
         if numbered {
@@ -81,6 +85,7 @@ impl Link {
     /// A packet of `bytes` leaves once more, under the number that it had: what was lost is lost, and what comes of that
     /// number says nothing of the link any more.
     pub fn sent_again(&mut self, now: Now, bytes: usize, number: Option<u16>) {
+        self.bytes += bytes as u64;
         self.pacer.sent(now, bytes);
         if let Some(estimator) = &mut self.estimator {
             estimator.unnumbered(now, bytes);
@@ -136,6 +141,24 @@ impl Link {
         }
     }
 
+    /// The estimator of one who has told something.
+    #[must_use]
+    pub fn told(&self) -> Option<&Estimator> {
+        self.estimator.as_deref().filter(|_| self.heard)
+    }
+
+    pub fn told_mut(&mut self) -> Option<&mut Estimator> {
+        self.estimator.as_deref_mut().filter(|_| self.heard)
+    }
+
+    /// The link is divided among those who share it.
+    pub fn divide(&mut self, now: Now, part: impl FnOnce(&mut Estimator)) {
+        if let Some(estimator) = self.told_mut() {
+            part(estimator);
+            self.paced(now);
+        }
+    }
+
     /// What happens by the clock.
     pub fn advance(&mut self, now: Now) {
         if !self.heard {
@@ -148,14 +171,14 @@ impl Link {
     }
 
     /// A probe begins, if the estimator wants one and he tells what comes.
-    pub fn probe(&mut self, now: Now) -> bool {
+    pub fn probe(&mut self, now: Now, coupled: bool) -> bool {
         if !self.heard || self.pacer.probes() {
             return false;
         }
         let wanted = self
             .estimator
             .as_mut()
-            .and_then(|estimator| estimator.probe(now));
+            .and_then(|estimator| estimator.probe(now, coupled));
         if let Some(probe) = wanted {
             self.pacer.probe(now, probe);
         }

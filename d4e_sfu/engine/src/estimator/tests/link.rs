@@ -138,7 +138,7 @@ impl Flow {
         }
         if due
             && self.probe.is_none()
-            && let Some(probe) = self.estimator.probe(now)
+            && let Some(probe) = self.estimator.probe(now, false)
         {
             self.probe = Some((probe, 0.0));
         }
