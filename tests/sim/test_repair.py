@@ -9,6 +9,7 @@ from tests.lab.virtual import Camera, Conditions, Lab
 from tests.sim.scene import CAMERA, DELAY, FPS, LOSSY, SEEDS, SMALL, VOICE
 
 SECONDS = 10
+PACKET = 1_200  # bytes, the largest
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -52,7 +53,8 @@ def test_retransmissions_stay_below_half_of_the_stream_however_much_is_lost(seed
     assert bob.received(alice).nacked > 20
     # Where links are estimated, so much loss lowers the estimate and with it the picture: what was saved up before it
     # counts as it is, and not as a part of what is sent afterwards.
-    assert 0 < sent["bytes_sent_rtx"] <= 0.5 * sent["bytes_sent_video"] + saved, "half, and what a second has saved"
+    allowed = 0.5 * sent["bytes_sent_video"] + saved + PACKET  # its seconds are not quite ours
+    assert 0 < sent["bytes_sent_rtx"] <= allowed, "half, and what a second has saved"
 
 
 @pytest.mark.parametrize("seed", SEEDS)
