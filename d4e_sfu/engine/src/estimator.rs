@@ -40,6 +40,7 @@ use rate::{Observed, Rate};
 use trendline::Trendline;
 
 pub use coupled::reduced;
+pub use rate::SHORT_QUEUE;
 pub use trendline::Usage;
 pub use waits::Waits;
 

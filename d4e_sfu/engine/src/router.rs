@@ -471,6 +471,7 @@ impl Router {
             local: local.to_string(),
             remote: remote.to_string(),
         });
+        self.part(row);
         self.wake_subscriptions(row);
     }
 

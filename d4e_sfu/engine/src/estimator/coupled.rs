@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::rate::with_short_queue;
+use super::rate::{GaveWay, backoff, with_short_queue};
 use super::{Estimator, MAX, MIN};
 use crate::now::Now;
 
@@ -28,10 +28,10 @@ pub struct Probed {
     pub whole: f64,
 }
 
-/// What is left of an estimate of `bps` after a queue like this, that would else be `left`; bit/s.
+/// What is left of an estimate of `bps`, of which so much gets through, after a queue like this; bit/s.
 #[must_use]
-pub fn reduced(queue: Duration, bps: f64, left: f64) -> f64 {
-    with_short_queue(queue, bps, left).min(bps)
+pub fn reduced(queue: Duration, bps: f64, through: f64) -> f64 {
+    with_short_queue(queue, bps, backoff(queue) * through).min(bps)
 }
 
 impl Estimator {
@@ -64,9 +64,15 @@ impl Estimator {
         self.rate.give_way(now, bps.clamp(MIN, MAX));
     }
 
-    /// To what share of what gets through has the estimate been lowered, if it was since this was asked?
-    pub const fn gave_way(&mut self) -> Option<f64> {
+    /// The estimate has been lowered for a queue, since this was last taken.
+    pub const fn gave_way(&mut self) -> &mut Option<GaveWay> {
         self.rate.gave_way()
+    }
+
+    /// The way to him is cut.
+    #[must_use]
+    pub const fn is_cut(&self) -> bool {
+        self.outage.is_some()
     }
 
     /// What gets through, bit/s.
@@ -96,8 +102,14 @@ impl Estimator {
         &self.waits
     }
 
-    /// What is known of it is not believed any more.
-    pub fn forget_waits(&mut self) {
+    /// He is alone from now on, and what is known of his queue does not count any more.
+    pub fn part(&mut self) {
         self.waits = super::Waits::default();
+    }
+
+    /// He is alone no more: what happened before is no news to the others.
+    pub const fn meet(&mut self) {
+        *self.rate.gave_way() = None;
+        self.probed = None;
     }
 }

@@ -296,7 +296,8 @@ impl Prober {
         }
         let asked = f64::from(cluster.probe.bps);
         let (packets, highest, above) = (cluster.packets, cluster.highest, cluster.above);
-        let beside = cluster.beside;
+        // The first are of one who is alone.
+        let beside = if first { 0.0 } else { cluster.beside };
         let shown = cluster.bps();
         self.end(now);
         let (mut shown, saturated) = shown?;

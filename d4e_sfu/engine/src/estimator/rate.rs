@@ -46,9 +46,9 @@ const THIN_AHEAD: f64 = 1.1;
 const REFILL_WITHIN: Duration = Duration::from_secs(5);
 const DRAINED: Duration = Duration::from_millis(15);
 const UTILIZATION: f64 = 0.95;
-/// With less in the queue it is not yet his own: see `reduce`.
-/// Nor is it anybody's with less than this: a keyframe of several pictures that begin at once.
-const SHORT_QUEUE: Duration = Duration::from_millis(50);
+/// With less in the queue it is not yet his own: see `reduce`. And nobody's with less than the other: several pictures have begun
+/// at once.
+pub const SHORT_QUEUE: Duration = Duration::from_millis(50);
 const OWN_QUEUE: Duration = Duration::from_millis(100);
 /// Where another keeps the link full he decides how long its queue is, and losses say when it overflows; but for this.
 const SHARED_QUEUE: Duration = Duration::from_millis(400);
@@ -70,9 +70,17 @@ pub(super) struct Rate {
     round_trip: Duration,
     /// What came through when it was last reduced, if the link was full, and when.
     full: Option<(f64, Now)>,
-    /// What gets through, as of the last feedback; and to what share of it was reduced, since that was asked.
+    /// What gets through, as of the last feedback.
     through: Option<f64>,
-    gave_way: Option<f64>,
+    gave_way: Option<GaveWay>,
+}
+
+/// To a queue, which was so long.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct GaveWay {
+    /// The estimate, bit/s.
+    pub before: f64,
+    pub queue: Duration,
 }
 
 /// What a feedback has shown.
@@ -132,14 +140,15 @@ impl Rate {
         self.bps = bps;
     }
 
-    /// To what share of what gets through has it been reduced, if it was since this was asked?
-    pub const fn gave_way(&mut self) -> Option<f64> {
-        self.gave_way.take()
+    /// It was reduced for a queue, or ought to be, since this was last taken.
+    pub const fn gave_way(&mut self) -> &mut Option<GaveWay> {
+        &mut self.gave_way
     }
 
     /// Another who shares the link has, for all of them.
     pub const fn give_way(&mut self, now: Now, bps: f64) {
         self.state = State::Hold;
+        self.gave_way = None;
         (self.changed, self.reduced, self.bps) = (now, now, bps);
     }
 
@@ -244,22 +253,23 @@ impl Rate {
             return;
         }
         (self.changed, self.reduced) = (now, now);
+        self.gave_way = Some(GaveWay {
+            before: self.gave_way.map_or(self.bps, |earlier| earlier.before),
+            queue: observed.queue,
+        });
         // What stands may be the way itself: of what a thin link carries that says nothing.
         if observed.stands && self.bps < THIN {
-            self.gave_way = Some(BACKOFF);
             self.bps *= BACKOFF;
             return;
         }
         let Some(through) = through else {
-            self.gave_way = Some(0.5);
             self.bps /= 2.0; // `DelayBasedBwe`: nothing is known yet
             return;
         };
         let left = backoff(observed.queue);
-        self.gave_way = Some(left);
         let mut reduced = left * through;
         if reduced > THIN {
-            reduced = with_short_queue(observed.queue, self.bps, reduced - MARGIN);
+            reduced -= MARGIN;
         }
         // What has just come out of the full link is no older knowledge of it.
         let fresh = observed.full.is_some() && self.capacity.is_below(through);
@@ -270,6 +280,9 @@ impl Rate {
             && let Some((capacity, _)) = self.capacity.known
         {
             reduced = left * capacity;
+        }
+        if self.bps > THIN {
+            reduced = with_short_queue(observed.queue, self.bps, reduced);
         }
         self.bps = self.bps.min(reduced);
         self.capacity.update(through, 0.05); // `OnOveruseDetected`
@@ -325,7 +338,7 @@ pub(super) fn with_short_queue(queue: Duration, bps: f64, reduced: f64) -> f64 {
     }
 }
 
-fn backoff(queue: Duration) -> f64 {
+pub(super) fn backoff(queue: Duration) -> f64 {
     (DRAIN.0 - queue.as_secs_f64() / DRAIN.1).clamp(LEAST_LEFT, BACKOFF)
 }
 

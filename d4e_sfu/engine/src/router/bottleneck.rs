@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::Router;
 use super::table::Table;
-use crate::estimator::{Estimator, reduced};
+use crate::estimator::{Estimator, SHORT_QUEUE, reduced};
 use crate::now::Now;
 use crate::transport::Transport;
 
@@ -21,6 +21,8 @@ const DOUBT: Duration = Duration::from_millis(250);
 const SEEN: u32 = 2;
 /// Below this, bit/s for each, nothing is divided: on a thin link each knows best what his voices get.
 const THIN: f64 = 100e3;
+/// Of what gets through of his, bit/s: nobody is raised further by what another has found, as he would not be by himself.
+const AHEAD: (f64, f64) = (1.5, 10e3);
 
 #[derive(Default)]
 pub(super) struct Bottlenecks {
@@ -45,8 +47,8 @@ struct Doubt {
     row: u32,
     since: Now,
     queue: Duration,
-    /// Of what gets through, so much is left.
-    left: f64,
+    /// His estimate, bit/s.
+    before: f64,
 }
 
 /// His probe leaves.
@@ -61,34 +63,43 @@ impl Bottlenecks {
     /// Both are behind one.
     fn join(&mut self, a: u32, b: u32) {
         let mut group = self.take(a).unwrap_or_default();
-        let other = if group.rows.contains(&b) {
-            Vec::new()
-        } else {
-            self.take(b).map_or(vec![b], |group| group.rows)
-        };
         if group.rows.is_empty() {
             group.rows.push(a);
         }
-        group.rows.extend(other);
+        if !group.rows.contains(&b) {
+            let mut other = self.take(b).unwrap_or_default();
+            if other.rows.is_empty() {
+                other.rows.push(b);
+            }
+            group.rows.extend(other.rows);
+            group.doubt = group.doubt.or(other.doubt);
+        }
+        // What left for others is counted among those who were there.
+        self.probing.retain(|it| !group.rows.contains(&it.row));
         self.groups.push(group);
     }
 
     /// He is gone, or behind another.
     pub fn leave(&mut self, row: u32) {
+        self.probing.retain(|it| it.row != row);
         let Some(mut group) = self.take(row) else {
             return;
         };
+        self.probing.retain(|it| !group.rows.contains(&it.row));
         group.rows.retain(|&kept| kept != row);
         group.doubt.take_if(|doubt| doubt.row == row);
         if group.rows.len() > 1 {
             self.groups.push(group);
         }
-        self.probing.retain(|probing| probing.row != row);
     }
 
     fn take(&mut self, row: u32) -> Option<Group> {
         let at = self.groups.iter().position(|it| it.rows.contains(&row))?;
         Some(self.groups.swap_remove(at))
+    }
+
+    pub const fn any(&self) -> bool {
+        !self.groups.is_empty()
     }
 
     /// All of his group, and he; nobody where he is alone.
@@ -106,16 +117,21 @@ impl Router {
         }
         self.end_probes(now);
         let mut groups = std::mem::take(&mut self.bottlenecks.groups);
-        let mut doubted = Vec::new();
+        let mut apart = Vec::new();
         for group in &mut groups {
-            doubted.extend(self.divide(now, group));
+            self.divide(now, group, &mut apart);
         }
         self.bottlenecks.groups = groups;
-        for row in doubted {
-            self.bottlenecks.leave(row);
-            if let Some(estimator) = estimator(&mut self.transports, row) {
-                estimator.forget_waits();
-            }
+        for row in apart {
+            self.part(row);
+        }
+    }
+
+    /// He of this row is alone, until as much is known of him again as of a stranger.
+    pub(super) fn part(&mut self, row: u32) {
+        self.bottlenecks.leave(row);
+        if let Some(estimator) = estimator(&mut self.transports, row) {
+            estimator.part();
         }
     }
 
@@ -127,10 +143,10 @@ impl Router {
             let at = (self.bottlenecks.last + 1) % rows;
             self.bottlenecks.last = at;
             let own = self.transports.get(at).and_then(|it| it.link.told());
-            let Some(own) = own.filter(|own| own.waits().is_known()) else {
+            let with = self.bottlenecks.with(at);
+            let Some(own) = own.filter(|own| own.waits().is_known() || !with.is_empty()) else {
                 continue;
             };
-            let with = self.bottlenecks.with(at);
             let (mut stays, mut leaves, mut joins) = (false, false, None);
             for (row, other) in self.transports.iter() {
                 let Some(other) = other.link.told().filter(|_| row != at) else {
@@ -145,6 +161,13 @@ impl Router {
                 }
             }
             if let Some(row) = joins {
+                for row in [at, row] {
+                    if self.bottlenecks.with(row).is_empty()
+                        && let Some(estimator) = estimator(&mut self.transports, row)
+                    {
+                        estimator.meet();
+                    }
+                }
                 self.bottlenecks.join(at, row);
             } else if leaves && !stays {
                 self.bottlenecks.leave(at);
@@ -155,56 +178,80 @@ impl Router {
         }
     }
 
-    /// To each as much as he wants, or as is left for those who want more. Returns who is not believed.
-    fn divide(&mut self, now: Now, group: &mut Group) -> Option<u32> {
-        let mut flows = Vec::with_capacity(group.rows.len());
-        let (mut left, mut before, mut through, mut whole) = (0.0, 0.0, 0.0, None);
-        let mut seen = false;
+    /// To each as much as he wants, or as is left for those who want more. `apart`: who is not to be believed, or is cut off.
+    fn divide(&mut self, now: Now, group: &mut Group, apart: &mut Vec<u32>) {
+        let mut members = Vec::with_capacity(group.rows.len());
         for &row in &group.rows {
             let Some(estimator) = estimator(&mut self.transports, row) else {
                 continue;
             };
-            let (gave_way, probed) = (estimator.gave_way(), estimator.probed());
+            if estimator.is_cut() {
+                apart.push(row);
+                continue;
+            }
             let Some(flow) = estimator.flow() else {
                 continue;
             };
-            let queue = estimator.queue();
-            match (&group.doubt, gave_way) {
-                (Some(doubt), _) => seen |= doubt.row != row && queue * SEEN >= doubt.queue,
-                (None, Some(left)) => {
-                    let since = now;
-                    group.doubt = Some(Doubt {
-                        row,
-                        since,
-                        queue,
-                        left,
-                    });
-                }
-                (None, None) => {}
+            // One at a time: what others say meanwhile is looked at afterwards.
+            let gave_way = if group.doubt.is_none() {
+                estimator.gave_way().take()
+            } else {
+                *estimator.gave_way()
+            };
+            if let (Some(gave_way), None) = (gave_way, group.doubt) {
+                group.doubt = Some(Doubt {
+                    row,
+                    since: now,
+                    queue: gave_way.queue.max(SHORT_QUEUE),
+                    before: gave_way.before,
+                });
             }
-            left += flow.has.min(flow.wants);
-            before += probed.map_or(flow.has, |it| it.before).min(flow.wants);
-            whole = whole.or(probed.map(|it| it.whole));
-            through += estimator.through();
-            flows.push((flow, row));
+            // What he says of the link lowers nobody's part until another has seen it.
+            let doubt = group.doubt.filter(|doubt| doubt.row == row);
+            let before = doubt.map(|doubt| doubt.before);
+            let before = before.or(gave_way.map(|it| it.before)).unwrap_or(flow.has);
+            members.push((flow, flow.has.max(before), row));
         }
-        if let Some(doubt) = group.doubt.filter(|_| !seen) {
-            return (now.since(doubt.since) > DOUBT).then_some(doubt.row);
+        if let Some(doubt) = group.doubt {
+            let transports = &mut self.transports;
+            let seen = members.iter().any(|&(_, _, row)| {
+                row != doubt.row
+                    && estimator(transports, row).is_some_and(|it| it.queue() * SEEN >= doubt.queue)
+            });
+            if !seen {
+                if now.since(doubt.since) > DOUBT {
+                    apart.push(doubt.row);
+                }
+                return;
+            }
         }
         let gave_way = group.doubt.take();
+        let (mut left, mut before, mut through, mut whole) = (0.0, 0.0, 0.0, None);
+        for &(flow, has, row) in &members {
+            let Some(estimator) = estimator(&mut self.transports, row) else {
+                continue;
+            };
+            let probed = estimator.probed();
+            let part = has.min(flow.wants);
+            left += part;
+            before += probed.map_or(has, |it| it.before).min(flow.wants);
+            whole = whole.or(probed.map(|it| it.whole));
+            // Who tells that nothing comes does not speak for the others.
+            through += estimator.through().max(part / 2.0);
+        }
         // What a probe has shown is the whole link's, of which the others' estimates are a part.
         if let Some(whole) = whole {
             left = left.min(before.max(whole));
         }
         if let Some(gave_way) = gave_way {
-            left = reduced(gave_way.queue, left, gave_way.left * through);
+            left = reduced(gave_way.queue, left, through);
         }
-        if flows.len() < 2 || left < THIN * flows.len() as f64 {
-            return None;
+        if members.len() < 2 || left < THIN * members.len() as f64 {
+            return;
         }
-        flows.sort_unstable_by(|a, b| a.0.wants.total_cmp(&b.0.wants));
-        let count = flows.len();
-        for (at, (flow, row)) in flows.into_iter().enumerate() {
+        members.sort_unstable_by(|a, b| a.0.wants.total_cmp(&b.0.wants));
+        let count = members.len();
+        for (at, (flow, _, row)) in members.into_iter().enumerate() {
             let part = left / (count - at) as f64;
             let given = part.min(flow.wants);
             left -= given;
@@ -213,6 +260,8 @@ impl Router {
                 && let Some(transport) = self.transports.get_mut(row)
             {
                 transport.link.divide(now, |estimator| {
+                    let most = AHEAD.0 * estimator.through() + AHEAD.1;
+                    let given = given.min(most.max(flow.has));
                     if gave_way.is_some() {
                         estimator.give_way(now, given);
                     } else {
@@ -221,7 +270,6 @@ impl Router {
                 });
             }
         }
-        None
     }
 
     /// His probe begins. It asks for all of his group.
@@ -321,7 +369,7 @@ mod tests {
             row,
             since: Now(0),
             queue: DOUBT,
-            left: 0.9,
+            before: 1e6,
         };
         all.groups[0].doubt = Some(doubt(1));
         let (since, bytes) = (Now(0), 0);

@@ -21,10 +21,10 @@ impl Router {
                 continue;
             };
             transport.link.advance(now);
-            if transport
-                .link
-                .probe(now, !self.bottlenecks.with(row).is_empty())
-            {
+            if transport.link.probe(
+                now,
+                self.bottlenecks.any() && !self.bottlenecks.with(row).is_empty(),
+            ) {
                 self.counters.probes += 1;
                 if !std::mem::replace(&mut transport.link.pacer.listed, true) {
                     self.pacing.push(row);
