@@ -15,20 +15,20 @@ ROLES: list[DtlsRole] = ["client", "server"]
 
 
 @pytest.mark.parametrize(
-    ("role", "fate", "limit"),
+    ("role", "fate"),
     [
-        ("client", lost(0), 0.3),  # ServerHello … ServerHelloDone
-        ("client", lost(0, 1), 0.3),  # and its first replay
-        ("client", lost(1), 0.3),  # ChangeCipherSpec, Finished
-        ("client", lost(1, 2), 0.3),
-        ("server", lost(0), 0.3),  # ClientHello
-        ("server", lost(0, 1), 0.3),
+        ("client", lost(0)),  # ServerHello … ServerHelloDone
+        ("client", lost(0, 1)),  # and its first replay
+        ("client", lost(1)),  # ChangeCipherSpec, Finished
+        ("client", lost(1, 2)),
+        ("server", lost(0)),  # ClientHello
+        ("server", lost(0, 1)),
     ],
 )
-async def test_a_lost_flight_is_replayed_long_before_openssl_would(role: DtlsRole, fate: Fate, limit: float) -> None:
+async def test_a_lost_flight_is_replayed_long_before_openssl_would(role: DtlsRole, fate: Fate) -> None:
     server = Server()
     client = Client(server, 1, role=role, to_client=fate)
-    assert await both_connected(server, client) < limit
+    assert await both_connected(server, client) < 0.7  # of a second; a busy machine takes some of it
     await client.close()
 
 
