@@ -348,10 +348,12 @@ def test_what_comes_on_top_comes_some_time_apart() -> None:
     given = allocate(with_headroom(150_000), [], [picture(1)], previous=Allocation(), now=0.0)
     given = allocate(with_headroom(500_000), [], [picture(1)], previous=given, now=9.0)
     assert seen(given, 1) == (1, ALL)
-    early = allocate(WHOLE, [], [picture(1)], previous=given, now=9.0 + PACE - 0.1)
+    more = with_headroom(1_400_000)
+    early = allocate(more, [], [picture(1)], previous=given, now=9.0 + PACE - 0.1)
     assert seen(early, 1) == (1, ALL)
-    late = allocate(WHOLE, [], [picture(1)], previous=early, now=9.0 + PACE)
-    assert seen(late, 1) == (2, ALL)
+    late = allocate(more, [], [picture(1)], previous=early, now=9.0 + PACE)
+    assert seen(late, 1) == (2, 0)
+    assert seen(allocate(WHOLE, [], [picture(1)], previous=given, now=9.1), 1) == (2, ALL), "there is room for all"
 
 
 def test_another_encoding_waits_until_its_keyframe_does_not_fill_the_link() -> None:
