@@ -39,8 +39,8 @@ ANOTHER: Final = 1.15
 # Another encoding begins with a keyframe, which weighs as much with few of its layers as with all: where less than so
 # much of its rate is to be had, that takes longer than a picture may wait, and ends in two seconds without any.
 KEYFRAME: Final = 0.7
-# Where not everything fits, what comes on top comes so far apart, s: what the estimate does not hold shows before it has
-# become a long queue.
+# Where not everything fits, what comes on top comes so far apart, s: what the estimate does not hold shows before it
+# has become a long queue.
 PACE: Final = 1.0
 # One voice stays, whatever it weighs; so what one who speaks weighs is there for several. It is for who ends and who
 # begins, at the change of a turn, and for the noise of who is silent (RFC 6716 §2.1.9): some packets a second each.
