@@ -281,7 +281,8 @@ impl Rate {
         {
             reduced = left * capacity;
         }
-        if self.bps > THIN {
+        // A thin link is known for one at once: voices wait there.
+        if self.bps.min(reduced) > THIN {
             reduced = with_short_queue(observed.queue, self.bps, reduced);
         }
         self.bps = self.bps.min(reduced);
