@@ -40,7 +40,7 @@ use rate::{Observed, Rate};
 use trendline::Trendline;
 
 pub use coupled::reduced;
-pub use rate::SHORT_QUEUE;
+pub use rate::{MAX_AHEAD, SHORT_QUEUE, THIN};
 pub use trendline::Usage;
 pub use waits::Waits;
 

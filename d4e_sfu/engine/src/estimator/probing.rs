@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use super::MIN;
 use crate::now::Now;
 use crate::pacer::{Probe, ProbeId};
 
@@ -15,7 +16,6 @@ const FURTHER: f64 = 2.0;
 const THRESHOLD: f64 = 0.7;
 /// `kDefaultMaxProbingBitrate`, where the demand is not above it
 const MAX: f64 = 5e6;
-const MIN: f64 = 5_000.0;
 /// `alr_probing_interval`, `alr_probe_scale`
 const INTERVAL: Duration = Duration::from_secs(5);
 const SCALE: f64 = 2.0;
@@ -26,6 +26,7 @@ const PACKETS: u32 = 5;
 const DURATION: f64 = 0.015;
 /// s: once something is known of the link a probe lasts from one picture to the next, so that it meets those of others.
 const FRAME: f64 = 1.0 / 30.0;
+/// s: for all who share a link, as long as what it meets of theirs is known to some percent.
 const COUPLED: f64 = 3.0 * FRAME;
 /// A link that it fills answers with the burst's share, which is more than ours where others send: by so much of the difference is the
 /// estimate raised.
@@ -99,6 +100,7 @@ pub(super) struct Situation {
     pub loss_limited: bool,
     /// Far less is sent than the estimate.
     pub limited: bool,
+    /// He asks for others as well, who share the link.
     pub coupled: bool,
     pub round_trip: Duration,
 }

@@ -18,7 +18,7 @@ const MARGIN: f64 = 5_000.0;
 const GROWTH: f64 = 1.08;
 const MIN_GROWTH: f64 = 1_000.0;
 /// `1.5 * estimated_throughput + 10 kbps`: the delay says nothing of a rate that is not sent.
-const MAX_AHEAD: (f64, f64) = (1.5, 10_000.0);
+pub const MAX_AHEAD: (f64, f64) = (1.5, 10_000.0);
 /// Where a limit has been met, more than this is for a probe to find: a picture's next step is often half as much again, and the
 /// rise alone would not have met it.
 const NEAR_AHEAD: f64 = 1.25;
@@ -40,7 +40,7 @@ const RESPONSE: Duration = Duration::from_millis(100);
 /// Between two reductions, in round trips held to these (`TimeToReduceFurther`, which counts from increases too).
 const REDUCTION: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(200));
 /// Below this, bit/s, no margin is left: it would be a tenth of a voice.
-const THIN: f64 = 100_000.0;
+pub const THIN: f64 = 100_000.0;
 const THIN_AHEAD: f64 = 1.1;
 /// See `refill`; the share is `kTargetUtilizationFraction` (`probe_bitrate_estimator.cc`).
 const REFILL_WITHIN: Duration = Duration::from_secs(5);

@@ -3,26 +3,22 @@
 //! estimate is divided (RFC 8699). Who they are shows in the queue (RFC 8382): `estimator/waits.rs`.
 //!
 //! What one tells of the link counts for the others only where they see it too. A queue that nobody else has seen within
-//! [`DOUBT`] is his alone, and he is alone from then on.
+//! [`DOUBT`] is his alone, and so is he, until as much is known of him again as of a stranger.
 
 use std::time::Duration;
 
 use super::Router;
 use super::table::Table;
-use crate::estimator::{Estimator, SHORT_QUEUE, reduced};
+use crate::estimator::{Estimator, MAX_AHEAD, SHORT_QUEUE, THIN, reduced};
 use crate::now::Now;
 use crate::transport::Transport;
 
 const INTERVAL: Duration = Duration::from_millis(200);
-/// Pairs that are compared each time, or all of one client: it takes microseconds.
+/// Pairs that are compared each time, and the rest of one client's: it takes microseconds.
 const PAIRS: u32 = 200;
 /// Longer than a feedback takes; by then the others must have seen half of the queue.
 const DOUBT: Duration = Duration::from_millis(250);
 const SEEN: u32 = 2;
-/// Below this, bit/s for each, nothing is divided: on a thin link each knows best what his voices get.
-const THIN: f64 = 100e3;
-/// Of what gets through of his, bit/s: nobody is raised further by what another has found, as he would not be by himself.
-const AHEAD: (f64, f64) = (1.5, 10e3);
 
 #[derive(Default)]
 pub(super) struct Bottlenecks {
@@ -246,6 +242,7 @@ impl Router {
         if let Some(gave_way) = gave_way {
             left = reduced(gave_way.queue, left, through);
         }
+        // On a thin link each knows best what his voices get.
         if members.len() < 2 || left < THIN * members.len() as f64 {
             return;
         }
@@ -260,7 +257,8 @@ impl Router {
                 && let Some(transport) = self.transports.get_mut(row)
             {
                 transport.link.divide(now, |estimator| {
-                    let most = AHEAD.0 * estimator.through() + AHEAD.1;
+                    // Nobody is raised further by what another has found than he would be by himself.
+                    let most = MAX_AHEAD.0 * estimator.through() + MAX_AHEAD.1;
                     let given = given.min(most.max(flow.has));
                     if gave_way.is_some() {
                         estimator.give_way(now, given);
@@ -285,7 +283,9 @@ impl Router {
         }
         let bytes = self.beside(row);
         let since = now;
-        self.bottlenecks.probing.push(Probing { row, since, bytes });
+        let probing = &mut self.bottlenecks.probing;
+        probing.retain(|it| it.row != row); // One at a time, whatever became of the last.
+        probing.push(Probing { row, since, bytes });
     }
 
     /// Those that have left know what they met: others' pictures come in bursts, and their mean says little of 33 ms.
